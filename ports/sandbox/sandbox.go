@@ -1,0 +1,61 @@
+// Package sandbox says what Ringfence wants of an engine that runs tenants' decoder scripts. Scripts are hostile until
+// proved otherwise: an engine that fills this port is proved by testkit/sandboxtest.
+package sandbox
+
+import (
+	"context"
+	"time"
+
+	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/ident"
+)
+
+// Engine runs decoder scripts.
+//
+// An engine must:
+//   - stop every script within its fuel plus one quantum, and within twice the outer guard of wall-clock time;
+//   - count fuel deterministically: the same script, input and engine version cost the same number on every run and machine;
+//   - bound the script's memory exactly, off the Go heap;
+//   - let nothing survive a call: neither into the tenant's next call, nor into another tenant's;
+//   - give the script no file, network, environment, real clock or randomness: Date.now() is Job.RecvTime;
+//   - give the same output bytes for the same script, input and engine version;
+//   - answer a failing script with an Outcome, never with an error: errors are the engine's own faults;
+//   - be safe for concurrent use.
+type Engine interface {
+	// Check loads a script without running it on an input, so that one that does not load is refused when it is saved.
+	// The answer's category is decoder.Success, or says why the script does not load.
+	Check(ctx context.Context, script Script) (decoder.Result, error)
+
+	// Run loads the script, if it is not cached under its key, and runs it on one input.
+	Run(ctx context.Context, job Job) (decoder.Result, error)
+
+	// Version identifies the engine, its prelude and its fixed limits; it is recorded with every outcome.
+	Version() string
+
+	// Close releases what the engine holds. Calls after Close answer a fault of kind Unavailable.
+	Close(ctx context.Context) error
+}
+
+// Script is one immutable version of a tenant's decoder. Tenant, Decoder, Version and Hash together with the engine's
+// version are the cache key: two tenants never share an image, even of the same text.
+type Script struct {
+	Tenant  ident.Tenant
+	Decoder ident.Decoder
+	Version ident.Version
+	Hash    [32]byte // SHA-256 of Source
+	Source  string   // at most decoder.MaxScript bytes
+	Limits  decoder.Limits
+}
+
+// Job is one call of a script.
+type Job struct {
+	Script Script
+	Input  decoder.Input
+}
+
+// Guard is the outer wall-clock bound of one call. It is not the tenant's limit (fuel is): a call that it stops has the
+// category internal, which is no verdict on the script.
+type Guard struct {
+	Run  time.Duration
+	Load time.Duration
+}

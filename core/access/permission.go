@@ -132,6 +132,22 @@ func (p Permission) Noun() string {
 	return noun
 }
 
+// Read is the permission to read what this one is about: who lacks it on an object is told that the object is missing.
+func (p Permission) Read() Permission {
+	switch p {
+	case OwnershipGrant:
+		return MembershipRead
+	case SourceKeyCreate, SourceKeyRevoke:
+		return SourceRead
+	case UplinkSubmit:
+		return UplinkRead
+	}
+	if read, err := ParsePermission(p.Noun() + ":read"); err == nil {
+		return read
+	}
+	return None
+}
+
 // OfPlatform reports whether the permission is the operator's: it stands in no tenant role.
 func (p Permission) OfPlatform() bool { return p >= PlatformTenantRead && p < permissions }
 
@@ -202,6 +218,16 @@ func (s Set) Less(o Set) Set { return Set{s[0] &^ o[0], s[1] &^ o[1]} }
 
 // Within reports whether the other set holds all of this one.
 func (s Set) Within(o Set) bool { return s.Less(o) == Set{} }
+
+// within is the part of the set that the platform's policy, or a tenant's, may hold.
+func (s Set) within(platform bool) Set {
+	for _, p := range s.List() {
+		if p.OfPlatform() != platform {
+			s = s.Less(SetOf(p))
+		}
+	}
+	return s
+}
 
 // IsEmpty reports whether the set holds nothing.
 func (s Set) IsEmpty() bool { return s == Set{} }

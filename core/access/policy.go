@@ -36,6 +36,7 @@ type Policy struct {
 	nodes    map[ident.Node]int32
 	tree     []place
 	grants   map[ident.Principal][]grant
+	members  map[ident.Principal]bool
 }
 
 type place struct {
@@ -56,6 +57,7 @@ type grant struct {
 // Records are what a policy is compiled from.
 type Records struct {
 	Revision    uint64
+	Platform    bool       // the platform's own policy: alone it may hold permissions of the platform
 	Nodes       []org.Node // tombstones included: their readings keep their rulers
 	Roles       []Role     // the tenant's own; the built-in ones are added
 	Groups      []Group
@@ -65,7 +67,7 @@ type Records struct {
 
 // Compile builds the policy. Records that point at nothing (a role or node that is gone) grant nothing.
 func Compile(r Records) *Policy {
-	p := &Policy{revision: r.Revision, root: -1, nodes: make(map[ident.Node]int32, len(r.Nodes)), grants: make(map[ident.Principal][]grant, len(r.Active))}
+	p := &Policy{revision: r.Revision, root: -1, nodes: make(map[ident.Node]int32, len(r.Nodes)), grants: make(map[ident.Principal][]grant, len(r.Active)), members: r.Active}
 	p.tree = make([]place, len(r.Nodes))
 	for i, n := range r.Nodes {
 		p.nodes[n.ID] = int32(i) //nolint:gosec // at most 2,000 nodes a tenant
@@ -86,6 +88,9 @@ func Compile(r Records) *Policy {
 	}
 	for _, role := range BuiltIns() {
 		roles[role.ID] = role.Permissions // last, so that no record shadows a built-in role
+	}
+	for id, set := range roles {
+		roles[id] = set.within(r.Platform)
 	}
 	members := newExpansion(r.Groups)
 	for _, m := range r.Memberships {
@@ -121,8 +126,34 @@ func (p *Policy) give(active map[ident.Principal]bool, to ident.Principal, g gra
 // Revision is the tenant's policy revision that this snapshot was compiled from.
 func (p *Policy) Revision() uint64 { return p.revision }
 
-// Knows reports whether the principal has any membership in the tenant, expired ones included.
-func (p *Policy) Knows(principal ident.Principal) bool { return len(p.grants[principal]) > 0 }
+// Member reports whether the principal is a member of the tenant, with or without rights.
+func (p *Policy) Member(principal ident.Principal) bool { return p.members[principal] }
+
+// Anywhere answers whether a subject holds a permission at any node: the gate's question for what lists or will name its
+// node later.
+func (p *Policy) Anywhere(s Subject, perm Permission, now time.Time) Decision {
+	d := Decision{Permission: perm, Revision: p.revision, Reason: ReasonNoMembership}
+	if s.Narrowed && !s.Limit.Has(perm) {
+		d.Reason = ReasonToken
+		return d
+	}
+	moment := now.UnixNano()
+	grants := p.grants[s.Principal]
+	for i := range grants {
+		g := &grants[i]
+		if g.expires != 0 && moment >= g.expires {
+			continue
+		}
+		if !g.permissions.Has(perm) {
+			d.Reason = ReasonNoPermission
+			continue
+		}
+		d.Allowed, d.Reason = true, ReasonGranted
+		d.Membership, d.Role, d.Node = g.membership, g.role, p.tree[g.place].id
+		return d
+	}
+	return d
+}
 
 // Root is the tenant's root node.
 func (p *Policy) Root() ident.Node {

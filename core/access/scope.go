@@ -3,6 +3,7 @@ package access
 import (
 	"time"
 
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 )
 
@@ -135,3 +136,20 @@ func (s Scope) Subject() Subject { return s.subject }
 
 // At is the moment of the decision.
 func (s Scope) At() time.Time { return s.at }
+
+// Require answers nil if the subject holds a permission at a node (zero: the root). Who may not even read what the
+// permission is about learns that nothing is there; who may is told which permission is missing.
+func (s Scope) Require(p Permission, node ident.Node) error {
+	if s.Can(p, node).Allowed {
+		return nil
+	}
+	if read := p.Read(); read != p && s.Can(read, node).Allowed {
+		return Refuse(p)
+	}
+	return fault.Missing()
+}
+
+// Refuse is the fault of one who is known but lacks a permission.
+func Refuse(p Permission) *fault.Error {
+	return fault.New(fault.Denied, "permission_denied", "You lack the permission %s here. Ask an administrator of the tenant for a role that holds it.", p).WithPermission(p.String())
+}

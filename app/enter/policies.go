@@ -1,0 +1,151 @@
+package enter
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// standing is what the gate knows of one tenant: its compiled policy and its state, read in one snapshot.
+type standing struct {
+	policy *access.Policy
+	tenant tenant.Tenant
+}
+
+// policies keeps the compiled policies of the tenants that were asked for lately. An entry is used only while no newer
+// revision was announced, so that no decision outlives the rights it was made from. It is bounded: beyond max entries the
+// ones not asked for since the hand last passed are dropped (a clock), which costs a reader one atomic store and no lock
+// that writers hold for long.
+type policies struct {
+	max  int
+	load func(context.Context, ident.Tenant) (*standing, error)
+
+	mu      sync.RWMutex
+	entries map[ident.Tenant]*entry
+	ring    []ident.Tenant
+	hand    int
+}
+
+type entry struct {
+	mu      sync.Mutex // held while loading, so that one caller loads and the others wait
+	current atomic.Pointer[standing]
+	changes atomic.Uint64 // grows with every announced change
+	loaded  atomic.Uint64 // the value of changes that current was loaded after
+	asked   atomic.Bool
+}
+
+func newPolicies(limit int, load func(context.Context, ident.Tenant) (*standing, error)) *policies {
+	return &policies{max: limit, load: load, entries: make(map[ident.Tenant]*entry)}
+}
+
+// fresh answers the entry's standing if nothing was announced since it was loaded.
+func (e *entry) fresh() *standing {
+	if s := e.current.Load(); s != nil && e.loaded.Load() == e.changes.Load() {
+		return s
+	}
+	return nil
+}
+
+func (p *policies) get(ctx context.Context, t ident.Tenant) (*standing, error) {
+	p.mu.RLock()
+	e := p.entries[t]
+	p.mu.RUnlock()
+	if e == nil {
+		e = p.add(t)
+	}
+	if !e.asked.Load() {
+		e.asked.Store(true)
+	}
+	if s := e.fresh(); s != nil {
+		return s, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s := e.fresh(); s != nil {
+		return s, nil
+	}
+	// The count is read before the snapshot: a change announced while loading leaves the entry stale, never wrongly fresh.
+	before := e.changes.Load()
+	s, err := p.load(ctx, t)
+	if err != nil {
+		p.drop(t, e) // tenants that are not there must not fill the cache
+		return nil, err
+	}
+	e.current.Store(s)
+	e.loaded.Store(before)
+	return s, nil
+}
+
+func (p *policies) add(t ident.Tenant) *entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.entries[t]; e != nil {
+		return e
+	}
+	e := &entry{}
+	if len(p.ring) < p.max {
+		p.ring = append(p.ring, t)
+	} else {
+		for {
+			p.hand = (p.hand + 1) % len(p.ring)
+			old := p.entries[p.ring[p.hand]]
+			if old == nil || !old.asked.CompareAndSwap(true, false) {
+				break
+			}
+		}
+		delete(p.entries, p.ring[p.hand])
+		p.ring[p.hand] = t
+	}
+	p.entries[t] = e
+	return e
+}
+
+func (p *policies) drop(t ident.Tenant, e *entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.entries[t] == e {
+		delete(p.entries, t) // its place in the ring is found empty when the hand passes
+	}
+}
+
+// revised is store.Revised.
+func (p *policies) revised(t ident.Tenant, _ uint64) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if !t.IsZero() {
+		if e := p.entries[t]; e != nil {
+			e.changes.Add(1)
+		}
+		return
+	}
+	for _, e := range p.entries {
+		e.changes.Add(1)
+	}
+}
+
+// read loads a tenant's standing from a store.
+func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error) {
+	var out standing
+	err := st.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		t, err := r.Tenants().Get(ctx, s.Tenant())
+		if err != nil {
+			return err
+		}
+		records, err := r.Policy(ctx)
+		if err != nil {
+			return err
+		}
+		records.Platform = s.Tenant() == ident.Platform
+		out = standing{policy: access.Compile(records), tenant: t}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &out, nil
+}

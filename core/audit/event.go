@@ -1,0 +1,134 @@
+// Package audit holds the log that proves itself: what an event is, how it becomes an entry, one RFC 6962 tree a tenant,
+// signed C2SP checkpoints, proofs, bundles and the verifier that needs none of our servers. It keeps nothing and signs
+// nothing by itself: stores append, app signs.
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/ringfence/ringfence/core/ident"
+)
+
+// Outcome says how what an entry tells of ended.
+type Outcome string
+
+// The outcomes.
+const (
+	OK     Outcome = "success"
+	Fail   Outcome = "failure"
+	Denied Outcome = "denied"
+)
+
+// Target is what was acted on.
+type Target struct {
+	Kind string // the noun, such as "device"; it decides the classes of the changes' fields
+	ID   string
+	Path string // org path, ids joined by "/"; empty for what stands on no node
+}
+
+// Event is what a use case declares to have happened. It arrives complete at the store: ids, nonces and sealed values come
+// from app (see Complete); only sequence, time, actor and revision are added while it is appended.
+type Event struct {
+	ID      ident.Entry
+	Action  Action
+	Target  Target
+	Outcome Outcome
+	Reason  string // a stable word; empty if there is nothing to say
+	Count   int64  // of folded entries: how many; 0 otherwise
+	Changes []Change
+	Address Personal // where the request came from
+	Agent   Personal
+}
+
+// Change is one field's old and new value. How it is written follows from the field's class.
+type Change struct {
+	Field    string
+	Old, New Personal
+}
+
+// Personal is a value and what it takes to commit to it. Only Nonce and Sealed outlive the append, in a side table, and they
+// can be destroyed without breaking a proof.
+type Personal struct {
+	Value  string
+	Nonce  [16]byte
+	Sealed []byte
+}
+
+// Set is a change of a field from one value to another; empty means absent.
+func Set(field, old, new string) Change {
+	return Change{Field: field, Old: Personal{Value: old}, New: Personal{Value: new}}
+}
+
+// Complete returns the event with a nonce and a sealed copy for every value that will be written as a commitment.
+func Complete(e Event, random func([]byte), seal func(string) ([]byte, error)) (Event, error) {
+	fill := func(field string, p *Personal) error {
+		if p.Value == "" || ClassOf(e.Target.Kind, field) != Commit {
+			return nil
+		}
+		random(p.Nonce[:])
+		var err error
+		p.Sealed, err = seal(p.Value)
+		return err
+	}
+	changes := make([]Change, len(e.Changes))
+	copy(changes, e.Changes)
+	e.Changes = changes
+	for i := range changes {
+		if err := fill(changes[i].Field, &changes[i].Old); err != nil {
+			return e, err
+		}
+		if err := fill(changes[i].Field, &changes[i].New); err != nil {
+			return e, err
+		}
+	}
+	if err := fill(fieldAddress, &e.Address); err != nil {
+		return e, err
+	}
+	return e, fill(fieldAgent, &e.Agent)
+}
+
+const (
+	fieldAddress = "src.ip"
+	fieldAgent   = "src.ua"
+)
+
+// Commitment is what an entry holds of a personal value: SHA-256(nonce ‖ field ‖ 0 ‖ value) in hex.
+func Commitment(field string, p Personal) string {
+	h := sha256.New()
+	h.Write(p.Nonce[:])
+	h.Write([]byte(field))
+	h.Write([]byte{0})
+	h.Write([]byte(p.Value))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Class says how a field's values are written.
+type Class uint8
+
+// The classes. A field that nobody declared is committed, never written in clear.
+const (
+	Commit Class = iota
+	Clear
+	Secret
+)
+
+// ClassOf is the class of a field of a kind of target. Names, addresses, payloads and free text are personal or the
+// tenant's own and are never declared clear.
+func ClassOf(kind, field string) Class {
+	if c, ok := classes[kind+"."+field]; ok {
+		return c
+	}
+	return classes["*."+field] // Commit is the zero Class
+}
+
+var classes = map[string]Class{
+	"*.state": Clear, "*.kind": Clear, "*.node": Clear, "*.parent": Clear, "*.role": Clear, "*.principal": Clear,
+	"*.group": Clear, "*.recursive": Clear, "*.expires_at": Clear, "*.barrier": Clear, "*.permissions": Clear,
+	"*.members": Clear, "*.groups": Clear, "*.decoder": Clear, "*.version": Clear, "*.number": Clear, "*.hash": Clear,
+	"*.format": Clear, "*.source": Clear, "*.device": Clear, "*.devices": Clear, "*.key": Clear, "*.accessor": Clear,
+	"*.count": Clear, "*.rows": Clear, "*.created": Clear, "*.failed": Clear, "*.bucket": Clear, "*.permission": Clear,
+	"*.size": Clear, "*.root": Clear, "*.from": Clear, "*.to": Clear, "*.session": Clear, "*.family": Clear,
+	"*.password": Secret, "*.secret": Secret, "*.variables": Secret, "*.token": Secret,
+	"limits.*": Clear, "*.limit": Clear,
+}

@@ -1,0 +1,16 @@
+package ident
+
+import "time"
+
+// Mint makes new ids. Clock and randomness are its owner's, so that a test can fix both.
+type Mint struct {
+	Now    func() time.Time
+	Random func([]byte) // fills the slice; a source that cannot is fatal, as crypto/rand is
+}
+
+// New returns a new id of kind K.
+func New[K Kind](m Mint) ID[K] {
+	var random [10]byte
+	m.Random(random[:])
+	return Make[K](m.Now(), random)
+}

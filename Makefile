@@ -1,0 +1,69 @@
+# Everything here runs at exact versions through Go itself. Needed: Go 1.26, git, make, a C compiler (for -race alone).
+
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GITLEAKS := github.com/zricethezav/gitleaks/v8@v8.30.1
+PPROF    := github.com/google/pprof=github.com/google/pprof@v0.0.0-20260906184651-6331bc6350fe
+
+# What the caller's environment says must not change what is tested, nor may a test run write to go.mod.
+export GOFLAGS     := -mod=readonly -buildvcs=false
+export GOTOOLCHAIN := local
+export GOWORK      := off
+
+# SQLite is C turned into Go: instrumenting it costs 15x and finds nothing of ours (ARCHITECTURE.md, Decisions).
+RACE := -race \
+	-gcflags='modernc.org/sqlite/lib=-race=false -d=checkptr=0' \
+	-gcflags='modernc.org/libc=-race=false -d=checkptr=0'
+
+TESTED := go run ./testkit/archtest/tested
+
+.DEFAULT_GOAL := help
+.PHONY: help build test fmt vet tidy-check lint secrets race bench long goldens tidy
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
+
+build: ## the binaries, into bin/, without cgo
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+test: fmt vet lint secrets race tidy-check ## everything that must hold before a change lands
+
+fmt: ## is every file formatted?
+	@out=$$(gofmt -l .); \
+	if [ -n "$$out" ]; then echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; fi
+
+vet: ## go vet
+	go vet ./...
+
+lint: ## golangci-lint, with what .golangci.yml asks for
+	go run $(GOLANGCI) run ./...
+
+secrets: ## gitleaks over the working tree and the history (rules: .gitleaks.toml)
+	go run $(GITLEAKS) dir . --no-banner --redact --log-level warn
+	go run $(GITLEAKS) git . --no-banner --redact --log-level warn
+
+race: ## all tests under the race detector; a skipped test is a failure; minutes per suite
+	$(TESTED) $(RACE) -timeout 20m ./...
+
+tidy-check: ## go.mod and go.sum are what go mod tidy would write (on a copy, see dependencies under ARCHITECTURE.md)
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp go.mod go.sum "$$tmp/" && \
+	go mod edit -replace=$(PPROF) "$$tmp/go.mod" && \
+	GOFLAGS=-mod=mod go mod tidy -modfile="$$tmp/go.mod" && \
+	go mod edit -dropreplace=github.com/google/pprof "$$tmp/go.mod" && go mod edit -fmt "$$tmp/go.mod" && \
+	grep -v '^github.com/google/pprof ' go.sum > "$$tmp/have.sum" && grep -v '^github.com/google/pprof ' "$$tmp/go.sum" > "$$tmp/want.sum"; \
+	diff -u go.mod "$$tmp/go.mod" && diff -u "$$tmp/have.sum" "$$tmp/want.sum" || { echo "not tidy: run make tidy"; exit 1; }
+
+tidy: ## writes go.mod and go.sum as tidy-check wants them
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp go.mod go.sum "$$tmp/" && \
+	go mod edit -replace=$(PPROF) "$$tmp/go.mod" && \
+	GOFLAGS=-mod=mod go mod tidy -modfile="$$tmp/go.mod" && \
+	go mod edit -dropreplace=github.com/google/pprof "$$tmp/go.mod" && go mod edit -fmt "$$tmp/go.mod" && \
+	cp "$$tmp/go.mod" go.mod && grep -v '^github.com/google/pprof ' "$$tmp/go.sum" > go.sum
+
+goldens: ## rewrites the golden files of linked modules and the README's table of settings; look at the diff
+	go test ./testkit/archtest -run 'Golden|Settings' -count=1 -args -update
+
+bench: ## the figures of BENCHMARKS.md, ratios within one run
+	go test -run '^$$' -bench . -benchmem -count=5 ./...
+
+long: ## the same suites with the numbers of the long run
+	RINGFENCE_LONG=1 $(TESTED) $(RACE) -timeout 120m ./...

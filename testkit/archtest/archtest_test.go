@@ -1,0 +1,16 @@
+package archtest_test
+
+import (
+	"testing"
+
+	"github.com/ringfence/ringfence/testkit/archtest"
+)
+
+const root = "../.."
+
+func TestThisModuleKeepsItsWalls(t *testing.T) {
+	archtest.Test(t, root, archtest.Options{Exempt: []archtest.Exemption{
+		{Rule: "core-io", File: "core/secret/secret.go", Why: "a secret says how slog prints it; it logs nothing"},
+		{Rule: "interface-size", File: "ports/store/store.go", Why: "Store: the five ways in of the design, the directory's door and Close"},
+	}})
+}

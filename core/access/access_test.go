@@ -15,10 +15,6 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-func id[K ident.Kind](n byte) ident.ID[K] {
-	return ident.Make[K](time.UnixMilli(int64(n)), [10]byte{n})
-}
-
 var (
 	now  = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	root = ident.Node{1}

@@ -195,7 +195,8 @@ func (p *pkg) call(f *file, c *ast.CallExpr, taint func(ast.Expr) bool, report f
 	if !ok {
 		return
 	}
-	imported, name := f.named(s)
+	imported, _ := f.named(s)
+	name := s.Sel.Name
 	switch {
 	case imported == "bytes" && (name == "Equal" || name == "Compare" || name == "EqualFold"),
 		imported == "strings" && (name == "Compare" || name == "EqualFold" || name == "HasPrefix"),
@@ -234,8 +235,7 @@ func isTesting(f *file, e ast.Expr) bool {
 func secrets(f *file) func(ast.Expr) bool {
 	macs := map[*ast.Object]bool{}
 	tainted := map[*ast.Object]bool{}
-	var taint func(ast.Expr) bool
-	taint = func(e ast.Expr) bool {
+	taint := func(e ast.Expr) bool {
 		found := false
 		ast.Inspect(e, func(n ast.Node) bool {
 			switch n := n.(type) {

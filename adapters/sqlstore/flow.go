@@ -1,0 +1,460 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+type flow struct{ h *handle }
+
+var _ store.Flow = flow{}
+
+func (f flow) Read() store.Reader { return reader(f) }
+
+const uplinkColumns = "id, rev, source, device, node, state, reason, address_kind, address, application, session, fport, fcnt, has_fcnt, payload, dedupe, payload_hash, arrived, network, received, attempts, not_before, updated"
+
+func (h *handle) insert(ctx context.Context, u *uplink.Uplink) error {
+	_, err := h.exec(ctx, "INSERT INTO uplinks (tenant, "+uplinkColumns+") VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		h.tenant[:], u.ID[:], u.Source[:], u.Device[:], u.Node[:], string(u.State), string(u.Reason), string(u.Address.Kind), u.Address.Value, u.Application,
+		u.Session, u.FPort, int64(u.FCnt), u.HasFCnt, notNil(u.Payload), u.DedupeKey[:], u.PayloadHash[:], micros(u.ArrivedAt), micros(u.NetworkTime), micros(u.ReceivedAt), //nolint:gosec // kept bit for bit
+		u.Attempts, micros(u.NotBefore), micros(u.UpdatedAt))
+	return err
+}
+
+// notNil binds empty bytes as empty: a nil slice would bind NULL.
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// replace writes an uplink's mutable part, comparing its revision.
+func (h *handle) replace(ctx context.Context, u uplink.Uplink) (uplink.Uplink, error) {
+	n, err := h.exec(ctx, "UPDATE uplinks SET rev = rev + 1, device = ?, node = ?, state = ?, reason = ?, attempts = ?, not_before = ?, updated = ? WHERE tenant = ? AND id = ? AND rev = ?",
+		u.Device[:], u.Node[:], string(u.State), string(u.Reason), u.Attempts, micros(u.NotBefore), micros(u.UpdatedAt), h.tenant[:], u.ID[:], int64(u.Rev)) //nolint:gosec // counts up by one
+	if err != nil {
+		return u, err
+	}
+	if n == 0 {
+		if _, err := (uplinkShelf{h}).Get(ctx, u.ID); err != nil {
+			return u, err
+		}
+		return u, store.ErrRevision
+	}
+	u.Rev++
+	return u, nil
+}
+
+func (f flow) Accept(ctx context.Context, us []uplink.Uplink) ([]store.Verdict, error) {
+	verdicts := make([]store.Verdict, len(us))
+	for i := range us {
+		u := us[i] // a copy: fn may run again
+		v := &verdicts[i]
+		v.ID = u.ID
+		if u.DedupeKey != ([32]byte{}) {
+			first, err := f.claim(ctx, &u)
+			if err != nil {
+				return nil, err
+			}
+			if first != nil && first.hash == u.PayloadHash {
+				v.ID, v.Duplicate = first.id, true
+				continue
+			}
+			if first != nil {
+				v.Conflict = true
+				u.State, u.Reason = uplink.Quarantined, uplink.DedupeConflict
+			}
+		}
+		if err := f.h.insert(ctx, &u); err != nil {
+			return nil, err
+		}
+	}
+	return verdicts, nil
+}
+
+type firstUplink struct {
+	id   ident.Uplink
+	hash [32]byte
+}
+
+// claim takes an uplink's dedupe key, or answers who has it.
+func (f flow) claim(ctx context.Context, u *uplink.Uplink) (*firstUplink, error) {
+	n, err := f.h.exec(ctx, `INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (tenant, key) DO UPDATE SET uplink = excluded.uplink, payload_hash = excluded.payload_hash, expires = excluded.expires WHERE expires <= ?`,
+		f.h.tenant[:], u.DedupeKey[:], u.ID[:], u.PayloadHash[:], micros(u.ArrivedAt.Add(store.DedupeWindow)), micros(u.ArrivedAt))
+	if err != nil || n > 0 {
+		return nil, err
+	}
+	var id, hash []byte
+	if err := f.h.one(ctx, "SELECT uplink, payload_hash FROM dedupe WHERE tenant = ? AND key = ?", []any{f.h.tenant[:], u.DedupeKey[:]}, &id, &hash); err != nil {
+		return nil, err
+	}
+	return &firstUplink{ident.Uplink(id), [32]byte(hash)}, nil
+}
+
+func (f flow) Finish(ctx context.Context, done store.Finished) error {
+	u := done.Uplink
+	if _, err := f.h.replace(ctx, u); err != nil {
+		return err
+	}
+	t := f.h.tenant[:]
+	if !u.Device.IsZero() {
+		if _, err := f.h.exec(ctx, "INSERT INTO seen (tenant, device, at) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at WHERE excluded.at > at", t, u.Device[:], micros(u.ReceivedAt)); err != nil {
+			return err
+		}
+	}
+	if o := done.Outcome; o != nil {
+		if _, err := f.h.exec(ctx, "INSERT INTO outcomes (tenant, id, uplink, device, node, decoder, version, hash, engine, category, fuel, duration, message, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			t, o.ID[:], o.Uplink[:], o.Device[:], o.Node[:], o.Decoder[:], o.Version[:], o.Hash[:], o.Engine, string(o.Category), o.Fuel, int64(o.Duration), o.Message, micros(o.At)); err != nil {
+			return err
+		}
+	}
+	r := done.Reading
+	if r == nil {
+		return nil
+	}
+	warnings, err := encode(r.Warnings)
+	if err != nil {
+		return err
+	}
+	if _, err := f.h.exec(ctx, "INSERT INTO readings (tenant, device, at, id, uplink, node, decoder, version, fcnt, session, data, warnings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		t, r.Device[:], micros(r.At), r.ID[:], r.Uplink[:], r.Node[:], r.Decoder[:], r.Version[:], int64(r.FCnt), r.Session, notNil(r.Data), warnings); err != nil { //nolint:gosec // kept bit for bit
+		return err
+	}
+	_, err = f.h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (at, id)",
+		t, r.Device[:], micros(r.At), r.ID[:])
+	return err
+}
+
+func (f flow) Touch(ctx context.Context, accessor string, at time.Time) error {
+	_, err := f.h.exec(ctx, "INSERT INTO touched (tenant, accessor, at) VALUES (?, ?, ?) ON CONFLICT (tenant, accessor) DO UPDATE SET at = excluded.at WHERE excluded.at > at", f.h.tenant[:], accessor, micros(at))
+	return err
+}
+
+func (f flow) SetFailures(ctx context.Context, p principal.Failure) error {
+	if p.Count == 0 {
+		_, err := f.h.exec(ctx, "DELETE FROM failures WHERE tenant = ? AND key = ?", f.h.tenant[:], p.Key)
+		return err
+	}
+	_, err := f.h.exec(ctx, "INSERT INTO failures (tenant, key, count, last) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, key) DO UPDATE SET count = excluded.count, last = excluded.last", f.h.tenant[:], p.Key, p.Count, micros(p.Last))
+	return err
+}
+
+func (f flow) Fold(ctx context.Context, c store.Fold, n int64) error {
+	_, err := f.h.exec(ctx, "INSERT INTO folds (tenant, kind, key, node, bucket, until, count) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, kind, key, node, bucket) DO UPDATE SET count = count + excluded.count",
+		f.h.tenant[:], c.Kind, c.Key, c.Node[:], micros(c.Bucket), micros(c.Until), n)
+	return err
+}
+
+func (f flow) Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error {
+	n, err := f.h.exec(ctx, "INSERT INTO audit_checkpoints (tenant, size, note) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM audit_checkpoints WHERE tenant = ? AND size >= ?)",
+		f.h.tenant[:], int64(c.Size), c.Note, f.h.tenant[:], int64(c.Size)) //nolint:gosec // below 2^63
+	if err == nil && n == 0 {
+		err = fault.New(fault.Conflict, "old_checkpoint", "A checkpoint of this size or a later one is kept already.")
+	}
+	return err
+}
+
+// Expire looks at the tenant's own rows.
+func (f flow) Expire(ctx context.Context, now time.Time, limit int) (int, error) {
+	n, err := f.h.exec(ctx, "DELETE FROM dedupe WHERE (tenant, key) IN (SELECT tenant, key FROM dedupe WHERE tenant = ? AND expires <= ? LIMIT ?)", f.h.tenant[:], micros(now), limit)
+	total := int(n)
+	if err != nil || total >= limit {
+		return total, err
+	}
+	for _, expire := range []func(context.Context, *handle, time.Time, int) (int, error){
+		expired(claims, func(c store.Claim) time.Time { return c.ExpiresAt }),
+	} {
+		n, err := expire(ctx, f.h, now, limit-total)
+		total += n
+		if err != nil || total >= limit {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+func expired[K comparable, V any](n *noun[K, V], at func(V) time.Time) func(context.Context, *handle, time.Time, int) (int, error) {
+	return func(ctx context.Context, h *handle, now time.Time, limit int) (int, error) {
+		page, err := on(h, n).List(ctx, store.Query{Reach: access.Everywhere, Limit: limit})
+		removed := 0
+		for _, v := range page.Items {
+			if at(v).After(now) {
+				continue
+			}
+			if _, err := h.exec(ctx, "DELETE FROM "+n.table+" WHERE tenant = ? AND id = ?", h.tenant[:], n.key(v)); err != nil { //nolint:gosec // the table is a constant
+				return removed, err
+			}
+			removed++
+		}
+		return removed, err
+	}
+}
+
+// found collects rows.
+func found[V any](ctx context.Context, h *handle, scan func(*sql.Rows) (V, error), q string, args ...any) ([]V, error) {
+	rows, err := h.query(ctx, q, args...)
+	if err != nil {
+		return nil, away(err)
+	}
+	defer func() { _ = rows.Close() }()
+	var out []V
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, away(err)
+		}
+		out = append(out, v)
+	}
+	return out, away(rows.Err())
+}
+
+// conditions builds a WHERE clause of constant parts.
+type conditions struct {
+	parts []string
+	args  []any
+}
+
+func (h *handle) where(r access.Reach) *conditions {
+	c := &conditions{parts: []string{"tenant = ?"}, args: []any{h.tenant[:]}}
+	if !r.All {
+		c.in("node", r.Nodes)
+	}
+	return c
+}
+
+func (c *conditions) and(on bool, part string, args ...any) {
+	if on {
+		c.parts, c.args = append(c.parts, part), append(c.args, args...)
+	}
+}
+
+func (c *conditions) in(column string, nodes []ident.Node) {
+	args := make([]any, len(nodes))
+	for i := range nodes {
+		args[i] = nodes[i][:]
+	}
+	c.and(true, column+" IN ("+strings.TrimSuffix(strings.Repeat("?,", len(nodes)), ",")+")", args...)
+}
+
+func (c *conditions) String() string { return strings.Join(c.parts, " AND ") }
+
+// paged runs a query that is ordered by id, newest first.
+func paged[V any](ctx context.Context, h *handle, q store.Query, c *conditions, scan func(*sql.Rows) (V, error), head string, id func(V) []byte) (store.Page[V], error) {
+	var page store.Page[V]
+	if q.Reach.IsEmpty() {
+		return page, nil
+	}
+	if q.After != "" {
+		after, err := hex.DecodeString(q.After)
+		if err != nil || len(after) != ident.Size {
+			return page, store.ErrCursor
+		}
+		c.and(true, "id < ?", after)
+	}
+	limit := limitOf(q)
+	vs, err := found(ctx, h, scan, head+" WHERE "+c.String()+" ORDER BY id DESC LIMIT ?", append(c.args, limit+1)...)
+	if err != nil {
+		return page, err
+	}
+	if len(vs) > limit {
+		vs = vs[:limit]
+		page.Next = hex.EncodeToString(id(vs[limit-1]))
+	}
+	page.Items = vs
+	return page, nil
+}
+
+type uplinkShelf struct{ h *handle }
+
+func scanUplink(rows *sql.Rows) (uplink.Uplink, error) {
+	var u uplink.Uplink
+	var id, src, dev, node, dedupe, hash []byte
+	var rev, fcnt, arrived, network, received, notBefore, updated int64
+	var state, reason, kind string
+	err := rows.Scan(&id, &rev, &src, &dev, &node, &state, &reason, &kind, &u.Address.Value, &u.Application, &u.Session, &u.FPort, &fcnt, &u.HasFCnt,
+		&u.Payload, &dedupe, &hash, &arrived, &network, &received, &u.Attempts, &notBefore, &updated)
+	if err != nil {
+		return u, err
+	}
+	u.ID, u.Rev, u.Source, u.Device, u.Node = ident.Uplink(id), uint64(rev), ident.Source(src), ident.Device(dev), ident.Node(node) //nolint:gosec // counts up by one
+	u.State, u.Reason, u.Address.Kind = uplink.State(state), uplink.Reason(reason), device.AddressKind(kind)
+	u.FCnt, u.DedupeKey, u.PayloadHash = uint64(fcnt), [32]byte(dedupe), [32]byte(hash) //nolint:gosec // kept bit for bit
+	u.ArrivedAt, u.NetworkTime, u.ReceivedAt, u.NotBefore, u.UpdatedAt = moment(arrived), moment(network), moment(received), moment(notBefore), moment(updated)
+	return u, nil
+}
+
+func (s uplinkShelf) Get(ctx context.Context, id ident.Uplink) (uplink.Uplink, error) {
+	return first(found(ctx, s.h, scanUplink, "SELECT "+uplinkColumns+" FROM uplinks WHERE tenant = ? AND id = ?", s.h.tenant[:], id[:]))
+}
+
+func first[V any](vs []V, err error) (V, error) {
+	if err == nil && len(vs) == 0 {
+		err = fault.Missing()
+	}
+	if err != nil {
+		var none V
+		return none, err
+	}
+	return vs[0], nil
+}
+
+func (s uplinkShelf) List(ctx context.Context, q store.Query) (store.Page[uplink.Uplink], error) {
+	return s.Find(ctx, q, store.UplinkFilter{})
+}
+
+func (s uplinkShelf) Find(ctx context.Context, q store.Query, f store.UplinkFilter) (store.Page[uplink.Uplink], error) {
+	c := s.h.where(q.Reach)
+	c.and(!f.Device.IsZero(), "device = ?", f.Device[:])
+	c.and(!f.Source.IsZero(), "source = ?", f.Source[:])
+	switch f.State {
+	case "":
+	case uplink.Quarantined: // in this form the partial index serves
+		c.and(true, "state = 'quarantined'")
+	default:
+		c.and(true, "state = ?", string(f.State))
+	}
+	c.and(!f.From.IsZero(), "arrived >= ?", micros(f.From))
+	c.and(!f.To.IsZero(), "arrived < ?", micros(f.To))
+	return paged(ctx, s.h, q, c, scanUplink, "SELECT "+uplinkColumns+" FROM uplinks", func(u uplink.Uplink) []byte { return u.ID[:] })
+}
+
+func (s uplinkShelf) Due(ctx context.Context, now time.Time, limit int) ([]uplink.Uplink, error) {
+	return found(ctx, s.h, scanUplink, "SELECT "+uplinkColumns+" FROM uplinks WHERE tenant = ? AND state = 'accepted' AND not_before <= ? ORDER BY arrived, id LIMIT ?", s.h.tenant[:], micros(now), limit)
+}
+
+func (s uplinkShelf) Backlog(ctx context.Context) (int, error) {
+	var n int
+	err := s.h.one(ctx, "SELECT count(*) FROM uplinks WHERE tenant = ? AND state = 'accepted'", []any{s.h.tenant[:]}, &n)
+	return n, err
+}
+
+type readingShelf struct{ h *handle }
+
+const readingColumns = "id, uplink, device, node, decoder, version, at, fcnt, session, data, warnings"
+
+func scanReading(rows *sql.Rows) (uplink.Reading, error) {
+	var r uplink.Reading
+	var id, up, dev, node, dec, ver, data, warnings []byte
+	var at, fcnt int64
+	if err := rows.Scan(&id, &up, &dev, &node, &dec, &ver, &at, &fcnt, &r.Session, &data, &warnings); err != nil {
+		return r, err
+	}
+	r.ID, r.Uplink, r.Device, r.Node, r.Decoder, r.Version = ident.Reading(id), ident.Uplink(up), ident.Device(dev), ident.Node(node), ident.Decoder(dec), ident.Version(ver)
+	r.At, r.FCnt, r.Data = moment(at), uint64(fcnt), data //nolint:gosec // kept bit for bit
+	return r, json.Unmarshal(warnings, &r.Warnings)
+}
+
+func (s readingShelf) Get(ctx context.Context, id ident.Reading) (uplink.Reading, error) {
+	return first(found(ctx, s.h, scanReading, "SELECT "+readingColumns+" FROM readings WHERE tenant = ? AND id = ?", s.h.tenant[:], id[:]))
+}
+
+func (s readingShelf) List(ctx context.Context, q store.Query) (store.Page[uplink.Reading], error) {
+	return s.Find(ctx, q, store.ReadingFilter{})
+}
+
+// Find is ordered by time, then id: its cursor holds both.
+func (s readingShelf) Find(ctx context.Context, q store.Query, f store.ReadingFilter) (store.Page[uplink.Reading], error) {
+	var page store.Page[uplink.Reading]
+	if q.Reach.IsEmpty() || (f.Nodes != nil && len(f.Nodes) == 0) {
+		return page, nil
+	}
+	c := s.h.where(q.Reach)
+	c.and(!f.Device.IsZero(), "device = ?", f.Device[:])
+	if f.Nodes != nil {
+		c.in("node", f.Nodes)
+	}
+	c.and(!f.From.IsZero(), "at >= ?", micros(f.From))
+	c.and(!f.To.IsZero(), "at < ?", micros(f.To))
+	if q.After != "" {
+		raw, err := hex.DecodeString(q.After)
+		if err != nil || len(raw) != 8+ident.Size {
+			return page, store.ErrCursor
+		}
+		var at int64
+		for _, b := range raw[:8] {
+			at = at<<8 | int64(b)
+		}
+		c.and(true, "(at, id) < (?, ?)", at, raw[8:])
+	}
+	limit := limitOf(q)
+	vs, err := found(ctx, s.h, scanReading, "SELECT "+readingColumns+" FROM readings WHERE "+c.String()+" ORDER BY at DESC, id DESC LIMIT ?", append(c.args, limit+1)...)
+	if err != nil {
+		return page, err
+	}
+	if len(vs) > limit {
+		vs = vs[:limit]
+		last := vs[limit-1]
+		key := make([]byte, 8, 8+ident.Size)
+		for i, at := 7, micros(last.At); i >= 0; i, at = i-1, at>>8 {
+			key[i] = byte(at)
+		}
+		page.Next = hex.EncodeToString(append(key, last.ID[:]...))
+	}
+	page.Items = vs
+	return page, nil
+}
+
+// Latest is the kept one if it is within reach, else the newest that is.
+func (s readingShelf) Latest(ctx context.Context, d ident.Device, r access.Reach) (uplink.Reading, error) {
+	if r.All {
+		var id []byte
+		if err := s.h.one(ctx, "SELECT id FROM latest WHERE tenant = ? AND device = ?", []any{s.h.tenant[:], d[:]}, &id); err != nil {
+			return uplink.Reading{}, err
+		}
+		return s.Get(ctx, ident.Reading(id))
+	}
+	page, err := s.Find(ctx, store.Query{Reach: r, Limit: 1}, store.ReadingFilter{Device: d})
+	return first(page.Items, err)
+}
+
+type outcomeShelf struct{ h *handle }
+
+const outcomeColumns = "id, uplink, device, node, decoder, version, hash, engine, category, fuel, duration, message, at"
+
+func scanOutcome(rows *sql.Rows) (uplink.Outcome, error) {
+	var o uplink.Outcome
+	var id, up, dev, node, dec, ver, hash []byte
+	var category string
+	var duration, at int64
+	if err := rows.Scan(&id, &up, &dev, &node, &dec, &ver, &hash, &o.Engine, &category, &o.Fuel, &duration, &o.Message, &at); err != nil {
+		return o, err
+	}
+	o.ID, o.Uplink, o.Device, o.Node, o.Decoder, o.Version = ident.Outcome(id), ident.Uplink(up), ident.Device(dev), ident.Node(node), ident.Decoder(dec), ident.Version(ver)
+	o.Hash, o.Category, o.Duration, o.At = [32]byte(hash), decoder.Category(category), time.Duration(duration), moment(at)
+	return o, nil
+}
+
+func (s outcomeShelf) Get(ctx context.Context, id ident.Outcome) (uplink.Outcome, error) {
+	return first(found(ctx, s.h, scanOutcome, "SELECT "+outcomeColumns+" FROM outcomes WHERE tenant = ? AND id = ?", s.h.tenant[:], id[:]))
+}
+
+func (s outcomeShelf) List(ctx context.Context, q store.Query) (store.Page[uplink.Outcome], error) {
+	return s.Find(ctx, q, store.OutcomeFilter{})
+}
+
+func (s outcomeShelf) Find(ctx context.Context, q store.Query, f store.OutcomeFilter) (store.Page[uplink.Outcome], error) {
+	c := s.h.where(q.Reach)
+	c.and(!f.Uplink.IsZero(), "uplink = ?", f.Uplink[:])
+	c.and(!f.Device.IsZero(), "device = ?", f.Device[:])
+	c.and(!f.Decoder.IsZero(), "decoder = ?", f.Decoder[:])
+	c.and(f.Category != "", "category = ?", string(f.Category))
+	c.and(!f.From.IsZero(), "at >= ?", micros(f.From))
+	c.and(!f.To.IsZero(), "at < ?", micros(f.To))
+	return paged(ctx, s.h, q, c, scanOutcome, "SELECT "+outcomeColumns+" FROM outcomes", func(o uplink.Outcome) []byte { return o.ID[:] })
+}

@@ -1,0 +1,349 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// handle is what Reader, Writer and Flow hold: one transaction, one tenant.
+type handle struct {
+	db            bun.IDB
+	tenant        ident.Tenant
+	prepare       func(context.Context, string) (*sql.Stmt, error) // nil when reading
+	now           func() time.Time
+	dead          bool
+	written       bool // anything but events
+	policyWritten bool // something that decisions are made from
+}
+
+func (h *handle) kill() { h.dead = true }
+
+// alive refuses a handle that outlived its function.
+func (h *handle) alive() error {
+	if h.dead {
+		return store.ErrDead
+	}
+	return nil
+}
+
+// query runs a statement: prepared on the writing connection, plain in a reading transaction.
+func (h *handle) query(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
+	if err := h.alive(); err != nil {
+		return nil, err
+	}
+	if h.prepare == nil {
+		return h.db.QueryContext(ctx, q, args...)
+	}
+	s, err := h.prepare(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return s.QueryContext(ctx, args...)
+}
+
+func (h *handle) exec(ctx context.Context, q string, args ...any) (int64, error) {
+	if err := h.alive(); err != nil {
+		return 0, err
+	}
+	s, err := h.prepare(ctx, q)
+	if err != nil {
+		return 0, away(err)
+	}
+	res, err := s.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, away(err)
+	}
+	n, err := res.RowsAffected()
+	return n, away(err)
+}
+
+// one scans a single row, and answers fault.Missing() if there is none.
+func (h *handle) one(ctx context.Context, q string, args []any, into ...any) error {
+	rows, err := h.query(ctx, q, args...)
+	if err != nil {
+		return away(err)
+	}
+	defer func() { _ = rows.Close() }()
+	if !rows.Next() {
+		if err := rows.Err(); err != nil {
+			return away(err)
+		}
+		return fault.Missing()
+	}
+	return away(rows.Scan(into...))
+}
+
+// row is how every record of administration is kept.
+type row struct {
+	bun.BaseModel `bun:"alias:r"`
+
+	Tenant []byte `bun:"type:blob,pk"`
+	ID     []byte `bun:"type:blob,pk"`
+	Rev    uint64
+	Node   []byte  `bun:"type:blob,nullzero"`
+	Owner  []byte  `bun:"type:blob,nullzero"`
+	Label  *string `bun:",nullzero"`
+	State  string
+	Body   []byte `bun:"type:blob"`
+}
+
+// noun says how one kind of record is kept: its table, and what of it has a column.
+type noun[K comparable, V any] struct {
+	table  string
+	key    func(V) []byte
+	bytes  func(K) []byte
+	rev    func(*V) *uint64
+	index  func(V, *row)                                         // sets Node, Owner, Label and State
+	placed bool                                                  // it stands on a node: lists are filtered by it
+	policy bool                                                  // decisions are made from it
+	check  func(old, v V, exists bool) error                     // more than the revision must hold, or nil
+	after  func(ctx context.Context, h *handle, old, v *V) error // keeps what is beside the row; old or v is nil
+	load   func(ctx context.Context, h *handle, v *V) error      // adds what is beside the row
+}
+
+// shelf reads a noun; records writes it too.
+type shelf[K comparable, V any] struct {
+	h *handle
+	n *noun[K, V]
+}
+
+type records[K comparable, V any] struct{ shelf[K, V] }
+
+func (s shelf[K, V]) decode(ctx context.Context, r row) (V, error) {
+	var v V
+	if err := json.Unmarshal(r.Body, &v); err != nil {
+		return v, fault.Wrap(err, fault.Internal, "decode", "A stored record could not be read.")
+	}
+	*s.n.rev(&v) = r.Rev
+	if s.n.load != nil {
+		return v, s.n.load(ctx, s.h, &v)
+	}
+	return v, nil
+}
+
+func (s shelf[K, V]) query() *bun.SelectQuery {
+	return s.h.db.NewSelect().Model((*row)(nil)).ModelTableExpr("? AS r", bun.Ident(s.n.table)).Column("tenant", "id", "rev", "node", "owner", "label", "state", "body").
+		Where("r.tenant = ?", s.h.tenant[:])
+}
+
+func (s shelf[K, V]) fetch(ctx context.Context, id []byte) (row, error) {
+	var r row
+	if err := s.h.alive(); err != nil {
+		return r, err
+	}
+	err := s.query().Where("r.id = ?", id).Scan(ctx, &r)
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, fault.Missing()
+	}
+	return r, away(err)
+}
+
+// Get answers one record.
+func (s shelf[K, V]) Get(ctx context.Context, id K) (V, error) {
+	r, err := s.fetch(ctx, s.n.bytes(id))
+	if err != nil {
+		var none V
+		return none, err
+	}
+	return s.decode(ctx, r)
+}
+
+// List answers a page, newest first.
+func (s shelf[K, V]) List(ctx context.Context, q store.Query) (store.Page[V], error) {
+	return s.list(ctx, q, func(sq *bun.SelectQuery) *bun.SelectQuery { return sq.Where("r.state <> 'deleted'") })
+}
+
+func (s shelf[K, V]) list(ctx context.Context, q store.Query, narrow func(*bun.SelectQuery) *bun.SelectQuery) (store.Page[V], error) {
+	var page store.Page[V]
+	if err := s.h.alive(); err != nil {
+		return page, err
+	}
+	if q.Reach.IsEmpty() {
+		return page, nil
+	}
+	limit := limitOf(q)
+	sq := narrow(s.query()).OrderExpr("r.id DESC").Limit(int64(limit) + 1)
+	if s.n.placed {
+		sq = within(sq, q.Reach)
+	}
+	if q.After != "" {
+		after, err := hex.DecodeString(q.After)
+		if err != nil || len(after) == 0 || len(after) > 32 {
+			return page, store.ErrCursor
+		}
+		sq = sq.Where("r.id < ?", after)
+	}
+	var rows []row
+	if err := sq.Scan(ctx, &rows); err != nil {
+		return page, away(err)
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		page.Next = hex.EncodeToString(rows[limit-1].ID)
+	}
+	items, err := s.decodeAll(ctx, rows)
+	page.Items = items
+	return page, err
+}
+
+// all answers every record that fits, oldest first: for nouns whose number is bounded.
+func (s shelf[K, V]) all(ctx context.Context, narrow func(*bun.SelectQuery) *bun.SelectQuery) ([]V, error) {
+	if err := s.h.alive(); err != nil {
+		return nil, err
+	}
+	var rows []row
+	if err := narrow(s.query()).OrderExpr("r.id").Scan(ctx, &rows); err != nil {
+		return nil, away(err)
+	}
+	return s.decodeAll(ctx, rows)
+}
+
+func (s shelf[K, V]) decodeAll(ctx context.Context, rows []row) ([]V, error) {
+	vs := make([]V, 0, len(rows))
+	for _, r := range rows {
+		v, err := s.decode(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		vs = append(vs, v)
+	}
+	return vs, nil
+}
+
+func (s shelf[K, V]) count(ctx context.Context, where string, args ...any) (int, error) {
+	if err := s.h.alive(); err != nil {
+		return 0, err
+	}
+	n, err := s.query().Where(where, args...).Count(ctx)
+	return int(n), away(err)
+}
+
+// Put inserts or replaces.
+func (s records[K, V]) Put(ctx context.Context, v V) (V, error) {
+	var none V
+	rev := *s.n.rev(&v)
+	key := s.n.key(v)
+	stored, err := s.fetch(ctx, key)
+	exists := err == nil
+	var old *V
+	switch {
+	case err != nil && !fault.Is(err, fault.NotFound):
+		return none, err
+	case rev == 0 && exists:
+		return none, fault.New(fault.Conflict, "exists", "A record of this id exists already.")
+	case rev != 0 && !exists:
+		return none, fault.Missing()
+	case rev != 0 && stored.Rev != rev:
+		return none, store.ErrRevision
+	}
+	if exists {
+		was, err := s.decode(ctx, stored)
+		if err != nil {
+			return none, err
+		}
+		old = &was
+	}
+	if s.n.check != nil {
+		var was V
+		if old != nil {
+			was = *old
+		}
+		if err := s.n.check(was, v, exists); err != nil {
+			return none, err
+		}
+	}
+	*s.n.rev(&v) = rev + 1
+	body, err := encode(v)
+	if err != nil {
+		return none, err
+	}
+	r := row{Tenant: s.h.tenant[:], ID: key, Rev: rev + 1, Body: body}
+	s.n.index(v, &r)
+	if r.State == "" {
+		r.State = "-"
+	}
+	if exists {
+		_, err = s.h.db.NewUpdate().Model(&r).ModelTableExpr("? AS r", bun.Ident(s.n.table)).Column("rev", "node", "owner", "label", "state", "body").
+			Where("r.tenant = ?", s.h.tenant[:]).Where("r.id = ?", key).Exec(ctx)
+	} else {
+		_, err = s.h.db.NewInsert().Model(&r).ModelTableExpr("?", bun.Ident(s.n.table)).Exec(ctx)
+	}
+	if err != nil {
+		return none, taken(err)
+	}
+	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
+	if s.n.after != nil {
+		if err := s.n.after(ctx, s.h, old, &v); err != nil {
+			return none, err
+		}
+	}
+	return v, nil
+}
+
+// Delete removes a record of a revision.
+func (s records[K, V]) Delete(ctx context.Context, id K, rev uint64) error {
+	key := s.n.bytes(id)
+	stored, err := s.fetch(ctx, key)
+	if err != nil {
+		return err
+	}
+	if stored.Rev != rev {
+		return store.ErrRevision
+	}
+	old, err := s.decode(ctx, stored)
+	if err != nil {
+		return err
+	}
+	if _, err := s.h.db.NewDelete().Model((*row)(nil)).ModelTableExpr("? AS r", bun.Ident(s.n.table)).
+		Where("r.tenant = ?", s.h.tenant[:]).Where("r.id = ?", key).Exec(ctx); err != nil {
+		return away(err)
+	}
+	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
+	if s.n.after != nil {
+		return s.n.after(ctx, s.h, &old, nil)
+	}
+	return nil
+}
+
+// within narrows a query to a reach.
+func within(sq *bun.SelectQuery, r access.Reach) *bun.SelectQuery {
+	if r.All {
+		return sq
+	}
+	return sq.Where("r.node IN (?)", bun.In(blobs(r.Nodes)))
+}
+
+func blobs(nodes []ident.Node) [][]byte {
+	out := make([][]byte, len(nodes))
+	for i := range nodes {
+		out[i] = nodes[i][:]
+	}
+	return out
+}
+
+func limitOf(q store.Query) int {
+	if q.Limit <= 0 || q.Limit > store.MaxPage {
+		return store.MaxPage
+	}
+	return q.Limit
+}
+
+// taken recognises a unique constraint's refusal. The driver's text is looked at and never shown.
+func taken(err error) error {
+	if strings.Contains(err.Error(), "UNIQUE constraint") || strings.Contains(err.Error(), "duplicate key") {
+		return fault.Wrap(err, fault.Conflict, "taken", "Another record of this tenant has this name or address already. Choose another.")
+	}
+	return away(err)
+}

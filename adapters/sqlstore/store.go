@@ -1,0 +1,295 @@
+// Package sqlstore fills ports/store with a relational database, by bun. It knows no driver: a sub-package for each
+// database opens it and brings the schema. Every statement on a tenant's table binds the tenant.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// Options are what a database's own package gives.
+type Options struct {
+	Write   *bun.DB // one connection
+	Read    *bun.DB // a pool that cannot write
+	Begin   string  // statement that begins a writing transaction
+	Foreign string  // query whose answer changes when another process wrote; "" if there is none
+	Now     func() time.Time
+	Revised store.Revised
+	Version string
+	Node    string
+}
+
+// Store is the adapter.
+type Store struct {
+	o      Options
+	writer *writer
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New starts the writer on an opened database whose schema is up to date.
+func New(ctx context.Context, o Options) (*Store, error) {
+	if o.Revised == nil {
+		o.Revised = func(ident.Tenant, uint64) {}
+	}
+	w, err := newWriter(ctx, o.Write, o.Begin)
+	if err != nil {
+		return nil, err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Store{o: o, writer: w, stop: stop}
+	s.done.Add(1)
+	go func() { defer s.done.Done(); w.loop() }()
+	if o.Foreign != "" {
+		s.done.Add(1)
+		go func() { defer s.done.Done(); s.watch(background) }()
+	}
+	return s, nil
+}
+
+// watch tells Revised when another process has written: the query's answer on one connection changes then.
+func (s *Store) watch(ctx context.Context) {
+	conn, err := s.o.Read.Conn(ctx)
+	if err != nil {
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	var last int64
+	for {
+		var now int64
+		// Our own commits change it too: one reload too many is cheap, one too few is a right that outlives its revocation.
+		if err := conn.QueryRowContext(ctx, s.o.Foreign).Scan(&now); err != nil || now != last {
+			s.o.Revised(ident.Tenant{}, 0)
+			last = now
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Close waits for what is under way.
+func (s *Store) Close() error {
+	s.stop()
+	s.writer.close()
+	s.done.Wait()
+	return errors.Join(s.o.Read.Close(), s.o.Write.Close())
+}
+
+// enter is the first check of every method.
+func enter(ctx context.Context, scopes ...access.Scope) error {
+	if store.Inside(ctx) {
+		return store.ErrNested
+	}
+	for _, s := range scopes {
+		if s.IsZero() {
+			return store.ErrScope
+		}
+	}
+	return nil
+}
+
+// View runs fn in one reading transaction, which is one snapshot.
+func (s *Store) View(ctx context.Context, scope access.Scope, fn func(context.Context, store.Reader) error) error {
+	if err := enter(ctx, scope); err != nil {
+		return err
+	}
+	if s.writer.closed() {
+		return store.ErrClosed
+	}
+	tx, err := s.o.Read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return away(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	h := &handle{db: tx, tenant: scope.Tenant()}
+	defer h.kill()
+	return protect(func() error { return fn(store.Enter(ctx), reader{h}) })
+}
+
+// Change runs fn and appends its events, in one writing transaction.
+func (s *Store) Change(ctx context.Context, scope access.Scope, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+	if err := enter(ctx, scope); err != nil {
+		return err
+	}
+	var revision uint64
+	err := s.writer.do(ctx, func(ctx context.Context, db bun.IDB) error {
+		p, err := s.begin(ctx, db, scope)
+		if err != nil {
+			return err
+		}
+		defer p.h.kill()
+		events, err := fn(store.Enter(ctx), p)
+		if err != nil {
+			return err
+		}
+		revision, err = p.finish(ctx, s, scope, events)
+		return err
+	})
+	if err == nil {
+		s.o.Revised(scope.Tenant(), revision)
+	}
+	return err
+}
+
+// Across is one transaction over two trees, the platform's first.
+func (s *Store) Across(ctx context.Context, platform, tenant access.Scope, fn func(ctx context.Context, p, t store.Writer) (pe, te []audit.Event, err error)) error {
+	if err := enter(ctx, platform, tenant); err != nil {
+		return err
+	}
+	if platform.Tenant() != ident.Platform || tenant.Tenant() == ident.Platform {
+		return store.ErrScope
+	}
+	var pr, tr uint64
+	err := s.writer.do(ctx, func(ctx context.Context, db bun.IDB) error {
+		p, err := s.begin(ctx, db, platform)
+		if err != nil {
+			return err
+		}
+		defer p.h.kill()
+		t, err := s.begin(ctx, db, tenant)
+		if err != nil {
+			return err
+		}
+		defer t.h.kill()
+		pe, te, err := fn(store.Enter(ctx), p, t)
+		if err != nil {
+			return err
+		}
+		if pr, err = p.finish(ctx, s, platform, pe); err != nil {
+			return err
+		}
+		tr, err = t.finish(ctx, s, tenant, te)
+		return err
+	})
+	if err == nil {
+		s.o.Revised(ident.Platform, pr)
+		s.o.Revised(tenant.Tenant(), tr)
+	}
+	return err
+}
+
+// Ingest runs fn on what needs no audit entry.
+func (s *Store) Ingest(ctx context.Context, scope access.Scope, fn func(context.Context, store.Flow) error) error {
+	if err := enter(ctx, scope); err != nil {
+		return err
+	}
+	if !scope.Allowed() {
+		return store.ErrDenied
+	}
+	return s.writer.do(ctx, func(ctx context.Context, db bun.IDB) error {
+		h := &handle{db: db, tenant: scope.Tenant(), prepare: s.writer.stmt, now: s.o.Now}
+		defer h.kill()
+		return fn(store.Enter(ctx), flow{h})
+	})
+}
+
+// Directory answers what is asked before a tenant is known.
+func (s *Store) Directory() store.Directory { return directory{s} }
+
+// change is a Change under way: the tenant's head is locked, since there is one writer.
+type change struct {
+	writing
+	head audit.Head
+	rev  uint64
+}
+
+func (s *Store) begin(ctx context.Context, db bun.IDB, scope access.Scope) (*change, error) {
+	h := &handle{db: db, tenant: scope.Tenant(), prepare: s.writer.stmt, now: s.o.Now}
+	head, rev, err := h.head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if scope.Revision() != 0 && scope.Revision() < rev {
+		return nil, store.ErrStale
+	}
+	return &change{writing: writing{h}, head: head, rev: rev}, nil
+}
+
+// Revision is the one that this change will have.
+func (c *change) Revision() uint64 {
+	if c.h.policyWritten {
+		return c.rev + 1
+	}
+	return c.rev
+}
+
+func (c *change) finish(ctx context.Context, s *Store, scope access.Scope, events []audit.Event) (uint64, error) {
+	if len(events) == 0 {
+		return 0, store.ErrUnaudited
+	}
+	if !scope.Allowed() && c.h.written {
+		return 0, store.ErrDenied
+	}
+	a, o := scope.Actor(), scope.Origin()
+	out, err := audit.Append(c.head, audit.Context{
+		Tenant: scope.Tenant(), ActorKind: string(a.Kind), Actor: a.Name(), Accessor: a.Accessor, AMR: a.AMR,
+		RequestID: o.Request.String(), TraceID: o.Trace, AuthzRev: scope.Revision(), Version: s.o.Version, Node: s.o.Node,
+	}, events, s.o.Now())
+	if err != nil {
+		return 0, err
+	}
+	return c.Revision(), c.h.keep(ctx, out, c.Revision())
+}
+
+// protect turns a panic of fn into an error: nothing of a tenant's may take the writer down.
+func protect(fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault.Wrap(fmt.Errorf("panic: %v", p), fault.Internal, "panic", "Something went wrong on our side. The log has the details under this request's id.")
+		}
+	}()
+	return fn()
+}
+
+// away is the error of a database that cannot be reached or written.
+func away(err error) error {
+	if err == nil {
+		return nil
+	}
+	if fault.As(err) != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fault.Wrap(err, fault.Unavailable, "store_unavailable", "The store cannot be reached at the moment. Try again.").WithRetry(time.Second)
+}
+
+func encode(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "encode", "A record could not be written.")
+	}
+	return b, nil
+}
+
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func moment(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}

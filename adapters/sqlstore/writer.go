@@ -1,0 +1,164 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/uptrace/bun"
+
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// writer is group commit: one goroutine owns the writing connection and runs waiting closures in turn inside one
+// transaction, each in a savepoint of its own, and answers all of them after COMMIT. Cancellation never reaches a
+// statement: a cancelled statement would roll back everybody's work and let the next insert commit by itself.
+type writer struct {
+	conn  bun.Conn
+	begin string
+	jobs  chan *job
+	stmts map[string]*sql.Stmt // owned by the loop
+
+	mu   sync.RWMutex // held for reading while a job is handed over
+	shut bool
+}
+
+type job struct {
+	ctx context.Context //nolint:containedctx // it is the caller's own, looked at before and after its turn
+	run func(context.Context, bun.IDB) error
+	err error
+	out chan error
+}
+
+// maxGroup bounds the closures of one transaction.
+const maxGroup = 256
+
+func newWriter(ctx context.Context, db *bun.DB, begin string) (*writer, error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("writing connection: %w", err)
+	}
+	return &writer{conn: conn, begin: begin, jobs: make(chan *job, maxGroup), stmts: map[string]*sql.Stmt{}}, nil
+}
+
+func (w *writer) closed() bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.shut
+}
+
+func (w *writer) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.shut {
+		w.shut = true
+		close(w.jobs)
+	}
+}
+
+// do waits for run's turn and for the commit of what it wrote.
+func (w *writer) do(ctx context.Context, run func(context.Context, bun.IDB) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	j := &job{ctx: ctx, run: run, out: make(chan error, 1)}
+	w.mu.RLock()
+	if w.shut {
+		w.mu.RUnlock()
+		return store.ErrClosed
+	}
+	w.jobs <- j
+	w.mu.RUnlock()
+	return <-j.out // a caller that goes away is seen by the loop: its work is either whole or not there
+}
+
+func (w *writer) loop() {
+	group := make([]*job, 0, maxGroup)
+	for j := range w.jobs {
+		group = append(group[:0], j)
+	more:
+		for len(group) < maxGroup {
+			select {
+			case next, ok := <-w.jobs:
+				if !ok {
+					break more
+				}
+				group = append(group, next)
+			default:
+				break more
+			}
+		}
+		broken := w.commit(group)
+		for _, j := range group {
+			if broken != nil {
+				j.out <- away(broken)
+			} else {
+				j.out <- j.err
+			}
+		}
+	}
+	for _, s := range w.stmts {
+		_ = s.Close()
+	}
+	_ = w.conn.Close()
+}
+
+// commit runs a group. A non-nil error is the transaction's own: nothing of the group is kept.
+func (w *writer) commit(group []*job) (broken error) {
+	ctx := context.Background()
+	if err := w.exec(ctx, w.begin); err != nil {
+		return err
+	}
+	defer func() {
+		if broken != nil {
+			// The transaction may be gone already; what matters is that the next one begins cleanly.
+			_ = w.exec(ctx, "ROLLBACK")
+		}
+	}()
+	for _, j := range group {
+		if j.err = j.ctx.Err(); j.err != nil {
+			continue
+		}
+		if err := w.exec(ctx, "SAVEPOINT job"); err != nil {
+			return err
+		}
+		own := context.WithoutCancel(j.ctx)
+		j.err = protect(func() error { return j.run(own, w.conn) })
+		if j.err == nil {
+			j.err = j.ctx.Err() // the caller went away before fn returned
+		}
+		if j.err != nil {
+			if err := w.exec(ctx, "ROLLBACK TO job"); err != nil {
+				return err
+			}
+		}
+		if err := w.exec(ctx, "RELEASE job"); err != nil {
+			return err
+		}
+	}
+	return w.exec(ctx, "COMMIT")
+}
+
+func (w *writer) exec(ctx context.Context, query string) error {
+	s, err := w.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	_, err = s.ExecContext(ctx)
+	return err
+}
+
+// stmt prepares a statement once. The loop alone calls it.
+func (w *writer) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
+	if s := w.stmts[query]; s != nil {
+		return s, nil
+	}
+	s, err := w.conn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, errors.Join(errors.New("prepare"), err)
+	}
+	w.stmts[query] = s
+	return s, nil
+}

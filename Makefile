@@ -37,9 +37,12 @@ vet: ## go vet
 lint: ## golangci-lint, with what .golangci.yml asks for
 	go run $(GOLANGCI) run ./...
 
-secrets: ## gitleaks over the working tree and the history (rules: .gitleaks.toml)
+secrets: ## gitleaks over the working tree and the history (rules: .gitleaks.toml); a planted key must make it fail
 	go run $(GITLEAKS) dir . --no-banner --redact --log-level warn
 	go run $(GITLEAKS) git . --no-banner --redact --log-level warn
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && printf 'token: rf_pat_%071d\n' 7 > "$$tmp/notes.txt" && \
+	{ go run $(GITLEAKS) dir "$$tmp" --config .gitleaks.toml --exit-code 42 --no-banner --redact --log-level error 2>&1 | \
+	grep -q 'exit status 42' || { echo "the planted key was not found"; exit 1; }; }
 
 race: ## all tests under the race detector; a skipped test is a failure; minutes per suite
 	$(TESTED) $(RACE) -timeout 20m ./...

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package quickjssandbox
+
+func discard(b []byte) { clear(b) }

@@ -1,0 +1,183 @@
+package quickjssandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/fault"
+)
+
+// inputText is the JSON of an uplink as the prelude reads it. It is written by hand, since it is built for every uplink.
+func inputText(in decoder.Input) (string, error) {
+	if len(in.Bytes) > decoder.MaxPayload {
+		return "", fault.New(fault.Invalid, "payload_too_large", "A device's payload may have %d bytes.", decoder.MaxPayload)
+	}
+	b := make([]byte, 0, 128+4*len(in.Bytes))
+	b = append(b, `{"bytes":[`...)
+	for i, c := range in.Bytes {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(c), 10)
+	}
+	b = append(b, `],"fPort":`...)
+	b = strconv.AppendInt(b, int64(in.FPort), 10)
+	b = append(b, `,"recvTime":`...)
+	b = strconv.AppendInt(b, in.RecvTime.UnixMilli(), 10)
+	b = append(b, `,"variables":{`...)
+	for i, v := range in.Variables {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(quoted(b, v.Name), ':')
+		b = quoted(b, v.Value.Reveal())
+	}
+	return string(append(b, '}', '}')), nil
+}
+
+func quoted(b []byte, s string) []byte {
+	q, err := json.Marshal(s)
+	if err != nil { // a string always has a JSON form
+		return append(b, '"', '"')
+	}
+	return append(b, q...)
+}
+
+func secretsOf(in decoder.Input) []string {
+	var s []string
+	for _, v := range in.Variables {
+		if text := v.Value.Reveal(); v.Secret && text != "" {
+			s = append(s, text)
+		}
+	}
+	return s
+}
+
+const mask = "***"
+
+// masked hides the device's secret variables in a text that leaves the sandbox.
+func masked(text string, secrets []string) string {
+	for _, s := range secrets {
+		text = strings.ReplaceAll(text, s, mask)
+	}
+	return text
+}
+
+// maskJSON hides them in every string of a JSON text; numbers and structure stay as they are.
+func maskJSON(raw []byte, secrets []string) []byte {
+	if len(secrets) == 0 {
+		return raw
+	}
+	out := make([]byte, 0, len(raw))
+	for i := 0; i < len(raw); {
+		if raw[i] != '"' {
+			out = append(out, raw[i])
+			i++
+			continue
+		}
+		end := i + 1
+		for end < len(raw) && raw[end] != '"' {
+			if raw[end] == '\\' {
+				end++
+			}
+			end++
+		}
+		end = min(end+1, len(raw))
+		var s string
+		if json.Unmarshal(raw[i:end], &s) == nil && masked(s, secrets) != s {
+			out = quoted(out, masked(s, secrets))
+		} else {
+			out = append(out, raw[i:end]...)
+		}
+		i = end
+	}
+	return out
+}
+
+// verdict turns a guest's failure into a result; other errors are ours.
+func verdict(err error, secrets []string) (decoder.Result, error) {
+	if err == nil {
+		return decoder.Result{Category: decoder.Success}, nil
+	}
+	var g *errGuest
+	if !errors.As(err, &g) {
+		return decoder.Result{}, err
+	}
+	// Masked before it is cut: half a secret would not be recognised.
+	return decoder.Result{Category: g.category, Message: short(masked(g.message, secrets))}, nil
+}
+
+func bad(message string) decoder.Result {
+	return decoder.Result{Category: decoder.BadOutput, Message: message}
+}
+
+// short cuts a message to its bound, between characters.
+func short(s string) string {
+	if len(s) <= decoder.MaxMessage {
+		return s
+	}
+	cut := decoder.MaxMessage
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut]
+}
+
+// maxMessages bounds a script's warnings and errors.
+const maxMessages = 64
+
+// output judges what a script returned.
+func output(text string, secrets []string) decoder.Result {
+	raw := []byte(text)
+	if depthOf(raw) > decoder.MaxDepth+1 { // one for the envelope
+		return bad("The script's output is nested deeper than 32.")
+	}
+	var o struct {
+		Data     json.RawMessage `json:"data"`
+		Warnings []string        `json:"warnings"`
+		Errors   []string        `json:"errors"`
+	}
+	if err := json.Unmarshal(raw, &o); err != nil {
+		return bad("warnings and errors must be arrays of texts.")
+	}
+	if len(o.Warnings) > maxMessages || len(o.Errors) > maxMessages {
+		return bad("A run may give 64 warnings and 64 errors.")
+	}
+	for _, list := range [][]string{o.Warnings, o.Errors} {
+		for i := range list {
+			list[i] = short(masked(list[i], secrets))
+		}
+	}
+	if len(o.Errors) > 0 {
+		return decoder.Result{Category: decoder.Exception, Warnings: o.Warnings, Errors: o.Errors, Message: o.Errors[0]}
+	}
+	if data := bytes.TrimSpace(o.Data); len(data) == 0 || data[0] != '{' {
+		return bad("data must be an object.")
+	}
+	return decoder.Result{Category: decoder.Success, Data: maskJSON(o.Data, secrets), Warnings: o.Warnings}
+}
+
+// depthOf is the nesting of a JSON text.
+func depthOf(raw []byte) int {
+	depth, deepest, inString := 0, 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return deepest
+}

@@ -72,3 +72,12 @@ func parseCheckpoint(text string) (Checkpoint, error) {
 	copy(c.Root[:], raw)
 	return c, nil
 }
+
+// Signer and Verifier are x/mod's, named here so that ports and app need no other module.
+type (
+	Signer   = note.Signer
+	Verifier = note.Verifier
+)
+
+// NewVerifier reads a verifier key as note.NewVerifier does.
+func NewVerifier(key string) (Verifier, error) { return note.NewVerifier(key) }

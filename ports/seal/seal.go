@@ -1,0 +1,46 @@
+// Package seal says what Ringfence wants of whatever keeps its keys: values sealed to their place, peppers for the
+// verifiers of tokens, and the key that signs checkpoints. No key leaves it but a pepper, which is worthless alone.
+package seal
+
+import (
+	"context"
+
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/ident"
+)
+
+// Place is where a sealed value stands. A value opens at its own place alone: moved to another row, column, table or tenant
+// it is refused.
+type Place struct {
+	Tenant ident.Tenant
+	Table  string
+	Column string
+	Row    string
+}
+
+// Sealer encrypts values at rest.
+//
+// It must:
+//   - bind the ciphertext to the place and to the key that made it, and refuse (fault of kind Internal, code
+//     "sealed_elsewhere") to open it anywhere else or after one changed bit;
+//   - give another ciphertext each time, with no bound on how often one key may be used;
+//   - open whatever any of its kept keys has sealed, and seal with the newest.
+type Sealer interface {
+	Seal(ctx context.Context, p Place, plain []byte) ([]byte, error)
+	Open(ctx context.Context, p Place, sealed []byte) ([]byte, error)
+}
+
+// Peppers are the keys of tokens' verifiers.
+//
+// Current must answer the newest, Pepper any that is kept, by its id.
+type Peppers interface {
+	Current() (kid string, pepper []byte)
+	Pepper(kid string) ([]byte, bool)
+}
+
+// Log holds the key that signs the audit log's checkpoints, and the instance's name, both fixed at first start.
+type Log interface {
+	Instance() string
+	Signer() audit.Signer
+	VerifierKey() string // the policy line that verifiers outside trust
+}

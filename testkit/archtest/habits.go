@@ -154,7 +154,7 @@ func (p *pkg) expressions(f *file, report func(rule, where, what string)) {
 		case *ast.CallExpr:
 			p.call(f, n, taint, report)
 		case *ast.BinaryExpr:
-			if (n.Op == token.EQL || n.Op == token.NEQ) && (taint(n.X) || taint(n.Y)) {
+			if (n.Op == token.EQL || n.Op == token.NEQ) && (taint(n.X) || taint(n.Y)) && !isEmpty(n.X) && !isEmpty(n.Y) {
 				report("secret-compare", p.where(n), "a secret beside "+n.Op.String())
 			}
 		}
@@ -282,6 +282,17 @@ func secrets(f *file) func(ast.Expr) bool {
 		return true
 	})
 	return taint
+}
+
+// isEmpty reports whether an expression is "", which tells nobody anything, or nil.
+func isEmpty(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		return e.Value == `""`
+	case *ast.Ident:
+		return e.Name == "nil"
+	}
+	return false
 }
 
 // converts reports whether a function gives back what it was given in another dress.

@@ -13,6 +13,7 @@ import (
 var (
 	emptyNames  = []string{"util", "utils", "common", "helper", "helpers", "types", "models", "services", "misc", "shared"}
 	granters    = []string{"core/access", "app/enter", "app/signin", "testkit"}
+	systems     = []string{"app", "testkit"} // each use in app is listed under Decisions
 	acrossers   = []string{"app/manage", "app/signin", "testkit"}
 	wideHandles = []string{"ports/store.Reader", "ports/store.Writer", "ports/store.Flow"} // one accessor a noun (design.md §5)
 	httpGlobals = []string{"DefaultClient", "DefaultTransport", "DefaultServeMux", "Get", "Head", "Post", "PostForm", "Handle", "HandleFunc"}
@@ -205,6 +206,8 @@ func (p *pkg) call(f *file, c *ast.CallExpr, taint func(ast.Expr) bool, report f
 		if slices.ContainsFunc(c.Args, taint) {
 			report("secret-compare", p.where(c), "a secret in "+path.Base(imported)+"."+name)
 		}
+	case imported == "" && name == "System" && len(c.Args) == 3 && !inRoom(p.folder, systems...):
+		report("scope", p.where(c), "a Scope of kind system")
 	case imported == "" && name == "Across" && !f.test && !inRoom(p.folder, acrossers...):
 		report("across", p.where(c), "calls Across")
 	case (name == "Skip" || name == "Skipf" || name == "SkipNow") && isTesting(f, s.X):

@@ -65,7 +65,9 @@ func judge(events io.Reader, w io.Writer) (verdict, error) {
 		}
 		switch {
 		case e.Action == "output" || e.Action == "build-output":
-			output[key(e)] = append(output[key(e)], e.Output)
+			if !strings.HasPrefix(e.Output, "=== ") {
+				output[key(e)] = append(output[key(e)], e.Output)
+			}
 		case e.Action == "build-fail":
 			fmt.Fprintf(w, "%s", strings.Join(output[key(e)], ""))
 		case e.Test != "" && e.Action == "fail":

@@ -331,7 +331,7 @@ func (s deviceShelf) Find(ctx context.Context, q store.Query, f store.DeviceFilt
 	return s.list(ctx, q, func(sq *bun.SelectQuery) *bun.SelectQuery {
 		sq = sq.Where("r.state <> 'deleted'")
 		if f.Nodes != nil {
-			sq = sq.Where("r.node IN (?)", bun.In(blobs(f.Nodes)))
+			sq = sq.Where("r.node IN (?)", bun.List(blobs(f.Nodes)))
 		}
 		if f.Name != "" {
 			sq = sq.Where("r.label = ?", f.Name)

@@ -322,7 +322,7 @@ func within(sq *bun.SelectQuery, r access.Reach) *bun.SelectQuery {
 	if r.All {
 		return sq
 	}
-	return sq.Where("r.node IN (?)", bun.In(blobs(r.Nodes)))
+	return sq.Where("r.node IN (?)", bun.List(blobs(r.Nodes)))
 }
 
 func blobs(nodes []ident.Node) [][]byte {

@@ -62,8 +62,8 @@ tidy: ## writes go.mod and go.sum as tidy-check wants them
 	go mod edit -dropreplace=github.com/google/pprof "$$tmp/go.mod" && go mod edit -fmt "$$tmp/go.mod" && \
 	cp "$$tmp/go.mod" go.mod && grep -v '^github.com/google/pprof ' "$$tmp/go.sum" > go.sum
 
-goldens: ## rewrites the golden files of linked modules and the README's table of settings; look at the diff
-	go test ./testkit/archtest -run 'Golden|Settings' -count=1 -args -update
+goldens: ## rewrites the golden files and the README's table of settings; look at the diff
+	go test -count=1 $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
 
 bench: ## the figures of BENCHMARKS.md, ratios within one run
 	go test -run '^$$' -bench . -benchmem -count=5 ./...

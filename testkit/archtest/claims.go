@@ -51,25 +51,38 @@ func Claims(file string) ([]Claim, error) {
 		if len(cells) != 4 {
 			return nil, fmt.Errorf("%s:%d: %d cells in the row of %s, four are wanted", file, n, len(cells), cells[0])
 		}
-		c := Claim{ID: cells[0], Promise: cells[1], State: cells[2], Line: n}
-		for _, q := range quoted.FindAllStringSubmatch(cells[3], -1) {
-			if m := namedTest.FindStringSubmatch(q[1]); m != nil {
-				c.Tests = append(c.Tests, m[1]+"."+m[2])
-			}
-		}
-		claims = append(claims, c)
+		claims = append(claims, Claim{ID: cells[0], Promise: cells[1], State: cells[2], Tests: NamedTests(cells[3]), Line: n})
 	}
 	return claims, lines.Err()
+}
+
+// NamedTests are the tests that a text names in backquotes, as folder.TestName.
+func NamedTests(text string) []string {
+	var names []string
+	for _, q := range quoted.FindAllStringSubmatch(text, -1) {
+		if m := namedTest.FindStringSubmatch(q[1]); m != nil {
+			names = append(names, m[1]+"."+m[2])
+		}
+	}
+	return names
+}
+
+// Tests are all tests, fuzz targets, benchmarks and examples of the module in dir, as folder.Name.
+func Tests(ctx context.Context, dir string) (map[string]bool, error) {
+	m, err := load(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return m.tests(), nil
 }
 
 // CheckClaims answers what is wrong with the claims made about the module in dir: a row that is missing or there twice, a
 // state that is none, a claim that holds and names no test, a test that is not there.
 func CheckClaims(ctx context.Context, dir string, claims []Claim, wanted []string) ([]string, error) {
-	m, err := load(ctx, dir)
+	there, err := Tests(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	there := m.tests()
 	var wrong []string
 	seen := map[string]int{}
 	for _, c := range claims {
@@ -101,7 +114,6 @@ func CheckClaims(ctx context.Context, dir string, claims []Claim, wanted []strin
 	return wrong, nil
 }
 
-// tests are all tests, fuzz targets, benchmarks and examples of the module, as folder.Name.
 func (m *module) tests() map[string]bool {
 	all := map[string]bool{}
 	for _, p := range m.packages {

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/ringfence/ringfence/testkit/archtest"
 )
 
 var pages = []string{"README.md", "ARCHITECTURE.md", "CLAIMS.md", "BENCHMARKS.md", "SECURITY.md", "CONTRIBUTING.md"}
@@ -14,6 +16,10 @@ var pages = []string{"README.md", "ARCHITECTURE.md", "CLAIMS.md", "BENCHMARKS.md
 func TestThePagesPointAtWhatIsThere(t *testing.T) {
 	makefile := page(t, "Makefile")
 	target := regexp.MustCompile("(?m)(?:`|^)make ([a-z-]+(?: [a-z-]+)*)(?:`|  )")
+	there, err := archtest.Tests(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
 	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
 	for _, name := range pages {
 		text := page(t, name)
@@ -22,6 +28,11 @@ func TestThePagesPointAtWhatIsThere(t *testing.T) {
 				if !strings.Contains(makefile, "\n"+goal+":") {
 					t.Errorf("%s: there is no make %s", name, goal)
 				}
+			}
+		}
+		for _, test := range archtest.NamedTests(text) {
+			if !there[test] {
+				t.Errorf("%s: there is no %s", name, test)
 			}
 		}
 		for _, m := range link.FindAllStringSubmatch(text, -1) {

@@ -35,14 +35,14 @@ func New(now func() time.Time, keys int) *Limiter {
 
 // Take counts n things.
 func (l *Limiter) Take(key string, n int, r limit.Rate) limit.Verdict {
-	if r.PerSecond <= 0 || r.Burst <= 0 {
+	if r.Every <= 0 || r.Burst <= 0 {
 		return limit.Verdict{RetryAfter: time.Minute}
 	}
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.state(key, now)
-	step := time.Second / time.Duration(r.PerSecond)
+	step := r.Every
 	window := step * time.Duration(r.Burst)
 	tat := s.tat
 	if tat.Before(now) {

@@ -6,15 +6,20 @@ import (
 	"sync/atomic"
 
 	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
 // standing is what the gate knows of one tenant: its compiled policy and its state, read in one snapshot.
 type standing struct {
-	policy *access.Policy
-	tenant tenant.Tenant
+	policy  *access.Policy
+	tenant  tenant.Tenant
+	limits  tenant.Limits // what the platform granted beyond the server's settings
+	sources map[ident.Source]source.Source
+	keys    map[ident.Key]credential.IngestionKey
 }
 
 // policies keeps the compiled policies of the tenants that were asked for lately. An entry is used only while no newer
@@ -39,8 +44,8 @@ type entry struct {
 	asked   atomic.Bool
 }
 
-func newPolicies(limit int, load func(context.Context, ident.Tenant) (*standing, error)) *policies {
-	return &policies{max: limit, load: load, entries: make(map[ident.Tenant]*entry)}
+func newPolicies(limit int) *policies {
+	return &policies{max: limit, entries: make(map[ident.Tenant]*entry)}
 }
 
 // fresh answers the entry's standing if nothing was announced since it was loaded.
@@ -141,11 +146,33 @@ func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error
 			return err
 		}
 		records.Platform = s.Tenant() == ident.Platform
-		out = standing{policy: access.Compile(records), tenant: t}
-		return nil
+		out = standing{policy: access.Compile(records), tenant: t, sources: map[ident.Source]source.Source{}, keys: map[ident.Key]credential.IngestionKey{}}
+		err = each(ctx, r.Sources(), func(v source.Source) { out.sources[v.ID] = v })
+		if err == nil {
+			err = each(ctx, r.Keys(), func(v credential.IngestionKey) { out.keys[v.ID] = v })
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &out, nil
+}
+
+// each hands out every record of a noun whose number is bounded.
+func each[K comparable, V any](ctx context.Context, shelf store.Shelf[K, V], do func(V)) error {
+	q := store.Query{Reach: access.Everywhere}
+	for {
+		page, err := shelf.List(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, v := range page.Items {
+			do(v)
+		}
+		if page.Next == "" {
+			return nil
+		}
+		q.After = page.Next
+	}
 }

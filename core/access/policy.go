@@ -286,6 +286,19 @@ func (p *Policy) covers(s Subject, perm Permission, given *grant, now time.Time)
 	return true
 }
 
+// PermissionsOf is what a role of these records holds, built in or the tenant's own; nothing if there is no such role.
+func PermissionsOf(r Records, id ident.Role) Set {
+	if role, ok := BuiltIn(id); ok {
+		return role.Permissions.within(r.Platform)
+	}
+	for _, role := range r.Roles {
+		if role.ID == id {
+			return role.Permissions.within(r.Platform)
+		}
+	}
+	return Set{}
+}
+
 // Owners counts the principals that hold the owner role as a direct, recursive membership at the root without expiry.
 func Owners(r Records) int {
 	root := ident.Node{}

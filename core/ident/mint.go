@@ -14,3 +14,9 @@ func New[K Kind](m Mint) ID[K] {
 	m.Random(random[:])
 	return Make[K](m.Now(), random)
 }
+
+// Fresh sets id to a new one; its kind follows from where it is kept.
+func Fresh[K Kind](m Mint, id *ID[K]) { *id = New[K](m) }
+
+// NewEntry returns a new audit entry's id.
+func NewEntry(m Mint) Entry { return New[entryKind](m) }

@@ -20,7 +20,8 @@ type Person struct {
 	Name          string // display name
 	Password      []byte // PHC string sealed with the envelope key (AAD = principal id); empty: none set
 	PasswordSetAt time.Time
-	ResetNeeded   bool // too many failures in a row: only a reset link opens the account again
+	VoidBefore    time.Time      // tokens made before are void: set by a reset
+	Tenants       []ident.Tenant // every tenant it ever joined: a superset of those where it is a member
 	DisabledAt    time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time

@@ -3,10 +3,15 @@ package limit
 
 import "time"
 
-// Rate is a number of things per second on average, and how many may come at once.
+// Rate is how far apart things are on average, and how many may come at once.
 type Rate struct {
-	PerSecond int
-	Burst     int
+	Every time.Duration
+	Burst int
+}
+
+// PerSecond is a rate of n a second.
+func PerSecond(n, burst int) Rate {
+	return Rate{Every: time.Second / time.Duration(max(n, 1)), Burst: burst}
 }
 
 // Verdict is the answer to one request, with what the RateLimit fields of HTTP say.
@@ -19,7 +24,7 @@ type Verdict struct {
 
 // Limiter counts by key.
 //
-// Take must answer OK for at most Burst things at once and PerSecond on average per key, count nothing that it refuses, and
+// Take must answer OK for at most Burst things at once and one in Every on average per key, count nothing that it refuses, and
 // hold a bounded number of keys: what it forgets first is what has not been asked for longest.
 //
 // Enter must let at most max callers hold a key at the same time; leave gives the place back, once.

@@ -208,6 +208,8 @@ func (p *pkg) call(f *file, c *ast.CallExpr, taint func(ast.Expr) bool, report f
 		}
 	case imported == "" && name == "System" && len(c.Args) == 3 && !inRoom(p.folder, systems...):
 		report("scope", p.where(c), "a Scope of kind system")
+	case imported == "" && name == "As" && len(c.Args) == 4 && !inRoom(p.folder, granters...):
+		report("scope", p.where(c), "a Scope in somebody's name")
 	case imported == "" && name == "Across" && !f.test && !inRoom(p.folder, acrossers...):
 		report("across", p.where(c), "calls Across")
 	case (name == "Skip" || name == "Skipf" || name == "SkipNow") && isTesting(f, s.X):

@@ -155,6 +155,40 @@ func (p *Policy) Anywhere(s Subject, perm Permission, now time.Time) Decision {
 	return d
 }
 
+// Path is the way from the root to a node, both included; nil for a node of another tenant.
+func (p *Policy) Path(node ident.Node) []ident.Node {
+	at, ok := p.nodes[node]
+	if !ok {
+		return nil
+	}
+	var path []ident.Node
+	for steps := 0; at >= 0 && steps <= len(p.tree); steps++ {
+		path = append(path, p.tree[at].id)
+		at = p.tree[at].parent
+	}
+	slices.Reverse(path)
+	return path
+}
+
+// Below is a node and everything under it, whatever its barriers; nil for a node of another tenant.
+func (p *Policy) Below(node ident.Node) []ident.Node {
+	top, ok := p.nodes[node]
+	if !ok {
+		return nil
+	}
+	var below []ident.Node
+	for i := range p.tree {
+		at := int32(i) //nolint:gosec // at most 2,000 nodes a tenant
+		for steps := 0; at >= 0 && at != top && steps <= len(p.tree); steps++ {
+			at = p.tree[at].parent
+		}
+		if at == top {
+			below = append(below, p.tree[i].id)
+		}
+	}
+	return below
+}
+
 // Root is the tenant's root node.
 func (p *Policy) Root() ident.Node {
 	if p.root < 0 {

@@ -128,6 +128,14 @@ func (s Scope) Reach(p Permission) Reach {
 	return s.view.Reach(s.subject, p, s.at)
 }
 
+// Path is the way from the root to a node by the same snapshot, for the targets of audit events.
+func (s Scope) Path(node ident.Node) []ident.Node {
+	if s.view == nil {
+		return nil
+	}
+	return s.view.Path(node)
+}
+
 // Policy is the snapshot itself, for rules about grants; nil for system scopes.
 func (s Scope) Policy() *Policy { return s.view }
 

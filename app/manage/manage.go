@@ -1,0 +1,187 @@
+// Package manage is what administrators ask: tenants, the org tree, people, groups, roles, memberships, devices, decoders,
+// sources, tokens and quarantine. Every use case takes a Scope that the gate granted, decides again at the node it touches,
+// and writes record and audit entry in one transaction.
+package manage
+
+import (
+	"context"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// Manage is the use cases.
+type Manage struct {
+	enter  *enter.Enter
+	store  store.Store
+	engine sandbox.Engine
+	limits tenant.Limits // the server's own
+	wake   func()        // tells the processor that there is work
+}
+
+// New returns the use cases. wake is called after uplinks were put back to work.
+func New(e *enter.Enter, st store.Store, engine sandbox.Engine, limits tenant.Limits, wake func()) *Manage {
+	return &Manage{enter: e, store: st, engine: engine, limits: limits, wake: wake}
+}
+
+// Call is one request to a use case: what it may do, and what the answer has to say beside the result.
+type Call struct {
+	Scope    access.Scope
+	Once     Once
+	Revision uint64 // out: the tenant's policy revision after the change
+}
+
+// Once makes a request that creates something safe to repeat (Idempotency-Key). The zero Once does not.
+type Once struct {
+	Key     [32]byte // of principal, tenant, route and the caller's key
+	Request [32]byte // of method, path and body
+}
+
+// Replay is the error of a create that was done before under the same key: the object it made is to be read again.
+type Replay struct{ Object string }
+
+// Error says that nothing was done.
+func (r *Replay) Error() string { return "done before: " + r.Object }
+
+// claimLife is how long an Idempotency-Key is remembered.
+const claimLife = 24 * time.Hour
+
+// change runs a use case's writing.
+func (m *Manage) change(ctx context.Context, c *Call, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+	return m.store.Change(ctx, c.Scope, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		events, err := fn(ctx, w)
+		c.Revision = w.Revision()
+		return events, err
+	})
+}
+
+// create also claims the request's key in the same transaction, for the object that fn makes.
+func (m *Manage) create(ctx context.Context, c *Call, fn func(context.Context, store.Writer) (string, []audit.Event, error)) error {
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		if c.Once != (Once{}) {
+			claim, err := w.Claims().Get(ctx, c.Once.Key)
+			switch {
+			case err == nil && claim.ExpiresAt.After(m.now()):
+				if claim.Request != c.Once.Request {
+					return nil, fault.New(fault.Invalid, "idempotency_key_reused", "This Idempotency-Key was used for another request. Use a new key for a new request.")
+				}
+				return nil, &Replay{Object: claim.Object}
+			case err == nil:
+				if err := w.Claims().Delete(ctx, claim.ID, claim.Rev); err != nil {
+					return nil, err
+				}
+			case !fault.Is(err, fault.NotFound):
+				return nil, err
+			}
+		}
+		object, events, err := fn(ctx, w)
+		if err != nil || c.Once == (Once{}) {
+			return events, err
+		}
+		_, err = w.Claims().Put(ctx, store.Claim{ID: c.Once.Key, Request: c.Once.Request, Object: object, ExpiresAt: m.now().Add(claimLife)})
+		return events, err
+	})
+}
+
+func (m *Manage) now() time.Time { return m.enter.Now() }
+
+// event is a success on something; changes that change nothing are left out.
+func (m *Manage) event(ctx context.Context, c *Call, a audit.Action, t audit.Target, changes ...audit.Change) (audit.Event, error) {
+	var real []audit.Change
+	for _, ch := range changes {
+		if ch.Old.Value != ch.New.Value {
+			real = append(real, ch)
+		}
+	}
+	return m.enter.Event(ctx, c.Scope, a, t, real...)
+}
+
+// one wraps a single event.
+func one(e audit.Event, err error) ([]audit.Event, error) { return []audit.Event{e}, err }
+
+// get reads one record that stands on no node.
+func get[K comparable, V any](ctx context.Context, m *Manage, s access.Scope, shelf func(store.Reader) store.Shelf[K, V], id K) (V, error) {
+	var v V
+	err := m.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		var err error
+		v, err = shelf(r).Get(ctx, id)
+		return err
+	})
+	return v, err
+}
+
+// list reads one page within the reach of a permission.
+func list[K comparable, V any](ctx context.Context, m *Manage, s access.Scope, p access.Permission, q store.Query, shelf func(store.Reader) store.Shelf[K, V]) (store.Page[V], error) {
+	var page store.Page[V]
+	q.Reach = s.Reach(p)
+	err := m.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		var err error
+		page, err = shelf(r).List(ctx, q)
+		return err
+	})
+	return page, err
+}
+
+// MaxName bounds names, in bytes.
+const MaxName = 200
+
+func name(s string) error {
+	if s == "" || len(s) > MaxName || !utf8.ValidString(s) {
+		return fault.New(fault.Invalid, "bad_name", "A name has 1 to %d bytes of text.", MaxName).WithField("/name", "empty or too long")
+	}
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f {
+			return fault.New(fault.Invalid, "bad_name", "A name has no control characters.").WithField("/name", "control character")
+		}
+	}
+	return nil
+}
+
+// full is the answer of a tenant that has as many of a thing as it may.
+func full(what string, limit, use int) error {
+	if use < limit {
+		return nil
+	}
+	return fault.New(fault.Conflict, "quota_exceeded", "The tenant has all the %s it may have. Remove some, or ask the platform's operator for more.", what).WithUse(int64(limit), int64(use))
+}
+
+// within checks a count inside a change: the limit that the platform granted the tenant, or the server's.
+func countOf[K comparable, V any](ctx context.Context, shelf store.Shelf[K, V]) (int, error) {
+	n, q := 0, store.Query{Reach: access.Everywhere}
+	for {
+		page, err := shelf.List(ctx, q)
+		n += len(page.Items)
+		if err != nil || page.Next == "" {
+			return n, err
+		}
+		q.After = page.Next
+	}
+}
+
+// living refuses a node that is not there, or not any more, where something is to be put on it.
+func living(ctx context.Context, r store.Reader, id ident.Node) error {
+	n, err := r.Nodes().Get(ctx, id)
+	if fault.Is(err, fault.NotFound) || (err == nil && n.Deleted()) {
+		return fault.New(fault.Invalid, "unknown_node", "The node does not exist. Name a living node of this tenant.").WithField("/node_id", "no such node")
+	}
+	return err
+}
+
+// refer turns a missing record that an input refers to into the input's fault.
+func refer(err error, field, what string) error {
+	if fault.Is(err, fault.NotFound) {
+		return fault.New(fault.Invalid, "unknown_reference", "The %s that the request refers to does not exist in this tenant.", what).WithField(field, "no such "+what)
+	}
+	return err
+}
+
+func num(n int) string { return strconv.Itoa(n) }

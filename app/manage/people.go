@@ -1,0 +1,336 @@
+package manage
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/credential"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+func memberShelf(r store.Reader) store.Shelf[ident.Principal, principal.Member] { return r.Members() }
+
+// Member answers one member of the tenant.
+func (m *Manage) Member(ctx context.Context, s access.Scope, id ident.Principal) (principal.Member, error) {
+	return get(ctx, m, s, memberShelf, id)
+}
+
+// Members lists the tenant's members, service accounts among them.
+func (m *Manage) Members(ctx context.Context, s access.Scope, q store.Query) (store.Page[principal.Member], error) {
+	return list(ctx, m, s, access.MemberRead, q, memberShelf)
+}
+
+// RemoveMember takes a person out of the tenant: memberships, places in groups and tokens go with them.
+func (m *Manage) RemoveMember(ctx context.Context, c *Call, id ident.Principal, rev uint64) error {
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		was, err := w.Members().Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if was.Kind != principal.Human {
+			return nil, fault.New(fault.Conflict, "service_account", "This is a source's account. Delete the source instead.")
+		}
+		if err := w.Members().Delete(ctx, id, rev); err != nil {
+			return nil, err
+		}
+		ms, err := w.Read().Memberships().Of(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range ms {
+			if err := m.mayGrant(ctx, w, c, one.Role, one.Node, one.Recursive); err != nil {
+				return nil, err
+			}
+			if err := w.Memberships().Delete(ctx, one.ID, one.Rev); err != nil {
+				return nil, err
+			}
+		}
+		if err := m.leaveGroups(ctx, w, id); err != nil {
+			return nil, err
+		}
+		tokens, err := w.Read().Tokens().Of(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tokens {
+			if err := w.Tokens().Delete(ctx, t.ID, t.Rev); err != nil {
+				return nil, err
+			}
+		}
+		if err := stillOwned(ctx, w); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.MemberRemoved, enter.Target("member", id), audit.Set("name", was.Name, ""), audit.Set("email", was.Email, "")))
+	})
+}
+
+func (m *Manage) leaveGroups(ctx context.Context, w store.Writer, id ident.Principal) error {
+	groups, err := w.Groups().List(ctx, store.Query{Reach: access.Everywhere})
+	if err != nil {
+		return err
+	}
+	for _, g := range groups.Items {
+		kept := make([]ident.Principal, 0, len(g.Members))
+		for _, one := range g.Members {
+			if one != id {
+				kept = append(kept, one)
+			}
+		}
+		if len(kept) == len(g.Members) {
+			continue
+		}
+		g.Members, g.UpdatedAt = kept, m.now()
+		if _, err := w.Groups().Put(ctx, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Invite makes an invitation and answers the link's token, for its inviter to pass on. It says nothing about whether the
+// address has an account.
+func (m *Manage) Invite(ctx context.Context, c *Call, email string, role ident.Role, at ident.Node, recursive bool) (principal.Invitation, secret.Text, error) {
+	address, err := principal.NormalizeEmail(email)
+	if err != nil {
+		return principal.Invitation{}, secret.Text{}, err
+	}
+	if err := c.Scope.Require(access.MemberInvite, at); err != nil {
+		return principal.Invitation{}, secret.Text{}, refer(err, "/node_id", "node")
+	}
+	return m.invite(ctx, c, address, role, at, recursive, c.Scope.Actor().ID)
+}
+
+func (m *Manage) invite(ctx context.Context, c *Call, address string, role ident.Role, at ident.Node, recursive bool, inviter ident.Principal) (principal.Invitation, secret.Text, error) {
+	whole, stored := m.enter.Issue(credential.KindInvite, credential.InviteLife)
+	inv := principal.Invitation{
+		Accessor: stored.Accessor, Verifier: stored.Verifier, KID: stored.KID, Email: address, Role: role, Node: at, Recursive: recursive,
+		Inviter: inviter, ExpiresAt: stored.ExpiresAt, CreatedAt: stored.CreatedAt, UpdatedAt: stored.UpdatedAt,
+	}
+	ident.Fresh(m.enter.Mint, &inv.ID)
+	ev, err := m.event(ctx, c, audit.MemberInvited, enter.Target("invitation", inv.ID, c.Scope.Path(at)...), audit.Set("email", "", address),
+		audit.Set("role", "", role.String()), audit.Set("node", "", at.String()), audit.Set("recursive", "", strconv.FormatBool(recursive)))
+	if err != nil {
+		return inv, secret.Text{}, err
+	}
+	var made principal.Invitation
+	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
+		if !inviter.IsZero() {
+			if err := m.mayGrant(ctx, w, c, role, at, recursive); err != nil {
+				return "", nil, err
+			}
+		}
+		if err := living(ctx, w.Read(), at); err != nil {
+			return "", nil, err
+		}
+		open, err := countOf(ctx, w.Read().Invitations())
+		if err != nil {
+			return "", nil, err
+		}
+		if err := full("open invitations", m.limits.Invitations, open); err != nil {
+			return "", nil, err
+		}
+		made, err = w.Invitations().Put(ctx, inv)
+		return inv.ID.String(), []audit.Event{ev}, err
+	})
+	return made, whole, err
+}
+
+func invitationShelf(r store.Reader) store.Shelf[ident.Link, principal.Invitation] {
+	return r.Invitations()
+}
+
+// Invitation answers one open invitation.
+func (m *Manage) Invitation(ctx context.Context, s access.Scope, id ident.Link) (principal.Invitation, error) {
+	inv, err := get(ctx, m, s, invitationShelf, id)
+	if err == nil {
+		err = s.Require(access.MemberRead, inv.Node)
+	}
+	return inv, err
+}
+
+// Invitations lists the open invitations.
+func (m *Manage) Invitations(ctx context.Context, s access.Scope, q store.Query) (store.Page[principal.Invitation], error) {
+	return list(ctx, m, s, access.MemberRead, q, invitationShelf)
+}
+
+// RevokeInvitation takes an open invitation back.
+func (m *Manage) RevokeInvitation(ctx context.Context, c *Call, id ident.Link, rev uint64) error {
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		inv, err := w.Invitations().Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.Scope.Require(access.MemberInvite, inv.Node); err != nil {
+			return nil, err
+		}
+		if err := w.Invitations().Delete(ctx, id, rev); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.InvitationRevoked, enter.Target("invitation", id, c.Scope.Path(inv.Node)...), audit.Set("email", inv.Email, "")))
+	})
+}
+
+// mayGrant is the rule that nobody grants what they lack: whoever grants, or takes away, a role at a node holds
+// membership:grant (or ownership:grant for a role that holds it) and every permission of the role there, with the same
+// reach.
+func (m *Manage) mayGrant(ctx context.Context, w store.Writer, c *Call, role ident.Role, at ident.Node, recursive bool) error {
+	records, err := w.Read().Policy(ctx)
+	if err != nil {
+		return err
+	}
+	records.Platform = c.Scope.Tenant() == ident.Platform
+	set := access.PermissionsOf(records, role)
+	if set.IsEmpty() || set.Has(access.UplinkSubmit) {
+		return fault.New(fault.Invalid, "unknown_role", "There is no such role to grant. List the roles of this tenant.").WithField("/role_id", "no such role")
+	}
+	return m.holds(c, set, at, recursive)
+}
+
+// holds checks a set of permissions against what the caller holds at a node, by the snapshot that let them in (a change of
+// rights meanwhile makes the whole change stale).
+func (m *Manage) holds(c *Call, set access.Set, at ident.Node, recursive bool) error {
+	p := c.Scope.Policy()
+	if p == nil {
+		return fault.Missing()
+	}
+	held := p.Held(c.Scope.Subject(), at, recursive, c.Scope.At())
+	need := access.MembershipGrant
+	if c.Scope.Tenant() == ident.Platform {
+		need = access.PlatformRoleGrant
+	}
+	if !held.Has(need) {
+		return access.Refuse(need)
+	}
+	if missing := set.Less(held); !missing.IsEmpty() {
+		if missing.Has(access.OwnershipGrant) {
+			return access.Refuse(access.OwnershipGrant)
+		}
+		return access.Refuse(missing.List()[0])
+	}
+	return nil
+}
+
+func membershipShelf(r store.Reader) store.Shelf[ident.Membership, access.Membership] {
+	return r.Memberships()
+}
+
+// Membership answers one membership.
+func (m *Manage) Membership(ctx context.Context, s access.Scope, id ident.Membership) (access.Membership, error) {
+	one, err := get(ctx, m, s, membershipShelf, id)
+	if err == nil {
+		err = s.Require(access.MembershipRead, one.Node)
+	}
+	return one, err
+}
+
+// Memberships lists the memberships within reach.
+func (m *Manage) Memberships(ctx context.Context, s access.Scope, q store.Query) (store.Page[access.Membership], error) {
+	return list(ctx, m, s, access.MembershipRead, q, membershipShelf)
+}
+
+// Grant gives a member or a group a role at a node.
+func (m *Manage) Grant(ctx context.Context, c *Call, in access.Membership) (access.Membership, error) {
+	if in.Principal.IsZero() == in.Group.IsZero() {
+		return access.Membership{}, fault.New(fault.Invalid, "bad_membership", "A membership is for a member or for a group, and not for both.").WithField("/principal_id", "either this or group_id")
+	}
+	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(m.now()) {
+		return access.Membership{}, fault.New(fault.Invalid, "bad_expiry", "A membership expires in the future, or never.").WithField("/expires_at", "in the past")
+	}
+	if err := c.Scope.Require(access.MembershipGrant, in.Node); err != nil {
+		return access.Membership{}, refer(err, "/node_id", "node")
+	}
+	now := m.now()
+	in.CreatedAt, in.UpdatedAt, in.ExpiresAt = now, now, in.ExpiresAt.UTC().Truncate(time.Microsecond)
+	ident.Fresh(m.enter.Mint, &in.ID)
+	ev, err := m.event(ctx, c, audit.MembershipGranted, enter.Target("membership", in.ID, c.Scope.Path(in.Node)...), membershipChanges(in, true)...)
+	if err != nil {
+		return access.Membership{}, err
+	}
+	var made access.Membership
+	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
+		if err := m.mayGrant(ctx, w, c, in.Role, in.Node, in.Recursive); err != nil {
+			return "", nil, err
+		}
+		if err := living(ctx, w.Read(), in.Node); err != nil {
+			return "", nil, err
+		}
+		if in.Group.IsZero() {
+			who, err := w.Members().Get(ctx, in.Principal)
+			if err == nil && who.Kind != principal.Human {
+				err = fault.Missing()
+			}
+			if err != nil {
+				return "", nil, refer(err, "/principal_id", "member")
+			}
+		} else if _, err := w.Groups().Get(ctx, in.Group); err != nil {
+			return "", nil, refer(err, "/group_id", "group")
+		}
+		n, err := countOf(ctx, w.Read().Memberships())
+		if err != nil {
+			return "", nil, err
+		}
+		if err := full("memberships", m.limits.Memberships, n); err != nil {
+			return "", nil, err
+		}
+		made, err = w.Memberships().Put(ctx, in)
+		return in.ID.String(), []audit.Event{ev}, err
+	})
+	return made, err
+}
+
+func membershipChanges(in access.Membership, granted bool) []audit.Change {
+	set := func(field, value string) audit.Change {
+		if granted {
+			return audit.Set(field, "", value)
+		}
+		return audit.Set(field, value, "")
+	}
+	expires := ""
+	if !in.ExpiresAt.IsZero() {
+		expires = in.ExpiresAt.Format(time.RFC3339)
+	}
+	return []audit.Change{
+		set("principal", in.Principal.String()), set("group", in.Group.String()), set("role", in.Role.String()), set("node", in.Node.String()),
+		set("recursive", strconv.FormatBool(in.Recursive)), set("expires_at", expires),
+	}
+}
+
+// Revoke takes a membership away. The last owner's stays.
+func (m *Manage) Revoke(ctx context.Context, c *Call, id ident.Membership, rev uint64) error {
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		was, err := w.Memberships().Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.Scope.Require(access.MembershipRevoke, was.Node); err != nil {
+			return nil, err
+		}
+		if was.Role == access.SourceAccount {
+			return nil, fault.New(fault.Conflict, "service_account", "This is a source's own membership. Delete the source instead.")
+		}
+		records, err := w.Read().Policy(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if access.PermissionsOf(records, was.Role).Has(access.OwnershipGrant) {
+			if err := c.Scope.Require(access.OwnershipGrant, was.Node); err != nil {
+				return nil, access.Refuse(access.OwnershipGrant)
+			}
+		}
+		if err := w.Memberships().Delete(ctx, id, rev); err != nil {
+			return nil, err
+		}
+		if err := stillOwned(ctx, w); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.MembershipRevoked, enter.Target("membership", id, c.Scope.Path(was.Node)...), membershipChanges(was, false)...))
+	})
+}

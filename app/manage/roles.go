@@ -1,0 +1,364 @@
+package manage
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+func roleShelf(r store.Reader) store.Shelf[ident.Role, access.Role] { return r.Roles() }
+
+// Role answers a role, built in or the tenant's own.
+func (m *Manage) Role(ctx context.Context, s access.Scope, id ident.Role) (access.Role, error) {
+	if r, ok := access.BuiltIn(id); ok && id != access.PlatformAdmin {
+		return r, nil
+	}
+	return get(ctx, m, s, roleShelf, id)
+}
+
+// Roles lists the tenant's own roles; the first page begins with the built-in ones.
+func (m *Manage) Roles(ctx context.Context, s access.Scope, q store.Query) (store.Page[access.Role], error) {
+	page, err := list(ctx, m, s, access.RoleRead, q, roleShelf)
+	if q.After == "" && err == nil {
+		var all []access.Role
+		for _, r := range access.BuiltIns() {
+			if r.ID != access.PlatformAdmin && r.ID != access.SourceAccount {
+				all = append(all, r)
+			}
+		}
+		page.Items = append(all, page.Items...)
+	}
+	return page, err
+}
+
+// mayDefine is the rule for custom roles: nobody puts into a role what they do not hold at the root, and what belongs to the
+// platform or to sources is in none.
+func (m *Manage) mayDefine(c *Call, set access.Set) error {
+	for _, p := range set.List() {
+		if p.OfPlatform() || p == access.UplinkSubmit {
+			return fault.New(fault.Invalid, "not_for_roles", "The permission %s stands in no role of a tenant's.", p).WithField("/permissions", "not for roles")
+		}
+	}
+	if set.IsEmpty() {
+		return fault.New(fault.Invalid, "empty_role", "A role holds at least one permission.").WithField("/permissions", "empty")
+	}
+	policy := c.Scope.Policy()
+	held := policy.Held(c.Scope.Subject(), policy.Root(), true, c.Scope.At())
+	if missing := set.Less(held); !missing.IsEmpty() {
+		return access.Refuse(missing.List()[0])
+	}
+	return nil
+}
+
+func permissionNames(set access.Set) string {
+	var names []string
+	for _, p := range set.List() {
+		names = append(names, p.String())
+	}
+	return strings.Join(names, " ")
+}
+
+// CreateRole adds a role of the tenant's own.
+func (m *Manage) CreateRole(ctx context.Context, c *Call, title string, set access.Set) (access.Role, error) {
+	if err := name(title); err != nil {
+		return access.Role{}, err
+	}
+	if err := m.mayDefine(c, set); err != nil {
+		return access.Role{}, err
+	}
+	now := m.now()
+	fresh := access.Role{Name: title, Permissions: set, CreatedAt: now, UpdatedAt: now}
+	ident.Fresh(m.enter.Mint, &fresh.ID)
+	ev, err := m.event(ctx, c, audit.RoleCreated, enter.Target("role", fresh.ID), audit.Set("name", "", title), audit.Set("permissions", "", permissionNames(set)))
+	if err != nil {
+		return access.Role{}, err
+	}
+	var made access.Role
+	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
+		n, err := countOf(ctx, w.Read().Roles())
+		if err != nil {
+			return "", nil, err
+		}
+		if err := full("roles", m.limits.Roles, n); err != nil {
+			return "", nil, err
+		}
+		made, err = w.Roles().Put(ctx, fresh)
+		return fresh.ID.String(), []audit.Event{ev}, err
+	})
+	return made, err
+}
+
+// UpdateRole changes a role's name or permissions. Whoever does holds both the old and the new ones, or could raise others
+// through a role, or take from them what they could not grant.
+func (m *Manage) UpdateRole(ctx context.Context, c *Call, id ident.Role, rev uint64, title *string, set *access.Set) (access.Role, error) {
+	if _, ok := access.BuiltIn(id); ok {
+		return access.Role{}, fault.New(fault.Conflict, "built_in_role", "Built-in roles are not changed. Create a role of your own.")
+	}
+	var out access.Role
+	err := m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		r, err := w.Roles().Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if r.Rev != rev {
+			return nil, store.ErrRevision
+		}
+		was := r
+		if title != nil {
+			if err := name(*title); err != nil {
+				return nil, err
+			}
+			r.Name = *title
+		}
+		if set != nil {
+			if err := m.mayDefine(c, was.Permissions.Union(*set)); err != nil {
+				return nil, err
+			}
+			if set.IsEmpty() {
+				return nil, fault.New(fault.Invalid, "empty_role", "A role holds at least one permission.").WithField("/permissions", "empty")
+			}
+			r.Permissions = *set
+		}
+		r.UpdatedAt = m.now()
+		if out, err = w.Roles().Put(ctx, r); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.RoleUpdated, enter.Target("role", id), audit.Set("name", was.Name, r.Name),
+			audit.Set("permissions", permissionNames(was.Permissions), permissionNames(r.Permissions))))
+	})
+	return out, err
+}
+
+// DeleteRole removes a role that no membership and no open invitation names.
+func (m *Manage) DeleteRole(ctx context.Context, c *Call, id ident.Role, rev uint64) error {
+	if _, ok := access.BuiltIn(id); ok {
+		return fault.New(fault.Conflict, "built_in_role", "Built-in roles are not deleted.")
+	}
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		was, err := w.Roles().Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		ms, err := w.Read().Memberships().OfRole(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if len(ms) > 0 {
+			return nil, fault.New(fault.Conflict, "role_in_use", "Memberships give this role. Revoke them first.")
+		}
+		if err := w.Roles().Delete(ctx, id, rev); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.RoleDeleted, enter.Target("role", id), audit.Set("name", was.Name, ""), audit.Set("permissions", permissionNames(was.Permissions), "")))
+	})
+}
+
+func groupShelf(r store.Reader) store.Shelf[ident.Group, access.Group] { return r.Groups() }
+
+// Group answers one group.
+func (m *Manage) Group(ctx context.Context, s access.Scope, id ident.Group) (access.Group, error) {
+	return get(ctx, m, s, groupShelf, id)
+}
+
+// Groups lists the groups.
+func (m *Manage) Groups(ctx context.Context, s access.Scope, q store.Query) (store.Page[access.Group], error) {
+	return list(ctx, m, s, access.GroupRead, q, groupShelf)
+}
+
+// GroupPatch is what may be set of a group; nil leaves a part as it is.
+type GroupPatch struct {
+	Name    *string
+	Members *[]ident.Principal
+	Groups  *[]ident.Group
+}
+
+// maxGroupSize bounds a group's own lists.
+const maxGroupSize = 5_000
+
+// PutGroup creates a group (zero id) or changes one. Putting somebody into a group, or a group into another, grants what the
+// group was given, so it takes the right to grant that; so does taking them out.
+func (m *Manage) PutGroup(ctx context.Context, c *Call, id ident.Group, rev uint64, p GroupPatch) (access.Group, error) {
+	var out access.Group
+	now := m.now()
+	fresh := id
+	action := audit.GroupUpdated
+	if id.IsZero() {
+		ident.Fresh(m.enter.Mint, &fresh)
+		action = audit.GroupCreated
+	}
+	write := func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
+		g := access.Group{ID: fresh, CreatedAt: now}
+		if !id.IsZero() {
+			var err error
+			if g, err = w.Groups().Get(ctx, id); err != nil {
+				return "", nil, err
+			}
+			if g.Rev != rev {
+				return "", nil, store.ErrRevision
+			}
+		}
+		was := g
+		if p.Name != nil {
+			g.Name = *p.Name
+		}
+		if p.Members != nil {
+			g.Members = *p.Members
+		}
+		if p.Groups != nil {
+			g.Groups = *p.Groups
+		}
+		g.UpdatedAt = now
+		if err := m.checkGroup(ctx, w, c, was, g); err != nil {
+			return "", nil, err
+		}
+		var err error
+		if out, err = w.Groups().Put(ctx, g); err != nil {
+			return "", nil, err
+		}
+		ev, err := one(m.event(ctx, c, action, enter.Target("group", fresh), audit.Set("name", was.Name, g.Name),
+			audit.Set("members", ids(was.Members), ids(g.Members)), audit.Set("groups", ids(was.Groups), ids(g.Groups))))
+		return fresh.String(), ev, err
+	}
+	if id.IsZero() {
+		return out, m.create(ctx, c, write)
+	}
+	err := m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		_, ev, err := write(ctx, w)
+		return ev, err
+	})
+	return out, err
+}
+
+func ids[K ident.Kind](list []ident.ID[K]) string {
+	words := make([]string, len(list))
+	for i, id := range list {
+		words[i] = id.String()
+	}
+	return strings.Join(words, " ")
+}
+
+func (m *Manage) checkGroup(ctx context.Context, w store.Writer, c *Call, was, g access.Group) error {
+	if err := name(g.Name); err != nil {
+		return err
+	}
+	if len(g.Members) > maxGroupSize || len(g.Groups) > access.MaxGroups {
+		return fault.New(fault.Invalid, "big_group", "A group has at most %d members and %d groups.", maxGroupSize, access.MaxGroups)
+	}
+	for _, p := range g.Members {
+		if _, err := w.Members().Get(ctx, p); err != nil {
+			return refer(err, "/member_ids", "member")
+		}
+	}
+	all, err := everyGroup(ctx, w)
+	if err != nil {
+		return err
+	}
+	if was.ID.IsZero() || was.Rev == 0 {
+		if err := full("groups", m.limits.Groups, len(all)); err != nil {
+			return err
+		}
+	}
+	for _, child := range g.Groups {
+		if _, ok := all[child]; !ok {
+			return fault.New(fault.Invalid, "unknown_reference", "The group that the request refers to does not exist in this tenant.").WithField("/group_ids", "no such group")
+		}
+	}
+	all[g.ID] = g
+	if depth := nesting(all, g.ID, 0); depth > access.MaxNesting {
+		return fault.New(fault.Conflict, "group_nesting", "Groups may be nested %d deep and never within themselves.", access.MaxNesting).WithField("/group_ids", "nested too deep, or in a circle")
+	}
+	if slices.Equal(was.Members, g.Members) && slices.Equal(was.Groups, g.Groups) {
+		return nil
+	}
+	return m.mayGrantGroup(ctx, w, c, all, g.ID)
+}
+
+func everyGroup(ctx context.Context, w store.Writer) (map[ident.Group]access.Group, error) {
+	all, q := map[ident.Group]access.Group{}, store.Query{Reach: access.Everywhere}
+	for {
+		page, err := w.Groups().List(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range page.Items {
+			all[g.ID] = g
+		}
+		if page.Next == "" {
+			return all, nil
+		}
+		q.After = page.Next
+	}
+}
+
+// nesting is how deep a group's groups go; a circle is deeper than anything allowed.
+func nesting(all map[ident.Group]access.Group, id ident.Group, depth int) int {
+	if depth > access.MaxNesting {
+		return depth
+	}
+	deepest := depth + 1
+	for _, child := range all[id].Groups {
+		deepest = max(deepest, nesting(all, child, depth+1))
+	}
+	return deepest
+}
+
+// mayGrantGroup checks the caller against everything that membership in a group gives, by the groups around it too.
+func (m *Manage) mayGrantGroup(ctx context.Context, w store.Writer, c *Call, all map[ident.Group]access.Group, id ident.Group) error {
+	around := map[ident.Group]bool{id: true}
+	for grew := true; grew; {
+		grew = false
+		for parent, g := range all {
+			if !around[parent] && slices.ContainsFunc(g.Groups, func(child ident.Group) bool { return around[child] }) {
+				around[parent], grew = true, true
+			}
+		}
+	}
+	for g := range around {
+		ms, err := w.Read().Memberships().OfGroup(ctx, g)
+		if err != nil {
+			return err
+		}
+		for _, one := range ms {
+			if err := m.mayGrant(ctx, w, c, one.Role, one.Node, one.Recursive); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// DeleteGroup removes a group that has no memberships and stands in no other group.
+func (m *Manage) DeleteGroup(ctx context.Context, c *Call, id ident.Group, rev uint64) error {
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		was, err := w.Groups().Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		ms, err := w.Read().Memberships().OfGroup(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		all, err := everyGroup(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		inside := false
+		for _, g := range all {
+			inside = inside || slices.Contains(g.Groups, id)
+		}
+		if len(ms) > 0 || inside {
+			return nil, fault.New(fault.Conflict, "group_in_use", "The group has memberships, or stands in another group. Remove those first.")
+		}
+		if err := w.Groups().Delete(ctx, id, rev); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.GroupDeleted, enter.Target("group", id), audit.Set("name", was.Name, ""), audit.Set("members", ids(was.Members), "")))
+	})
+}

@@ -1,0 +1,391 @@
+package manage
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/credential"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+func sourceShelf(r store.Reader) store.Shelf[ident.Source, source.Source] { return r.Sources() }
+
+// Source answers one source.
+func (m *Manage) Source(ctx context.Context, s access.Scope, id ident.Source) (source.Source, error) {
+	src, err := get(ctx, m, s, sourceShelf, id)
+	if err == nil {
+		err = s.Require(access.SourceRead, src.Node)
+	}
+	return src, err
+}
+
+// Sources lists the sources within reach.
+func (m *Manage) Sources(ctx context.Context, s access.Scope, q store.Query) (store.Page[source.Source], error) {
+	return list(ctx, m, s, access.SourceRead, q, sourceShelf)
+}
+
+// CreateSource opens a way in at a node, with a service account that may submit uplinks there and nothing else.
+func (m *Manage) CreateSource(ctx context.Context, c *Call, in source.Source) (source.Source, error) {
+	if in.Node.IsZero() {
+		in.Node = c.Scope.Policy().Root()
+	}
+	if err := c.Scope.Require(access.SourceWrite, in.Node); err != nil {
+		return source.Source{}, refer(err, "/node_id", "node")
+	}
+	now := m.now()
+	in.State, in.CreatedAt, in.UpdatedAt = source.Active, now, now
+	ident.Fresh(m.enter.Mint, &in.ID)
+	ident.Fresh(m.enter.Mint, &in.Account)
+	var grant access.Membership
+	ident.Fresh(m.enter.Mint, &grant.ID)
+	grant.Principal, grant.Role, grant.Node, grant.Recursive, grant.CreatedAt, grant.UpdatedAt = in.Account, access.SourceAccount, in.Node, true, now, now
+	ev, err := m.event(ctx, c, audit.SourceCreated, m.sourceTarget(c, in), sourceChanges(source.Source{}, in)...)
+	if err != nil {
+		return source.Source{}, err
+	}
+	var made source.Source
+	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
+		n, err := countOf(ctx, w.Read().Sources())
+		if err != nil {
+			return "", nil, err
+		}
+		if err := full("sources", m.limits.Sources, n); err != nil {
+			return "", nil, err
+		}
+		if err := checkSource(ctx, w, in); err != nil {
+			return "", nil, err
+		}
+		if _, err := w.Members().Put(ctx, principal.Member{ID: in.Account, Kind: principal.Service, Name: in.Name, Source: in.ID, CreatedAt: now, UpdatedAt: now}); err != nil {
+			return "", nil, err
+		}
+		if _, err := w.Memberships().Put(ctx, grant); err != nil {
+			return "", nil, err
+		}
+		made, err = w.Sources().Put(ctx, in)
+		return in.ID.String(), []audit.Event{ev}, err
+	})
+	return made, err
+}
+
+func (m *Manage) sourceTarget(c *Call, s source.Source) audit.Target {
+	return enter.Target("source", s.ID, c.Scope.Path(s.Node)...)
+}
+
+func sourceChanges(was, is source.Source) []audit.Change {
+	return []audit.Change{
+		audit.Set("name", was.Name, is.Name), audit.Set("node", was.Node.String(), is.Node.String()), audit.Set("format", string(was.Format), string(is.Format)),
+		audit.Set("state", string(was.State), string(is.State)), audit.Set("devices", ids(was.Devices), ids(is.Devices)),
+		audit.Set("applications", strings.Join(was.Applications, " "), strings.Join(is.Applications, " ")),
+	}
+}
+
+func checkSource(ctx context.Context, w store.Writer, s source.Source) error {
+	if err := name(s.Name); err != nil {
+		return err
+	}
+	if !s.Format.Valid() {
+		return fault.New(fault.Invalid, "unknown_format", "A source's format is chirpstack, tts or plain.").WithField("/format", "unknown format")
+	}
+	if len(s.Applications) > source.MaxAllowed || len(s.Devices) > source.MaxAllowed {
+		return fault.New(fault.Invalid, "long_list", "A source is narrowed by at most %d applications and %d devices.", source.MaxAllowed, source.MaxAllowed)
+	}
+	for _, a := range s.Applications {
+		if a == "" || len(a) > 128 {
+			return fault.New(fault.Invalid, "bad_application", "An application id has 1 to 128 bytes.").WithField("/application_ids", "empty or too long")
+		}
+	}
+	for _, d := range s.Devices {
+		if _, err := w.Devices().Get(ctx, d); err != nil {
+			return refer(err, "/device_ids", "device")
+		}
+	}
+	return living(ctx, w.Read(), s.Node)
+}
+
+// SourcePatch is what may be changed of a source in place; nil leaves a part as it is.
+type SourcePatch struct {
+	Name         *string
+	State        *source.State
+	Applications *[]string
+	Devices      *[]ident.Device
+}
+
+// UpdateSource changes a source. A disabled one refuses its keys at once.
+func (m *Manage) UpdateSource(ctx context.Context, c *Call, id ident.Source, rev uint64, p SourcePatch) (source.Source, error) {
+	var out source.Source
+	err := m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		s, err := m.source(ctx, w, c, id, access.SourceWrite)
+		if err != nil {
+			return nil, err
+		}
+		if s.Rev != rev {
+			return nil, store.ErrRevision
+		}
+		was := s
+		if p.Name != nil {
+			s.Name = *p.Name
+		}
+		if p.State != nil {
+			if *p.State != source.Active && *p.State != source.Disabled {
+				return nil, fault.New(fault.Invalid, "bad_state", "A source's state is active or disabled.").WithField("/state", "unknown state")
+			}
+			s.State = *p.State
+		}
+		if p.Applications != nil {
+			s.Applications = *p.Applications
+		}
+		if p.Devices != nil {
+			s.Devices = *p.Devices
+		}
+		if err := checkSource(ctx, w, s); err != nil {
+			return nil, err
+		}
+		s.UpdatedAt = m.now()
+		if out, err = w.Sources().Put(ctx, s); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.SourceUpdated, m.sourceTarget(c, s), sourceChanges(was, s)...))
+	})
+	return out, err
+}
+
+func (m *Manage) source(ctx context.Context, w store.Writer, c *Call, id ident.Source, p access.Permission) (source.Source, error) {
+	s, err := w.Sources().Get(ctx, id)
+	if err == nil {
+		err = c.Scope.Require(p, s.Node)
+	}
+	return s, err
+}
+
+// DeleteSource closes a way in: its keys, its account and its membership go with it.
+func (m *Manage) DeleteSource(ctx context.Context, c *Call, id ident.Source, rev uint64) error {
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		s, err := m.source(ctx, w, c, id, access.SourceWrite)
+		if err != nil {
+			return nil, err
+		}
+		keys, err := w.Read().Keys().Of(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			if err := w.Keys().Delete(ctx, k.ID, k.Rev); err != nil {
+				return nil, err
+			}
+		}
+		ms, err := w.Read().Memberships().Of(ctx, s.Account)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range ms {
+			if err := w.Memberships().Delete(ctx, one.ID, one.Rev); err != nil {
+				return nil, err
+			}
+		}
+		account, err := w.Members().Get(ctx, s.Account)
+		if err != nil {
+			return nil, err
+		}
+		if err := w.Members().Delete(ctx, account.ID, account.Rev); err != nil {
+			return nil, err
+		}
+		if err := w.Sources().Delete(ctx, id, rev); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.SourceDeleted, m.sourceTarget(c, s), audit.Set("name", s.Name, "")))
+	})
+}
+
+// Keys lists a source's ingestion keys.
+func (m *Manage) Keys(ctx context.Context, s access.Scope, of ident.Source) ([]credential.IngestionKey, error) {
+	var keys []credential.IngestionKey
+	err := m.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		src, err := r.Sources().Get(ctx, of)
+		if err != nil {
+			return err
+		}
+		if err := s.Require(access.SourceRead, src.Node); err != nil {
+			return err
+		}
+		keys, err = r.Keys().Of(ctx, of)
+		return err
+	})
+	return keys, err
+}
+
+// CreateKey makes an ingestion key for a source and answers it once. With a span of overlap the source's other keys end
+// after it: that is rotation. Without one they stay, and two are the most.
+func (m *Manage) CreateKey(ctx context.Context, c *Call, of ident.Source, title string, life time.Duration, overlap *time.Duration) (credential.IngestionKey, secret.Text, error) {
+	if err := name(title); err != nil {
+		return credential.IngestionKey{}, secret.Text{}, err
+	}
+	if life <= 0 {
+		life = credential.IngestionMax
+	}
+	if life > credential.IngestionMax {
+		return credential.IngestionKey{}, secret.Text{}, fault.New(fault.Invalid, "bad_life", "An ingestion key lives at most 730 days.").WithField("/ttl_seconds", "too long")
+	}
+	if overlap != nil && (*overlap < 0 || *overlap > credential.OverlapMax) {
+		return credential.IngestionKey{}, secret.Text{}, fault.New(fault.Invalid, "bad_overlap", "Old keys may overlap a new one by at most 30 days.").WithField("/overlap_seconds", "too long")
+	}
+	whole, stored := m.enter.Issue(credential.KindIngestion, life)
+	fresh := credential.IngestionKey{Name: title, Source: of, Stored: stored}
+	ident.Fresh(m.enter.Mint, &fresh.ID)
+	var made credential.IngestionKey
+	err := m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
+		src, err := m.source(ctx, w, c, of, access.SourceKeyCreate)
+		if err != nil {
+			return "", nil, err
+		}
+		keys, err := w.Read().Keys().Of(ctx, of)
+		if err != nil {
+			return "", nil, err
+		}
+		now, live := m.now(), 0
+		action := audit.KeyCreated
+		for _, k := range keys {
+			if !k.Live(now) {
+				if err := w.Keys().Delete(ctx, k.ID, k.Rev); err != nil {
+					return "", nil, err
+				}
+				continue
+			}
+			live++
+			if overlap != nil {
+				action = audit.KeyRotated
+				if end := now.Add(*overlap); k.ExpiresAt.After(end) {
+					k.ExpiresAt, k.UpdatedAt = end, now
+					if _, err := w.Keys().Put(ctx, k); err != nil {
+						return "", nil, err
+					}
+				}
+			}
+		}
+		if err := full("keys of this source", m.limits.KeysPerSource, live); err != nil {
+			return "", nil, err
+		}
+		if made, err = w.Keys().Put(ctx, fresh); err != nil {
+			return "", nil, err
+		}
+		ev, err := one(m.event(ctx, c, action, m.sourceTarget(c, src), audit.Set("key", "", fresh.ID.String()), audit.Set("accessor", "", stored.Accessor),
+			audit.Set("expires_at", "", stored.ExpiresAt.Format(time.RFC3339)), audit.Set("name", "", title)))
+		return fresh.ID.String(), ev, err
+	})
+	return made, whole, err
+}
+
+// RevokeKey ends a key at once.
+func (m *Manage) RevokeKey(ctx context.Context, c *Call, of ident.Source, id ident.Key) error {
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		src, err := m.source(ctx, w, c, of, access.SourceKeyRevoke)
+		if err != nil {
+			return nil, err
+		}
+		k, err := w.Keys().Get(ctx, id)
+		if err == nil && k.Source != of {
+			err = fault.Missing()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := w.Keys().Delete(ctx, id, k.Rev); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.KeyRevoked, m.sourceTarget(c, src), audit.Set("key", id.String(), ""), audit.Set("accessor", k.Accessor, "")))
+	})
+}
+
+// Tokens lists members' personal access tokens of the tenant, for those who may see others'.
+func (m *Manage) Tokens(ctx context.Context, s access.Scope, q store.Query) (store.Page[credential.PAT], error) {
+	return list(ctx, m, s, access.TokenRead, q, func(r store.Reader) store.Shelf[ident.Token, credential.PAT] { return r.Tokens() })
+}
+
+// MyTokens lists the caller's own tokens of the tenant.
+func (m *Manage) MyTokens(ctx context.Context, s access.Scope) ([]credential.PAT, error) {
+	var own []credential.PAT
+	err := m.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		var err error
+		own, err = r.Tokens().Of(ctx, s.Actor().ID)
+		return err
+	})
+	return own, err
+}
+
+// CreateToken makes a personal access token for the caller in the tenant and answers it once. It is never wider than what
+// the caller may do when it is used.
+func (m *Manage) CreateToken(ctx context.Context, c *Call, title string, set access.Set, life time.Duration) (credential.PAT, secret.Text, error) {
+	if err := name(title); err != nil {
+		return credential.PAT{}, secret.Text{}, err
+	}
+	if set.IsEmpty() || set.Has(access.UplinkSubmit) || c.Scope.Subject().Narrowed {
+		return credential.PAT{}, secret.Text{}, fault.New(fault.Invalid, "bad_permissions", "A token is made by a person who signed in, and holds at least one permission; events are submitted with ingestion keys.").WithField("/permissions", "empty, or not for tokens")
+	}
+	for _, p := range set.List() {
+		if !c.Scope.Policy().Anywhere(c.Scope.Subject(), p, c.Scope.At()).Allowed {
+			return credential.PAT{}, secret.Text{}, access.Refuse(p)
+		}
+	}
+	if life <= 0 {
+		life = credential.PersonalDefault
+	}
+	if life > credential.PersonalMax {
+		return credential.PAT{}, secret.Text{}, fault.New(fault.Invalid, "bad_life", "A personal access token lives at most 90 days.").WithField("/ttl_seconds", "too long")
+	}
+	whole, stored := m.enter.Issue(credential.KindPersonal, life)
+	fresh := credential.PAT{Name: title, Principal: c.Scope.Actor().ID, Permissions: set, Stored: stored}
+	ident.Fresh(m.enter.Mint, &fresh.ID)
+	ev, err := m.event(ctx, c, audit.TokenCreated, enter.Target("token", fresh.ID), audit.Set("accessor", "", stored.Accessor),
+		audit.Set("permissions", "", permissionNames(set)), audit.Set("expires_at", "", stored.ExpiresAt.Format(time.RFC3339)), audit.Set("name", "", title))
+	if err != nil {
+		return credential.PAT{}, secret.Text{}, err
+	}
+	var made credential.PAT
+	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
+		own, err := w.Read().Tokens().Of(ctx, fresh.Principal)
+		if err != nil {
+			return "", nil, err
+		}
+		live := 0
+		for _, t := range own {
+			if t.Live(m.now()) {
+				live++
+			} else if err := w.Tokens().Delete(ctx, t.ID, t.Rev); err != nil {
+				return "", nil, err
+			}
+		}
+		if err := full("tokens of one person", m.limits.TokensPerPerson, live); err != nil {
+			return "", nil, err
+		}
+		made, err = w.Tokens().Put(ctx, fresh)
+		return fresh.ID.String(), []audit.Event{ev}, err
+	})
+	return made, whole, err
+}
+
+// RevokeToken ends a token: the caller's own, or another member's with token:revoke.
+func (m *Manage) RevokeToken(ctx context.Context, c *Call, id ident.Token) error {
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		t, err := w.Tokens().Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if t.Principal != c.Scope.Actor().ID {
+			if err := c.Scope.Require(access.TokenRevoke, ident.Node{}); err != nil {
+				return nil, err
+			}
+		}
+		if err := w.Tokens().Delete(ctx, id, t.Rev); err != nil {
+			return nil, err
+		}
+		return one(m.event(ctx, c, audit.TokenRevoked, enter.Target("token", id), audit.Set("accessor", t.Accessor, ""), audit.Set("principal", t.Principal.String(), "")))
+	})
+}

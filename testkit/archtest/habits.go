@@ -13,7 +13,7 @@ import (
 var (
 	emptyNames  = []string{"util", "utils", "common", "helper", "helpers", "types", "models", "services", "misc", "shared"}
 	granters    = []string{"core/access", "app/enter", "app/signin", "testkit"}
-	systems     = []string{"app", "testkit"} // each use in app is listed under Decisions
+	systems     = []string{"app", "testkit"}                  // each use in app is listed under Decisions
 	namers      = append([]string{"app/manage"}, granters...) // where Across needs a scope in a tenant that the actor is no member of
 	acrossers   = []string{"app/manage", "app/signin", "testkit"}
 	wideHandles = []string{"ports/store.Reader", "ports/store.Writer", "ports/store.Flow"} // one accessor a noun (design.md §5)

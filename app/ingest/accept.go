@@ -1,0 +1,186 @@
+// Package ingest takes events in and makes readings of them: Accept makes an event durable, Process decodes what waits. It
+// trusts neither the message nor the script.
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/limit"
+	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// Ingest is the use cases. Use New.
+type Ingest struct {
+	enter   *enter.Enter
+	store   store.Store
+	engine  sandbox.Engine
+	limiter limit.Limiter
+	limits  tenant.Limits // the server's own
+	log     *slog.Logger
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	backlog map[ident.Tenant]*atomic.Int64 // accepted uplinks that wait
+	fails   map[ident.Version]failing
+	failMu  sync.Mutex
+	budgets map[ident.Tenant]budget // fuel left in this minute
+}
+
+// New returns the use cases.
+func New(e *enter.Enter, st store.Store, engine sandbox.Engine, l limit.Limiter, limits tenant.Limits, log *slog.Logger) *Ingest {
+	return &Ingest{
+		enter: e, store: st, engine: engine, limiter: l, limits: limits, log: log, wake: make(chan struct{}, 1),
+		backlog: map[ident.Tenant]*atomic.Int64{}, fails: map[ident.Version]failing{}, budgets: map[ident.Tenant]budget{},
+	}
+}
+
+// Wake tells Process that there is work.
+func (g *Ingest) Wake() {
+	select {
+	case g.wake <- struct{}{}:
+	default: // it is told already
+	}
+}
+
+// waiting is the counter of a tenant's backlog, read from the store when it is first asked for.
+func (g *Ingest) waiting(ctx context.Context, t ident.Tenant) (*atomic.Int64, error) {
+	g.mu.Lock()
+	n := g.backlog[t]
+	g.mu.Unlock()
+	if n != nil {
+		return n, nil
+	}
+	var count int
+	err := g.store.View(ctx, g.enter.System(t, "ingest", access.Origin{}), func(ctx context.Context, r store.Reader) error {
+		var err error
+		count, err = r.Uplinks().Backlog(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.backlog[t] == nil {
+		g.backlog[t] = &atomic.Int64{}
+		g.backlog[t].Store(int64(count))
+	}
+	return g.backlog[t], nil
+}
+
+// Admission is what a request to submit events was told about its limits.
+type Admission struct {
+	Verdict limit.Verdict
+	leave   func()
+}
+
+// Leave gives the request's place back.
+func (a Admission) Leave() {
+	if a.leave != nil {
+		a.leave()
+	}
+}
+
+func pick(granted, server int) int {
+	if granted > 0 {
+		return granted
+	}
+	return server
+}
+
+// Admit counts a request of a source before its body is read: in flight, then the tenant's rate, then the source's, then the
+// backlog. A neighbour is protected by all of them together; the backlog alone would not do it.
+func (g *Ingest) Admit(ctx context.Context, s access.Scope, src source.Source, granted tenant.Limits) (Admission, error) {
+	t := s.Tenant().String()
+	leave, ok := g.limiter.Enter("ingest "+t, pick(granted.InFlight, g.limits.InFlight))
+	if !ok {
+		return Admission{}, busy("in_flight", "The tenant has too many requests under way. Wait for an answer before the next ones.", time.Second)
+	}
+	a := Admission{leave: leave}
+	perTenant := limit.PerSecond(pick(granted.IngestRate, g.limits.IngestRate), pick(granted.IngestBurst, g.limits.IngestBurst))
+	perSource := limit.PerSecond(pick(granted.SourceRate, g.limits.SourceRate), pick(granted.SourceBurst, g.limits.SourceBurst))
+	if a.Verdict = g.limiter.Take("source "+src.ID.String(), 1, perSource); !a.Verdict.OK {
+		a.Leave()
+		return a, busy("source_rate", "The source sends faster than it may. Slow down.", a.Verdict.RetryAfter)
+	}
+	if v := g.limiter.Take("tenant "+t, 1, perTenant); !v.OK {
+		a.Leave()
+		a.Verdict = v
+		return a, busy("tenant_rate", "The tenant sends faster than it may. Slow down.", v.RetryAfter)
+	}
+	n, err := g.waiting(ctx, s.Tenant())
+	if err != nil {
+		a.Leave()
+		return a, err
+	}
+	if int(n.Load()) >= pick(granted.Backlog, g.limits.Backlog) {
+		a.Leave()
+		return a, busy("backlog", "Too many of the tenant's uplinks wait to be decoded. Wait until they are.", 5*time.Second)
+	}
+	return a, nil
+}
+
+func busy(code, message string, after time.Duration) error {
+	return fault.New(fault.Exhausted, "limited_"+code, "%s", message).WithRetry(after)
+}
+
+// Accept makes one message durable and answers its event id: its own, or the first one's if it is a duplicate. When it
+// returns nil the event outlives a power cut.
+func (g *Ingest) Accept(ctx context.Context, s access.Scope, src source.Source, m uplink.Message) (store.Verdict, error) {
+	now := g.enter.Now()
+	u := uplink.Uplink{
+		Source: src.ID, Node: src.Node, State: uplink.Accepted, Address: m.Address, Application: m.Application, Session: m.Session,
+		FPort: m.FPort, FCnt: m.FCnt, HasFCnt: m.HasFCnt, Payload: slices.Clone(m.Payload), DedupeKey: m.DedupeKey(), PayloadHash: m.PayloadHash(),
+		ArrivedAt: now, NetworkTime: m.NetworkTime.UTC().Truncate(time.Microsecond), ReceivedAt: m.ReceivedAt(now), UpdatedAt: now,
+	}
+	if m.NetworkTime.IsZero() {
+		u.NetworkTime = time.Time{}
+	}
+	ident.Fresh(g.enter.Mint, &u.ID)
+	n, err := g.waiting(ctx, s.Tenant())
+	if err != nil {
+		return store.Verdict{}, err
+	}
+	var v store.Verdict
+	err = g.store.Ingest(ctx, s, func(ctx context.Context, f store.Flow) error {
+		vs, err := f.Accept(ctx, []uplink.Uplink{u})
+		if err != nil {
+			return err
+		}
+		v = vs[0]
+		if v.Conflict {
+			return f.Fold(ctx, fold(u, uplink.DedupeConflict), 1)
+		}
+		return nil
+	})
+	if err == nil && !v.Duplicate && !v.Conflict {
+		n.Add(1)
+		g.Wake()
+	}
+	return v, err
+}
+
+// fold is the hourly counter of a source's quarantined events, so that a flood is no flood of audit entries.
+func fold(u uplink.Uplink, reason uplink.Reason) store.Fold {
+	hour := u.ArrivedAt.Truncate(time.Hour)
+	return store.Fold{Kind: "quarantine", Key: u.Source.String() + " " + string(reason), Node: u.Node, Bucket: hour, Until: hour.Add(time.Hour)}
+}
+
+// lost explains an error of ours in the log, with the event's id and nothing of its content.
+func (g *Ingest) lost(ctx context.Context, t ident.Tenant, what string, err error) {
+	g.log.ErrorContext(ctx, what, slog.String("tenant_id", t.String()), slog.String("cause", fmt.Sprintf("%T: %v", err, err)))
+}

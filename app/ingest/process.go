@@ -1,0 +1,369 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ringfence/ringfence/app/manage"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/org"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+const (
+	batch        = 64               // uplinks of one tenant in one turn: fair between tenants, and one commit for all of them
+	maxAttempts  = 3                // tries that ended as our own fault, before the uplink is left for replay
+	strikes      = 3                // failures in a row that quarantine a version
+	versionPause = 60 * time.Second // how long
+	idle         = time.Second      // how often Process looks for uplinks whose waiting is over
+)
+
+// failing counts a version's failures by fuel or memory in a row.
+type failing struct {
+	count int
+	until time.Time
+}
+
+// budget is a tenant's fuel in one minute.
+type budget struct {
+	minute time.Time
+	used   int64
+}
+
+// Run processes what waits until the context ends: one turn for every tenant that has work, the one that waits longest
+// first, on as many workers as the engine has guests. At start it resumes whatever is still accepted.
+func (g *Ingest) Run(ctx context.Context, workers int) error {
+	tick := time.NewTicker(idle)
+	defer tick.Stop()
+	for {
+		busy, err := g.turn(ctx, workers)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was told to stop
+		}
+		if err != nil {
+			g.lost(ctx, ident.Platform, "processing stopped for a moment", err)
+		}
+		if busy && err == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// turn gives every waiting tenant one batch, and answers whether there was any work.
+func (g *Ingest) turn(ctx context.Context, workers int) (bool, error) {
+	waiting, err := g.store.Directory().Waiting(ctx, g.enter.Now(), 1024)
+	if err != nil {
+		return false, err
+	}
+	jobs := make(chan ident.Tenant)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var first error
+	done := 0
+	for range min(workers, len(waiting)) {
+		wg.Go(func() {
+			for t := range jobs {
+				n, err := g.Process(ctx, t)
+				mu.Lock()
+				done += n
+				if err != nil && first == nil {
+					first = err
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, w := range waiting {
+		jobs <- w.Tenant
+	}
+	close(jobs)
+	wg.Wait()
+	return done > 0, first
+}
+
+// room is what one batch knows of its tenant, read in one snapshot.
+type room struct {
+	scope    access.Scope
+	tree     org.Tree
+	sources  map[ident.Source]source.Source
+	devices  map[device.Address]*device.Device
+	nodes    map[ident.Uplink]ident.Node // of the device at the uplink's arrival; zero: none then
+	decoders map[ident.Decoder]decoder.Decoder
+	versions map[ident.Version]decoder.Version
+	uplinks  []uplink.Uplink
+}
+
+// Process decodes one batch of a tenant, and answers how many uplinks it finished. Everything is checked again as it is now:
+// the source, the device, the decoder.
+func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
+	rm := room{scope: g.enter.System(t, "process", access.Origin{})}
+	if err := g.store.View(ctx, rm.scope, func(ctx context.Context, r store.Reader) error { return rm.read(ctx, r, g.enter.Now()) }); err != nil {
+		return 0, err
+	}
+	finished := make([]store.Finished, 0, len(rm.uplinks))
+	for _, u := range rm.uplinks {
+		f, err := g.decode(ctx, &rm, u)
+		if err != nil {
+			return 0, err
+		}
+		finished = append(finished, f)
+	}
+	if len(finished) == 0 {
+		return 0, nil
+	}
+	err := g.store.Ingest(ctx, rm.scope, func(ctx context.Context, f store.Flow) error {
+		for _, one := range finished {
+			err := f.Finish(ctx, one)
+			if errors.Is(err, store.ErrRevision) {
+				continue // an administrator or another worker was first
+			}
+			if err != nil {
+				return err
+			}
+			if one.Uplink.State == uplink.Quarantined {
+				if err := f.Fold(ctx, fold(one.Uplink, one.Uplink.Reason), 1); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	done := 0
+	for _, one := range finished {
+		if one.Uplink.State != uplink.Accepted {
+			done++
+		}
+	}
+	n, err := g.waiting(ctx, t)
+	if err == nil {
+		n.Add(-int64(done))
+	}
+	return done, err
+}
+
+func (rm *room) read(ctx context.Context, r store.Reader, now time.Time) error {
+	*rm = room{
+		scope: rm.scope, sources: map[ident.Source]source.Source{}, devices: map[device.Address]*device.Device{}, nodes: map[ident.Uplink]ident.Node{},
+		decoders: map[ident.Decoder]decoder.Decoder{}, versions: map[ident.Version]decoder.Version{},
+	}
+	own, err := r.Tenants().Get(ctx, rm.scope.Tenant())
+	if err != nil {
+		return err
+	}
+	if own.State != tenant.Active {
+		return nil // what a suspended tenant sent before waits until it is resumed
+	}
+	if rm.uplinks, err = r.Uplinks().Due(ctx, now, batch); err != nil {
+		return err
+	}
+	nodes, err := r.Nodes().All(ctx)
+	if err != nil {
+		return err
+	}
+	rm.tree = org.NewTree(nodes)
+	for _, u := range rm.uplinks {
+		if _, ok := rm.sources[u.Source]; !ok {
+			s, err := r.Sources().Get(ctx, u.Source)
+			if err != nil && !fault.Is(err, fault.NotFound) {
+				return err
+			}
+			rm.sources[u.Source] = s // zero: it is gone
+		}
+		if err := rm.device(ctx, r, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (rm *room) device(ctx context.Context, r store.Reader, u uplink.Uplink) error {
+	d, ok := rm.devices[u.Address]
+	if !ok {
+		found, err := r.Devices().ByAddress(ctx, u.Address)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		if err == nil {
+			d = &found
+		}
+		rm.devices[u.Address] = d
+	}
+	if d == nil {
+		return nil
+	}
+	node, err := r.Devices().AssignedAt(ctx, d.ID, u.ArrivedAt)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	rm.nodes[u.ID] = node
+	if _, ok := rm.decoders[d.Decoder]; ok || d.Decoder.IsZero() {
+		return nil
+	}
+	dec, err := r.Decoders().Get(ctx, d.Decoder)
+	if err != nil {
+		return err
+	}
+	rm.decoders[dec.ID] = dec
+	if dec.Active.IsZero() {
+		return nil
+	}
+	rm.versions[dec.Active], err = r.Versions().Get(ctx, dec.Active)
+	return err
+}
+
+// refuses is the reason why an uplink goes to quarantine, or "".
+func (rm *room) refuses(u uplink.Uplink) uplink.Reason {
+	src, d := rm.sources[u.Source], rm.devices[u.Address]
+	switch {
+	case src.ID.IsZero():
+		return uplink.OutsideSource
+	case len(src.Applications) > 0 && !slices.Contains(src.Applications, u.Application):
+		return uplink.WrongApp
+	case d == nil || rm.nodes[u.ID].IsZero():
+		return uplink.UnknownDevice
+	case d.State != device.Active:
+		return uplink.DisabledDevice
+	case len(src.Devices) > 0 && !slices.Contains(src.Devices, d.ID):
+		return uplink.OutsideSource
+	case !rm.tree.Under(rm.nodes[u.ID], src.Node):
+		return uplink.OutsideSource
+	}
+	return ""
+}
+
+// decode decides what becomes of one uplink.
+func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.Finished, error) {
+	now := g.enter.Now()
+	u.UpdatedAt = now
+	if reason := rm.refuses(u); reason != "" {
+		u.State, u.Reason = uplink.Quarantined, reason
+		if d := rm.devices[u.Address]; d != nil && reason == uplink.DisabledDevice {
+			u.Device = d.ID
+		}
+		return store.Finished{Uplink: u}, nil
+	}
+	d := rm.devices[u.Address]
+	u.Device, u.Node = d.ID, rm.nodes[u.ID]
+	out := uplink.Outcome{Uplink: u.ID, Device: d.ID, Node: u.Node, Decoder: d.Decoder, Engine: g.engine.Version(), At: now}
+	ident.Fresh(g.enter.Mint, &out.ID)
+	v, ok := rm.versions[rm.decoders[d.Decoder].Active]
+	if !ok {
+		u.State, out.Category = uplink.Failed, decoder.NoDecoder
+		return store.Finished{Uplink: u, Outcome: &out}, nil
+	}
+	out.Version, out.Hash = v.ID, v.Hash
+	if until := g.pausedUntil(rm.scope.Tenant(), v.ID, now); !until.IsZero() {
+		u.NotBefore = until
+		return store.Finished{Uplink: u}, nil
+	}
+	in, err := g.input(ctx, rm.scope.Tenant(), d, u)
+	if err != nil {
+		return store.Finished{}, err
+	}
+	res, err := g.engine.Run(ctx, sandbox.Job{Script: sandbox.Script{
+		Tenant: rm.scope.Tenant(), Decoder: v.Decoder, Version: v.ID, Hash: v.Hash, Source: v.Source, Limits: decoder.DefaultLimits,
+	}, Input: in})
+	if err != nil {
+		return store.Finished{}, err
+	}
+	out.Category, out.Fuel, out.Duration, out.Message = res.Category, res.Fuel, res.Duration, res.Message
+	g.judged(rm.scope.Tenant(), v.ID, res, now)
+	if res.Category == decoder.Internal {
+		if u.Attempts++; u.Attempts < maxAttempts {
+			u.NotBefore = now.Add(time.Second << u.Attempts)
+			return store.Finished{Uplink: u, Outcome: &out}, nil
+		}
+	}
+	if res.Category != decoder.Success {
+		u.State = uplink.Failed
+		return store.Finished{Uplink: u, Outcome: &out}, nil
+	}
+	u.State = uplink.Processed
+	reading := uplink.Reading{
+		Uplink: u.ID, Device: d.ID, Node: u.Node, Decoder: v.Decoder, Version: v.ID, At: u.ReceivedAt, FCnt: u.FCnt, Session: u.Session, Data: res.Data, Warnings: res.Warnings,
+	}
+	ident.Fresh(g.enter.Mint, &reading.ID)
+	return store.Finished{Uplink: u, Reading: &reading, Outcome: &out}, nil
+}
+
+func (g *Ingest) input(ctx context.Context, t ident.Tenant, d *device.Device, u uplink.Uplink) (decoder.Input, error) {
+	in := decoder.Input{Bytes: u.Payload, FPort: u.FPort, RecvTime: u.ReceivedAt}
+	for _, v := range d.Variables {
+		value := secret.New(v.Value)
+		if v.Secret {
+			plain, err := g.enter.Sealer.Open(ctx, manage.VariablePlace(t, d.ID, v.Name), v.Sealed)
+			if err != nil {
+				return in, err
+			}
+			value = secret.New(string(plain))
+		}
+		in.Variables = append(in.Variables, decoder.Variable{Name: v.Name, Value: value, Secret: v.Secret})
+	}
+	return in, nil
+}
+
+// pausedUntil is when an uplink may be decoded: not while its version is quarantined, nor when the tenant's fuel of this
+// minute is used up. Zero is now.
+func (g *Ingest) pausedUntil(t ident.Tenant, v ident.Version, now time.Time) time.Time {
+	g.failMu.Lock()
+	defer g.failMu.Unlock()
+	if f := g.fails[v]; now.Before(f.until) {
+		return f.until
+	}
+	if b, minute := g.budgets[t], now.Truncate(time.Minute); b.minute.Equal(minute) && b.used >= g.limits.FuelPerMinute {
+		return minute.Add(time.Minute)
+	}
+	return time.Time{}
+}
+
+// judged counts fuel, and failures in a row of a version. A pass or a failure of another kind begins the count anew.
+func (g *Ingest) judged(t ident.Tenant, v ident.Version, res decoder.Result, now time.Time) {
+	g.failMu.Lock()
+	defer g.failMu.Unlock()
+	b, minute := g.budgets[t], now.Truncate(time.Minute)
+	if !b.minute.Equal(minute) {
+		b = budget{minute: minute}
+	}
+	b.used += res.Fuel
+	g.budgets[t] = b
+	if res.Category != decoder.Fuel && res.Category != decoder.Memory {
+		delete(g.fails, v)
+		return
+	}
+	f := g.fails[v]
+	if f.count++; f.count >= strikes {
+		f = failing{until: now.Add(versionPause)}
+	}
+	g.fails[v] = f
+}
+
+// Paused is when a version's quarantine ends; zero if it is not in quarantine. It is what the tenant sees.
+func (g *Ingest) Paused(v ident.Version) time.Time {
+	g.failMu.Lock()
+	defer g.failMu.Unlock()
+	if f := g.fails[v]; g.enter.Now().Before(f.until) {
+		return f.until
+	}
+	return time.Time{}
+}

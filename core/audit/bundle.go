@@ -1,0 +1,71 @@
+package audit
+
+import (
+	"archive/tar"
+	"fmt"
+	"io"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// A bundle is a tar archive that holds all of one log, in this order:
+//
+//	checkpoint/SIZE      every kept checkpoint, a signed note each, the smallest first; the last is the bundle's end
+//	chunk/N/entries      the leaves of entries N*4096 and following, a line each
+//	chunk/N/hashes       the hashes that the store keeps for them, 32 bytes each, in the order of their indexes
+//
+// Chunks follow one another without a gap, each full but the last. It is read in one pass with the memory of one chunk,
+// and holds no key: who verifies brings the log's key along.
+const chunkSize = 4096
+
+// BundleWriter writes a bundle. Use its methods in the order Checkpoint…, Chunk…, Close.
+type BundleWriter struct {
+	tar  *tar.Writer
+	next uint64
+}
+
+// NewBundleWriter writes to w.
+func NewBundleWriter(w io.Writer) *BundleWriter { return &BundleWriter{tar: tar.NewWriter(w)} }
+
+func (b *BundleWriter) file(name string, data []byte) error {
+	if err := b.tar.WriteHeader(&tar.Header{Name: name, Mode: 0o444, Size: int64(len(data)), Format: tar.FormatPAX}); err != nil {
+		return err
+	}
+	_, err := b.tar.Write(data)
+	return err
+}
+
+// Checkpoint adds a kept checkpoint.
+func (b *BundleWriter) Checkpoint(c StoredCheckpoint) error {
+	return b.file(fmt.Sprintf("checkpoint/%020d", c.Size), c.Note)
+}
+
+// ChunkRange is the entries that the next chunk holds, of a log of a size: [from, to); empty at the end.
+func (b *BundleWriter) ChunkRange(size uint64) (from, to uint64) {
+	return b.next, min(b.next+chunkSize, size)
+}
+
+// HashRange is the indexes of the stored hashes that belong to entries [from, to): [first, end).
+func HashRange(from, to uint64) (first, end int64) {
+	return tlog.StoredHashIndex(0, int64(from)), tlog.StoredHashIndex(0, int64(to)) //nolint:gosec // sizes stay below 2^63
+}
+
+// Chunk adds the next entries' leaves, and their stored hashes.
+func (b *BundleWriter) Chunk(leaves [][]byte, hashes []Hash) error {
+	var text, raw []byte
+	for _, l := range leaves {
+		text = append(append(text, l...), '\n')
+	}
+	for _, h := range hashes {
+		raw = append(raw, h[:]...)
+	}
+	n := b.next / chunkSize
+	b.next += uint64(len(leaves))
+	if err := b.file(fmt.Sprintf("chunk/%012d/entries", n), text); err != nil {
+		return err
+	}
+	return b.file(fmt.Sprintf("chunk/%012d/hashes", n), raw)
+}
+
+// Close ends the archive.
+func (b *BundleWriter) Close() error { return b.tar.Close() }

@@ -1,0 +1,309 @@
+package uplink
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/strictjson"
+)
+
+// ErrIgnored is the answer to a network server's message that is well-formed and is no uplink: it is counted, and nothing
+// more.
+var ErrIgnored = errors.New("uplink: not an uplink")
+
+// Parse reads a message of a source's format. event is what ChirpStack says of its kind beside the body.
+func Parse(format string, body []byte, event string) (Message, error) {
+	switch format {
+	case "chirpstack":
+		return parseChirpStack(body, event)
+	case "tts":
+		return parseTTS(body)
+	case "plain":
+		return parsePlain(body)
+	}
+	return Message{}, fault.New(fault.Invalid, "unknown_format", "A source's format is chirpstack, tts or plain.")
+}
+
+// unreadable is the fault of a body that breaks a rule of reading; the rule is told, the body is not.
+func unreadable(err error) error {
+	if fault.As(err) != nil || errors.Is(err, ErrIgnored) {
+		return err
+	}
+	if errors.Is(err, strictjson.ErrType) || errors.Is(err, strictjson.ErrMembers) {
+		return fault.Wrap(err, fault.Invalid, "bad_message", "The message cannot be used: %s.", err)
+	}
+	return fault.Wrap(err, fault.Invalid, "unreadable", "The message cannot be read: %s.", err)
+}
+
+func missing(pointer string) error {
+	return fault.New(fault.Invalid, "bad_message", "The message lacks a field that an uplink must have, or has it in another form.").WithField(pointer, "missing or malformed")
+}
+
+// text reads a bounded string; null is empty.
+func text(r *strictjson.Reader, pointer string, into *string) error {
+	if r.IsNull() {
+		return nil
+	}
+	b, err := r.Text()
+	if err != nil {
+		return err
+	}
+	if len(b) > MaxText {
+		return fault.New(fault.Invalid, "bad_message", "A text of the message is longer than %d bytes.", MaxText).WithField(pointer, "too long")
+	}
+	*into = string(b)
+	return nil
+}
+
+func payload(r *strictjson.Reader, pointer string, into *[]byte) error {
+	if r.IsNull() {
+		return nil
+	}
+	b, err := r.Text()
+	if err != nil {
+		return err
+	}
+	if len(b) > base64.StdEncoding.EncodedLen(MaxPayload) {
+		return tooLarge(pointer)
+	}
+	out := make([]byte, base64.StdEncoding.DecodedLen(len(b)))
+	n, err := base64.StdEncoding.Strict().Decode(out, b)
+	if err != nil {
+		return missing(pointer)
+	}
+	if n > MaxPayload {
+		return tooLarge(pointer)
+	}
+	*into = out[:n]
+	return nil
+}
+
+func tooLarge(pointer string) error {
+	return fault.New(fault.Invalid, "payload_too_large", "A device's payload has at most %d bytes.", MaxPayload).WithField(pointer, "too large")
+}
+
+func moment(r *strictjson.Reader, pointer string, into *time.Time) error {
+	var s string
+	if err := text(r, pointer, &s); err != nil || s == "" {
+		return err
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return missing(pointer)
+	}
+	*into = t.UTC()
+	return nil
+}
+
+func port(r *strictjson.Reader, into *int) error {
+	n, err := r.Uint(255)
+	*into = int(n) //nolint:gosec // at most 255
+	return err
+}
+
+func counter(r *strictjson.Reader, m *Message) error {
+	n, err := r.Uint(1<<32 - 1)
+	m.FCnt, m.HasFCnt = n, err == nil
+	return err
+}
+
+func (m *Message) address(kind device.AddressKind, value, pointer string) error {
+	a, err := device.ParseAddress(kind, value)
+	if err != nil {
+		return missing(pointer)
+	}
+	m.Address = a
+	return nil
+}
+
+// parseChirpStack reads an event of ChirpStack v4's JSON. Its up events are uplinks; its others (join, ack, txack, status,
+// log, location, integration) are ignored. Unknown fields are ignored too: they grow with each release.
+func parseChirpStack(body []byte, event string) (Message, error) {
+	if event != "" && event != "up" {
+		if err := strictjson.Check(body); err != nil {
+			return Message{}, unreadable(err)
+		}
+		return Message{}, ErrIgnored
+	}
+	var m Message
+	var devEUI string
+	r := strictjson.New(body)
+	err := r.Object(func(key []byte) error {
+		switch string(key) {
+		case "deduplicationId":
+			return text(r, "/deduplicationId", &m.DedupeID)
+		case "time":
+			return moment(r, "/time", &m.NetworkTime)
+		case "deviceInfo":
+			return r.Object(func(key []byte) error {
+				switch string(key) {
+				case "devEui":
+					return text(r, "/deviceInfo/devEui", &devEUI)
+				case "applicationId":
+					return text(r, "/deviceInfo/applicationId", &m.Application)
+				}
+				return r.Skip()
+			})
+		case "devAddr":
+			return text(r, "/devAddr", &m.Session)
+		case "fCnt":
+			return counter(r, &m)
+		case "fPort":
+			return port(r, &m.FPort)
+		case "data":
+			return payload(r, "/data", &m.Payload)
+		}
+		return r.Skip()
+	})
+	if err == nil {
+		err = r.End()
+	}
+	if err == nil {
+		err = m.address(device.DevEUI, devEUI, "/deviceInfo/devEui")
+	}
+	if err == nil && !m.HasFCnt {
+		m.HasFCnt = true // protobuf's JSON leaves zero values out: the first frame has none
+	}
+	if err != nil {
+		return Message{}, unreadable(err)
+	}
+	return m, nil
+}
+
+// parseTTS reads The Things Stack's v3 webhook JSON. A message without uplink_message (join accepts, service data and the
+// like) is ignored.
+func parseTTS(body []byte) (Message, error) {
+	var m Message
+	var devEUI, deviceID string
+	isUplink := false
+	var settled time.Time
+	r := strictjson.New(body)
+	err := r.Object(func(key []byte) error {
+		switch string(key) {
+		case "end_device_ids":
+			return r.Object(func(key []byte) error {
+				switch string(key) {
+				case "dev_eui":
+					return text(r, "/end_device_ids/dev_eui", &devEUI)
+				case "device_id":
+					return text(r, "/end_device_ids/device_id", &deviceID)
+				case "dev_addr":
+					if m.Session != "" {
+						return r.Skip()
+					}
+					return text(r, "/end_device_ids/dev_addr", &m.Session)
+				case "application_ids":
+					return r.Object(func(key []byte) error {
+						if string(key) == "application_id" {
+							return text(r, "/end_device_ids/application_ids/application_id", &m.Application)
+						}
+						return r.Skip()
+					})
+				}
+				return r.Skip()
+			})
+		case "received_at":
+			return moment(r, "/received_at", &settled)
+		case "uplink_message":
+			isUplink = true
+			return r.Object(func(key []byte) error {
+				switch string(key) {
+				case "session_key_id":
+					return text(r, "/uplink_message/session_key_id", &m.Session)
+				case "f_port":
+					return port(r, &m.FPort)
+				case "f_cnt":
+					return counter(r, &m)
+				case "frm_payload":
+					return payload(r, "/uplink_message/frm_payload", &m.Payload)
+				case "received_at":
+					return moment(r, "/uplink_message/received_at", &m.NetworkTime)
+				}
+				return r.Skip()
+			})
+		}
+		return r.Skip()
+	})
+	if err == nil {
+		err = r.End()
+	}
+	if err == nil && !isUplink {
+		err = ErrIgnored
+	}
+	if err == nil && devEUI != "" {
+		err = m.address(device.DevEUI, devEUI, "/end_device_ids/dev_eui")
+	} else if err == nil {
+		err = m.address(device.Serial, deviceID, "/end_device_ids/device_id")
+	}
+	if err != nil {
+		return Message{}, unreadable(err)
+	}
+	if m.NetworkTime.IsZero() {
+		m.NetworkTime = settled
+	}
+	m.HasFCnt = true // as with ChirpStack, zero is left out
+	return m, nil
+}
+
+// parsePlain reads our own form, in which unknown fields are refused:
+//
+//	{"device": "0011223344556677", "address_kind": "dev_eui", "f_port": 1, "payload": "AQI=", "time": "2026-…Z", "id": "a1"}
+//
+// device and one of payload (base64) and payload_hex are needed. address_kind is dev_eui, unless serial is said. A repeated
+// id is a duplicate; without an id nothing is.
+func parsePlain(body []byte) (Message, error) {
+	var m Message
+	kind, address := string(device.DevEUI), ""
+	payloads := 0
+	r := strictjson.New(body)
+	err := r.Object(func(key []byte) error {
+		switch string(key) {
+		case "id":
+			return text(r, "/id", &m.DedupeID)
+		case "device":
+			return text(r, "/device", &address)
+		case "address_kind":
+			return text(r, "/address_kind", &kind)
+		case "application":
+			return text(r, "/application", &m.Application)
+		case "f_port":
+			return port(r, &m.FPort)
+		case "time":
+			return moment(r, "/time", &m.NetworkTime)
+		case "payload":
+			payloads++
+			return payload(r, "/payload", &m.Payload)
+		case "payload_hex":
+			payloads++
+			digits, err := r.Text()
+			if err != nil {
+				return err
+			}
+			if len(digits) > 2*MaxPayload {
+				return tooLarge("/payload_hex")
+			}
+			if m.Payload, err = hex.DecodeString(string(digits)); err != nil {
+				return missing("/payload_hex")
+			}
+			return nil
+		}
+		return fault.New(fault.Invalid, "unknown_field", "The message has a field that this form does not know. It knows id, device, address_kind, application, f_port, time, payload and payload_hex.")
+	})
+	if err == nil {
+		err = r.End()
+	}
+	if err == nil && payloads != 1 {
+		err = missing("/payload")
+	}
+	if err == nil {
+		err = m.address(device.AddressKind(kind), address, "/device")
+	}
+	if err != nil {
+		return Message{}, unreadable(err)
+	}
+	return m, nil
+}

@@ -47,7 +47,7 @@ func TestAMapThatLiesIsFound(t *testing.T) {
 		{"doors", "`Directory.Locate`", "", "Directory.Locate"},
 		{"doors", "`Flow.Touch`", "", "Flow.Touch"},
 		{"actors", "`system:process`", "", "system:process"},
-		{"dependencies", "golang.org/x/mod v", "golang.org/x/mod w", "golang.org/x/mod"},
+		{"dependencies", "tetratelabs/wazero v", "tetratelabs/wazero w", "tetratelabs/wazero"},
 	} {
 		t.Run(lie.check+" "+lie.want, func(t *testing.T) {
 			check := mapChecks[lie.check]

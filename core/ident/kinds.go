@@ -89,3 +89,6 @@ type (
 
 // Platform is the operator's own tenant: its id is fixed and never served under /v1/tenants/.
 var Platform = Tenant{0x01, 0x90, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0x01}
+
+// ParseTenant reads a tenant's id.
+func ParseTenant(s string) (Tenant, error) { return Parse[tenantKind](s) }

@@ -1,0 +1,240 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/app/signin"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/credential"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/org"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/tenant"
+)
+
+type grantedJSON struct {
+	SessionID        string `json:"session_id"`
+	PrincipalID      string `json:"principal_id"`
+	ExpiresAt        string `json:"expires_at" format:"date-time"`
+	AccessToken      string `json:"access_token,omitempty"`
+	RefreshToken     string `json:"refresh_token,omitempty"`
+	TokenType        string `json:"token_type,omitempty"`
+	ExpiresInSeconds int64  `json:"expires_in_seconds"`
+}
+
+type grantedOut struct {
+	SetCookie string `header:"Set-Cookie"`
+	Body      grantedJSON
+}
+
+func (a *API) granted(g signin.Granted) *grantedOut {
+	out := &grantedOut{Body: grantedJSON{
+		SessionID: g.Session.ID.String(), PrincipalID: g.Session.Principal.String(), ExpiresAt: stamp(g.ExpiresAt), ExpiresInSeconds: int64(g.ExpiresAt.Sub(a.o.Enter.Now()) / time.Second),
+	}}
+	if g.Session.Browser {
+		out.SetCookie = (&http.Cookie{Name: cookieName, Value: g.Cookie.Reveal(), Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode}).String()
+		return out
+	}
+	out.Body.AccessToken, out.Body.RefreshToken, out.Body.TokenType = g.Access.Reveal(), g.Refresh.Reveal(), "Bearer"
+	return out
+}
+
+const beforeSignIn = "nobody is signed in yet"
+
+func (a *API) authRoutes() {
+	s := a.o.SignIn
+	Register(a, Declaration{Operation: "setUp", Method: http.MethodPost, Path: "/v1/auth/setup", Summary: "Become platform administrator by the setup link, and make a first tenant if asked", Tag: "auth", Public: "the setup link is the credential", Object: "person", Tenant: FromNobody, Audit: []audit.Action{audit.SetupDone, audit.TenantCreated}, Status: 201},
+		func(ctx context.Context, c *Call, in *struct {
+			Body struct {
+				Token    string `json:"token" maxLength:"128"`
+				Email    string `json:"email" maxLength:"254" example:"ana@example.com"`
+				Name     string `json:"name" minLength:"1" maxLength:"200" example:"Ana"`
+				Password string `json:"password" maxLength:"1024" doc:"At least 15 characters"`
+				Tenant   *struct {
+					Name string `json:"name" minLength:"1" maxLength:"200" example:"Acme Water"`
+					Kind string `json:"kind,omitempty" enum:"vendor,customer,site,building,floor,zone"`
+				} `json:"tenant,omitempty" doc:"A first tenant, with this person as its owner"`
+			}
+		}) (*struct {
+			Body struct {
+				PrincipalID string      `json:"principal_id"`
+				Tenant      *tenantJSON `json:"tenant"`
+			}
+		}, error) {
+			var first *signin.FirstTenant
+			if t := in.Body.Tenant; t != nil {
+				first = &signin.FirstTenant{Name: t.Name, Kind: org.Kind(t.Kind)}
+			}
+			p, t, err := s.Setup(ctx, secret.New(in.Body.Token), signin.NewPerson{Email: in.Body.Email, Name: in.Body.Name, Password: secret.New(in.Body.Password)}, first, c.Origin)
+			if err != nil {
+				return nil, err
+			}
+			return setUpAnswer(p, t), nil
+		})
+	Register(a, Declaration{Operation: "logIn", Method: http.MethodPost, Path: "/v1/auth/login", Summary: "Sign in with a password; answers a cookie, or tokens on request", Tag: "auth", Public: beforeSignIn, Object: "session", Tenant: FromNobody, Audit: []audit.Action{audit.LoginSuccess}},
+		func(ctx context.Context, c *Call, in *struct {
+			Body struct {
+				Email    string `json:"email" maxLength:"254" example:"ana@example.com"`
+				Password string `json:"password" maxLength:"1024"`
+				Mode     string `json:"mode,omitempty" enum:"cookie,token" default:"cookie" doc:"A browser's cookie, or an access and a refresh token"`
+			}
+		}) (*grantedOut, error) {
+			g, err := s.Login(ctx, in.Body.Email, secret.New(in.Body.Password), in.Body.Mode != "token", c.Origin)
+			if err != nil {
+				return nil, err
+			}
+			return a.granted(g), nil
+		})
+	Register(a, Declaration{Operation: "refresh", Method: http.MethodPost, Path: "/v1/auth/refresh", Summary: "Get the next access and refresh tokens; a refresh token is good once", Tag: "auth", Public: "the refresh token is the credential", Object: "session", Tenant: FromNobody, Audit: []audit.Action{audit.TokenRefresh}},
+		func(ctx context.Context, c *Call, in *struct {
+			Body struct {
+				RefreshToken string `json:"refresh_token" maxLength:"128"`
+			}
+		}) (*grantedOut, error) {
+			g, err := s.Refresh(ctx, secret.New(in.Body.RefreshToken), c.Origin)
+			if err != nil {
+				return nil, err
+			}
+			return a.granted(g), nil
+		})
+	Register(a, Declaration{Operation: "logOut", Method: http.MethodPost, Path: "/v1/auth/logout", Summary: "End the session and its tokens", Tag: "auth", Self: "it is the caller's own session", Object: "session", Tenant: FromNobody, Audit: []audit.Action{audit.Logout}, Status: 204},
+		func(ctx context.Context, c *Call, _ *struct{}) (*struct {
+			SetCookie string `header:"Set-Cookie"`
+		}, error) {
+			if err := s.Logout(ctx, c.Identity, c.Origin); err != nil {
+				return nil, err
+			}
+			gone := (&http.Cookie{Name: cookieName, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode, MaxAge: -1}).String()
+			return &struct {
+				SetCookie string `header:"Set-Cookie"`
+			}{gone}, nil
+		})
+	Register(a, Declaration{Operation: "acceptInvitation", Method: http.MethodPost, Path: "/v1/auth/invitations/accept", Summary: "Accept an invitation: signed in, or as a new person", Tag: "auth", Public: "the invitation's link is the credential", Object: "membership", Tenant: FromNobody, Audit: []audit.Action{audit.MemberAdded}, Status: 201},
+		func(ctx context.Context, c *Call, in *struct {
+			Body struct {
+				Token    string `json:"token" maxLength:"128"`
+				Name     string `json:"name,omitempty" maxLength:"200"`
+				Password string `json:"password,omitempty" maxLength:"1024"`
+			}
+		}) (*struct{ Body membershipJSON }, error) {
+			var by *enter.Identity
+			if c.Identity.Kind != "" {
+				by = &c.Identity
+			}
+			m, err := s.Accept(ctx, secret.New(in.Body.Token), by, signin.NewPerson{Name: in.Body.Name, Password: secret.New(in.Body.Password)}, c.Origin)
+			if err != nil {
+				return nil, err
+			}
+			return &struct{ Body membershipJSON }{membershipShape(m)}, nil
+		})
+	Register(a, Declaration{Operation: "resetPassword", Method: http.MethodPost, Path: "/v1/auth/reset", Summary: "Set a new password by a reset link; every session and token ends", Tag: "auth", Public: "the reset link is the credential", Object: "person", Tenant: FromNobody, Audit: []audit.Action{audit.PasswordSet}, Status: 204},
+		func(ctx context.Context, c *Call, in *struct {
+			Body struct {
+				Token    string `json:"token" maxLength:"128"`
+				Password string `json:"password" maxLength:"1024"`
+			}
+		}) (*none, error) {
+			if err := s.Reset(ctx, secret.New(in.Body.Token), secret.New(in.Body.Password), c.Origin); err != nil {
+				return nil, err
+			}
+			return &none{}, nil
+		})
+}
+
+func setUpAnswer(p principal.Person, t *tenant.Tenant) *struct {
+	Body struct {
+		PrincipalID string      `json:"principal_id"`
+		Tenant      *tenantJSON `json:"tenant"`
+	}
+} {
+	out := &struct {
+		Body struct {
+			PrincipalID string      `json:"principal_id"`
+			Tenant      *tenantJSON `json:"tenant"`
+		}
+	}{}
+	out.Body.PrincipalID = p.ID.String()
+	if t != nil {
+		j := tenantShape(*t)
+		out.Body.Tenant = &j
+	}
+	return out
+}
+
+type sessionJSON struct {
+	ID         string  `json:"id"`
+	CreatedAt  string  `json:"created_at" format:"date-time"`
+	ExpiresAt  string  `json:"expires_at" format:"date-time"`
+	LastUsedAt *string `json:"last_used_at" format:"date-time"`
+	Browser    bool    `json:"browser"`
+	Current    bool    `json:"current"`
+}
+
+func (a *API) meRoutes() {
+	s := a.o.SignIn
+	const own = "it is the caller's own"
+	Register(a, Declaration{Operation: "getMe", Method: http.MethodGet, Path: "/v1/me", Summary: "Read one's own profile and tenants", Tag: "me", Self: own, Object: "person", Tenant: FromNobody},
+		func(ctx context.Context, c *Call, _ *struct{}) (*struct {
+			Body struct {
+				ID        string   `json:"id"`
+				Email     string   `json:"email"`
+				Name      string   `json:"name"`
+				TenantIDs []string `json:"tenant_ids"`
+			}
+		}, error) {
+			me, err := s.Me(ctx, c.Identity, c.Origin)
+			if err != nil {
+				return nil, err
+			}
+			out := &struct {
+				Body struct {
+					ID        string   `json:"id"`
+					Email     string   `json:"email"`
+					Name      string   `json:"name"`
+					TenantIDs []string `json:"tenant_ids"`
+				}
+			}{}
+			out.Body.ID, out.Body.Email, out.Body.Name, out.Body.TenantIDs = me.ID.String(), me.Email, me.Name, texts(me.Tenants)
+			return out, nil
+		})
+	Register(a, Declaration{Operation: "listSessions", Method: http.MethodGet, Path: "/v1/me/sessions", Summary: "List one's open sessions", Tag: "me", Self: own, Object: "session", Tenant: FromNobody},
+		func(ctx context.Context, c *Call, _ *struct{}) (*many[sessionJSON], error) {
+			open, err := s.Sessions(ctx, c.Identity, c.Origin)
+			if err != nil {
+				return nil, err
+			}
+			return paged(c, open, "", func(v credential.Session) sessionJSON {
+				return sessionJSON{v.ID.String(), stamp(v.CreatedAt), stamp(v.ExpiresAt), maybe(v.LastUsed), v.Browser, v.ID == c.Identity.Session}
+			}), nil
+		})
+	Register(a, Declaration{Operation: "endSession", Method: http.MethodDelete, Path: "/v1/me/sessions/{session}", Summary: "End one of one's sessions", Tag: "me", Self: own, Object: "session", Tenant: FromNobody, Audit: []audit.Action{audit.SessionEnded}, Status: 204},
+		func(ctx context.Context, c *Call, in *struct {
+			Session string `path:"session"`
+		}) (*none, error) {
+			var id ident.Session
+			err := path(in.Session, &id)
+			if err == nil {
+				err = s.EndSession(ctx, c.Identity, id, c.Origin)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return &none{}, nil
+		})
+	Register(a, Declaration{Operation: "changePassword", Method: http.MethodPost, Path: "/v1/me/password", Summary: "Change one's password; every session ends", Tag: "me", Self: own, Object: "person", Tenant: FromNobody, Audit: []audit.Action{audit.PasswordSet}, Status: 204},
+		func(ctx context.Context, c *Call, in *struct {
+			Body struct {
+				Password    string `json:"password" maxLength:"1024"`
+				NewPassword string `json:"new_password" maxLength:"1024"`
+			}
+		}) (*none, error) {
+			if err := s.ChangePassword(ctx, c.Identity, secret.New(in.Body.Password), secret.New(in.Body.NewPassword), c.Origin); err != nil {
+				return nil, err
+			}
+			return &none{}, nil
+		})
+}

@@ -1,0 +1,105 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/uptrace/bunrouter"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/uplink"
+)
+
+// ingestRoutes are raw handlers, since validating a body by schema costs more than keeping it. They are declared, gated and
+// described like all others.
+func (a *API) ingestRoutes() {
+	for _, f := range []struct{ format, operation, summary string }{
+		{"chirpstack", "ingestChirpStack", "Take in an event of ChirpStack v4's HTTP integration; up events are uplinks"},
+		{"tts", "ingestTTS", "Take in a webhook of The Things Stack v3; uplink messages are uplinks"},
+		{"plain", "ingestPlain", "Take in an uplink in the plain form"},
+	} {
+		d := Declaration{Operation: f.operation, Method: http.MethodPost, Path: "/v1/ingest/" + f.format, Summary: f.summary, Tag: "ingest", Permission: access.UplinkSubmit,
+			Object: "uplink", Tenant: FromCredential, Unaudited: "events are no administration: they are kept themselves, and what is refused is counted into the audit log", Status: 202}
+		if !a.declare(&d) {
+			continue
+		}
+		op := a.operation(&d)
+		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: "object"}}}}
+		op.Responses = map[string]*huma.Response{
+			"202": {Description: "The event is durable; event_id names it from now on", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{
+				Type: "object", Properties: map[string]*huma.Schema{"event_id": {Type: "string"}, "duplicate": {Type: "boolean"}}}}}},
+			"204":     {Description: "Well-formed, and no uplink: counted and not kept"},
+			"default": {Description: "A problem", Content: map[string]*huma.MediaType{problemType: {}}},
+		}
+		a.huma.OpenAPI().AddOperation(op)
+		a.router.POST(d.Path, func(w http.ResponseWriter, r bunrouter.Request) error {
+			if err := a.ingest(r.Context(), w, r.Request, &d, f.format); err != nil {
+				return writeProblem(w, r.Request, err)
+			}
+			return nil
+		})
+	}
+}
+
+func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request, d *Declaration, format string) error {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return fault.New(fault.Invalid, "unsupported_media_type", "This route takes application/json.")
+	}
+	c, err := a.enter(ctx, r, w, d, func(string) string { return "" })
+	if err != nil {
+		return err
+	}
+	scope, src, granted, err := a.o.Enter.Source(ctx, c.Identity, c.Origin)
+	if err != nil {
+		return err
+	}
+	if src.Format != source.Format(format) {
+		return fault.New(fault.Denied, "wrong_format", "This source's events are taken in at /v1/ingest/%s.", src.Format)
+	}
+	admission, err := a.o.Ingest.Admit(ctx, scope, src, granted)
+	setRate(w, "source", admission.Verdict)
+	if err != nil {
+		a.o.Metrics.Add("ringfence_ingest_limited_total", 1)
+		return err
+	}
+	defer admission.Leave()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return fault.Wrap(err, fault.Invalid, "unreadable", "The body did not arrive whole.")
+	}
+	if len(text) > maxIngest {
+		return fault.New(fault.Invalid, "too_large", "The body is larger than this route takes, which is %d bytes.", maxIngest)
+	}
+	m, err := uplink.Parse(format, text, r.URL.Query().Get("event"))
+	if errors.Is(err, uplink.ErrIgnored) {
+		a.o.Metrics.Add("ringfence_ingest_ignored_total", 1)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	v, err := a.o.Ingest.Accept(ctx, scope, src, m)
+	if err != nil {
+		return err
+	}
+	a.o.Metrics.Add("ringfence_ingest_accepted_total", 1)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	answer, err := json.Marshal(struct {
+		EventID   string `json:"event_id"`
+		Duplicate bool   `json:"duplicate"`
+	}{v.ID.String(), v.Duplicate})
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(answer, '\n'))
+	return err
+}

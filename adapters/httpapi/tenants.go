@@ -1,0 +1,221 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/org"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/tenant"
+)
+
+type tenantJSON struct {
+	common
+	Name      string    `json:"name"`
+	State     string    `json:"state" enum:"active,suspended,deleted"`
+	RootID    string    `json:"root_node_id"`
+	OwnerLink *linkJSON `json:"owner_invitation,omitempty" doc:"The first owner's link, shown once"`
+}
+
+func tenantShape(t tenant.Tenant) tenantJSON {
+	return tenantJSON{common: common{t.ID.String(), t.Rev, stamp(t.CreatedAt), stamp(t.UpdatedAt)}, Name: t.Name, State: string(t.State), RootID: t.Root.String()}
+}
+
+// linkJSON is a one-time link, shown once.
+type linkJSON struct {
+	Secret string `json:"secret" doc:"The link's token"`
+	Link   string `json:"link" doc:"The page that takes it"`
+}
+
+// link makes a link of the configured origin: no header of a request has a say in it.
+func (a *API) link(page string, token secret.Text) linkJSON {
+	return linkJSON{Secret: token.Reveal(), Link: a.o.PublicURL + page + "?token=" + token.Reveal()}
+}
+
+func (a *API) tenantRoutes() {
+	m := a.o.Manage
+	const at = "/v1/tenants/{tenant}"
+	answer := func(c *Call, t tenant.Tenant, err error) (*one[tenantJSON], error) {
+		if err != nil {
+			return nil, err
+		}
+		return &one[tenantJSON]{ETag: etag(t.Rev), Authz: c.authz(), Body: tenantShape(t)}, nil
+	}
+	Register(a, Declaration{Operation: "getTenant", Method: http.MethodGet, Path: at, Summary: "Read the tenant", Tag: "tenants", Permission: access.TenantRead, Object: "tenant", Tenant: FromPath, At: enter.Root},
+		func(ctx context.Context, c *Call, _ *tenantIn) (*one[tenantJSON], error) {
+			t, err := m.Tenant(ctx, c.Scope)
+			return answer(c, t, err)
+		})
+	Register(a, Declaration{Operation: "updateTenant", Method: http.MethodPatch, Path: at, Summary: "Rename the tenant", Tag: "tenants", Permission: access.TenantUpdate, Object: "tenant", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.TenantUpdated}},
+		func(ctx context.Context, c *Call, in *struct {
+			tenantIn
+			matchIn
+			Body struct {
+				Name string `json:"name" minLength:"1" maxLength:"200" example:"Acme Water"`
+			}
+		}) (*one[tenantJSON], error) {
+			rev, err := revision(in.IfMatch)
+			if err != nil {
+				return nil, err
+			}
+			t, err := m.RenameTenant(ctx, &c.Call, rev, in.Body.Name)
+			return answer(c, t, err)
+		})
+	Register(a, Declaration{Operation: "closeTenant", Method: http.MethodPost, Path: at + "/close", Summary: "Close the tenant for ever", Tag: "tenants", Permission: access.TenantClose, Object: "tenant", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.TenantDeleted}},
+		func(ctx context.Context, c *Call, _ *tenantIn) (*one[tenantJSON], error) {
+			t, err := m.SetTenantState(ctx, &c.Call, c.Tenant, tenant.Deleted)
+			return answer(c, t, err)
+		})
+}
+
+type personJSON struct {
+	common
+	Email      string  `json:"email"`
+	Name       string  `json:"name"`
+	DisabledAt *string `json:"disabled_at" format:"date-time"`
+}
+
+func personShape(p principal.Person) personJSON {
+	return personJSON{common{p.ID.String(), p.Rev, stamp(p.CreatedAt), stamp(p.UpdatedAt)}, p.Email, p.Name, maybe(p.DisabledAt)}
+}
+
+func (a *API) platformRoutes() {
+	m := a.o.Manage
+	const at = "/v1/platform/tenants"
+	type idIn struct {
+		ID string `path:"id"`
+	}
+	Register(a, Declaration{Operation: "listPlatformTenants", Method: http.MethodGet, Path: at, Summary: "List all tenants", Tag: "platform", Permission: access.PlatformTenantRead, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root},
+		func(ctx context.Context, c *Call, in *listIn) (*many[tenantJSON], error) {
+			q, err := c.page(in.Cursor, in.Limit)
+			if err != nil {
+				return nil, err
+			}
+			page, err := m.PlatformTenants(ctx, c.Scope, q)
+			if err != nil {
+				return nil, err
+			}
+			return paged(c, page.Items, page.Next, tenantShape), nil
+		})
+	Register(a, Declaration{Operation: "createPlatformTenant", Method: http.MethodPost, Path: at, Summary: "Create a tenant; the answer holds its first owner's link", Tag: "platform", Permission: access.PlatformTenantCreate, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.TenantCreated}, Status: 201},
+		func(ctx context.Context, c *Call, in *struct {
+			onceIn
+			Body struct {
+				Name       string `json:"name" minLength:"1" maxLength:"200" example:"Acme Water"`
+				Kind       string `json:"kind,omitempty" enum:"vendor,customer,site,building,floor,zone" doc:"Of the root node; absent: customer"`
+				OwnerEmail string `json:"owner_email" maxLength:"254" example:"ana@example.com"`
+			}
+		}) (*one[tenantJSON], error) {
+			t, token, err := m.CreateTenant(ctx, &c.Call, in.Body.Name, org.Kind(in.Body.Kind), in.Body.OwnerEmail)
+			t, replayed, err := made(err, t, func(s string) (t tenant.Tenant, err error) {
+				var id ident.Tenant
+				if err = path(s, &id); err == nil {
+					t, err = m.PlatformTenant(ctx, c.Scope, id)
+				}
+				return t, err
+			})
+			if err != nil {
+				return nil, err
+			}
+			out := &one[tenantJSON]{ETag: etag(t.Rev), Replayed: replayed, Location: at + "/" + t.ID.String(), Body: tenantShape(t)}
+			if replayed == "" {
+				l := a.link("/invite", token)
+				out.Body.OwnerLink = &l
+			}
+			return out, nil
+		})
+	Register(a, Declaration{Operation: "getPlatformTenant", Method: http.MethodGet, Path: at + "/{id}", Summary: "Read a tenant of the register", Tag: "platform", Permission: access.PlatformTenantRead, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root},
+		func(ctx context.Context, c *Call, in *idIn) (*one[tenantJSON], error) {
+			var id ident.Tenant
+			if err := path(in.ID, &id); err != nil {
+				return nil, err
+			}
+			t, err := m.PlatformTenant(ctx, c.Scope, id)
+			if err != nil {
+				return nil, err
+			}
+			return &one[tenantJSON]{ETag: etag(t.Rev), Body: tenantShape(t)}, nil
+		})
+	for _, l := range []struct {
+		operation, verb, summary string
+		permission               access.Permission
+		state                    tenant.State
+		action                   audit.Action
+	}{
+		{"suspendPlatformTenant", "suspend", "Suspend a tenant: nobody enters it", access.PlatformTenantSuspend, tenant.Suspended, audit.TenantSuspended},
+		{"resumePlatformTenant", "resume", "Resume a suspended tenant", access.PlatformTenantResume, tenant.Active, audit.TenantResumed},
+		{"closePlatformTenant", "close", "Close a tenant for ever", access.PlatformTenantClose, tenant.Deleted, audit.TenantDeleted},
+	} {
+		Register(a, Declaration{Operation: l.operation, Method: http.MethodPost, Path: at + "/{id}/" + l.verb, Summary: l.summary, Tag: "platform", Permission: l.permission, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{l.action}},
+			func(ctx context.Context, c *Call, in *idIn) (*one[tenantJSON], error) {
+				var id ident.Tenant
+				if err := path(in.ID, &id); err != nil {
+					return nil, err
+				}
+				t, err := m.SetTenantState(ctx, &c.Call, id, l.state)
+				if err != nil {
+					return nil, err
+				}
+				return &one[tenantJSON]{ETag: etag(t.Rev), Body: tenantShape(t)}, nil
+			})
+	}
+	a.personRoutes()
+}
+
+func (a *API) personRoutes() {
+	m := a.o.Manage
+	const at = "/v1/platform/persons"
+	type idIn struct {
+		ID string `path:"id"`
+	}
+	Register(a, Declaration{Operation: "listPersons", Method: http.MethodGet, Path: at, Summary: "List the people of the platform", Tag: "platform", Permission: access.PlatformPersonRead, Object: "person", Tenant: FromPlatform, At: enter.Root},
+		func(ctx context.Context, c *Call, in *listIn) (*many[personJSON], error) {
+			q, err := c.page(in.Cursor, in.Limit)
+			if err != nil {
+				return nil, err
+			}
+			page, err := m.Persons(ctx, c.Scope, q)
+			if err != nil {
+				return nil, err
+			}
+			return paged(c, page.Items, page.Next, personShape), nil
+		})
+	for _, l := range []struct {
+		operation, verb, summary string
+		disabled                 bool
+		action                   audit.Action
+	}{
+		{"disablePerson", "disable", "Stop a person from signing in, and all they signed in with", true, audit.PersonDisabled},
+		{"enablePerson", "enable", "Let a person sign in again; nothing old is revived", false, audit.PersonEnabled},
+	} {
+		Register(a, Declaration{Operation: l.operation, Method: http.MethodPost, Path: at + "/{id}/" + l.verb, Summary: l.summary, Tag: "platform", Permission: access.PlatformPersonDisable, Object: "person", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{l.action}},
+			func(ctx context.Context, c *Call, in *idIn) (*one[personJSON], error) {
+				var id ident.Principal
+				if err := path(in.ID, &id); err != nil {
+					return nil, err
+				}
+				p, err := m.DisablePerson(ctx, &c.Call, id, l.disabled)
+				if err != nil {
+					return nil, err
+				}
+				return &one[personJSON]{ETag: etag(p.Rev), Body: personShape(p)}, nil
+			})
+	}
+	Register(a, Declaration{Operation: "resetPerson", Method: http.MethodPost, Path: at + "/{id}/reset", Summary: "Make a link by which a person sets a new password", Tag: "platform", Permission: access.PlatformPersonReset, Object: "person", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.ResetStarted}},
+		func(ctx context.Context, c *Call, in *idIn) (*one[linkJSON], error) {
+			var id ident.Principal
+			if err := path(in.ID, &id); err != nil {
+				return nil, err
+			}
+			token, err := a.o.SignIn.ResetLink(ctx, &c.Identity, ident.Tenant{}, id, c.Origin)
+			if err != nil {
+				return nil, err
+			}
+			return &one[linkJSON]{Body: a.link("/reset", token)}, nil
+		})
+}

@@ -24,15 +24,15 @@ func (a *API) auditRoutes() {
 	d := a.o.Disclose
 	const at = "/v1/tenants/{tenant}/audit"
 	seen := []audit.Action{audit.SensitiveRead}
-	type seqIn struct {
-		tenantIn
+	type SeqIn struct {
+		TenantIn
 		Seq uint64 `path:"seq" doc:"Counts from 0"`
 	}
 	Register(a, Declaration{Operation: "listAuditEntries", Method: http.MethodGet, Path: at + "/entries", Summary: "Query the audit log; the query itself is recorded", Tag: "audit", Permission: access.AuditRead, Object: "entry", Tenant: FromPath, At: enter.Root, Audit: seen},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
-			spanIn
+			TenantIn
+			ListIn
+			SpanIn
 			Actor     string `query:"actor" maxLength:"64"`
 			Action    string `query:"action" maxLength:"64"`
 			Target    string `query:"target" maxLength:"64"`
@@ -56,7 +56,7 @@ func (a *API) auditRoutes() {
 			return paged(c, page.Items, page.Next, func(e audit.Entry) json.RawMessage { return e.Leaf }), nil
 		})
 	Register(a, Declaration{Operation: "getAuditEntry", Method: http.MethodGet, Path: at + "/entries/{seq}", Summary: "Read one entry", Tag: "audit", Permission: access.AuditRead, Object: "entry", Tenant: FromPath, At: enter.Root, Audit: seen},
-		func(ctx context.Context, c *Call, in *seqIn) (*struct{ Body json.RawMessage }, error) {
+		func(ctx context.Context, c *Call, in *SeqIn) (*struct{ Body json.RawMessage }, error) {
 			e, err := d.Entry(ctx, c.Scope, in.Seq)
 			if err != nil {
 				return nil, err
@@ -64,7 +64,7 @@ func (a *API) auditRoutes() {
 			return &struct{ Body json.RawMessage }{e.Leaf}, nil
 		})
 	Register(a, Declaration{Operation: "getAuditProof", Method: http.MethodGet, Path: at + "/entries/{seq}/proof", Summary: "Get a receipt that an entry stands in the log", Tag: "audit", Permission: access.AuditRead, Object: "entry", Tenant: FromPath, At: enter.Root, Audit: seen},
-		func(ctx context.Context, c *Call, in *seqIn) (*proofOut, error) {
+		func(ctx context.Context, c *Call, in *SeqIn) (*proofOut, error) {
 			p, leaf, err := d.Proof(ctx, c.Scope, in.Seq)
 			if err != nil {
 				return nil, err
@@ -74,7 +74,7 @@ func (a *API) auditRoutes() {
 			return out, nil
 		})
 	Register(a, Declaration{Operation: "getAuditCheckpoint", Method: http.MethodGet, Path: at + "/checkpoint", Summary: "Get a signed checkpoint of the log as it is now", Tag: "audit", Permission: access.AuditRead, Object: "checkpoint", Tenant: FromPath, At: enter.Root},
-		func(ctx context.Context, c *Call, _ *tenantIn) (*struct {
+		func(ctx context.Context, c *Call, _ *TenantIn) (*struct {
 			Body struct {
 				Checkpoint string `json:"checkpoint" doc:"A C2SP signed note"`
 				Policy     string `json:"policy" doc:"What audit-verify needs to trust the log; compare it with the server's own: ringfence audit key"`
@@ -94,7 +94,7 @@ func (a *API) auditRoutes() {
 			return out, nil
 		})
 	Register(a, Declaration{Operation: "exportAudit", Method: http.MethodGet, Path: at + "/bundle", Summary: "Export the whole log as a bundle for audit-verify", Tag: "audit", Permission: access.AuditExport, Object: "bundle", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.AuditExported}},
-		func(_ context.Context, c *Call, _ *tenantIn) (*huma.StreamResponse, error) {
+		func(_ context.Context, c *Call, _ *TenantIn) (*huma.StreamResponse, error) {
 			return &huma.StreamResponse{Body: func(hc huma.Context) {
 				hc.SetHeader("Content-Type", "application/x-tar")
 				hc.SetHeader("Content-Disposition", `attachment; filename="audit.tar"`)
@@ -104,7 +104,7 @@ func (a *API) auditRoutes() {
 			}}, nil
 		})
 	Register(a, Declaration{Operation: "listPlatformAudit", Method: http.MethodGet, Path: "/v1/platform/audit/entries", Summary: "Query the platform's audit log", Tag: "platform", Permission: access.PlatformAuditRead, Object: "entry", Tenant: FromPlatform, At: enter.Root, Audit: seen},
-		func(ctx context.Context, c *Call, in *listIn) (*many[json.RawMessage], error) {
+		func(ctx context.Context, c *Call, in *ListIn) (*many[json.RawMessage], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err

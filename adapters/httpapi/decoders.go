@@ -18,7 +18,7 @@ import (
 )
 
 type decoderJSON struct {
-	common
+	Common
 	Name            string   `json:"name"`
 	ActiveVersionID *string  `json:"active_version_id"`
 	Previous        []string `json:"previous_version_ids"`
@@ -26,7 +26,7 @@ type decoderJSON struct {
 }
 
 type versionJSON struct {
-	common
+	Common
 	DecoderID string  `json:"decoder_id"`
 	Number    int     `json:"number"`
 	SHA256    string  `json:"sha256"`
@@ -35,7 +35,7 @@ type versionJSON struct {
 }
 
 func versionShape(v decoder.Version) versionJSON {
-	return versionJSON{common{v.ID.String(), v.Rev, stamp(v.CreatedAt), stamp(v.UpdatedAt)}, v.Decoder.String(), v.Number, hex.EncodeToString(v.Hash[:]), ref(v.Author), v.Source}
+	return versionJSON{Common{v.ID.String(), v.Rev, stamp(v.CreatedAt), stamp(v.UpdatedAt)}, v.Decoder.String(), v.Number, hex.EncodeToString(v.Hash[:]), ref(v.Author), v.Source}
 }
 
 type resultJSON struct {
@@ -48,8 +48,9 @@ type resultJSON struct {
 	DurationUS int64           `json:"duration_us"`
 }
 
-type decoderIn struct {
-	tenantIn
+// DecoderIn names a decoder in the path.
+type DecoderIn struct {
+	TenantIn
 	Decoder string `path:"decoder"`
 }
 
@@ -58,7 +59,7 @@ const decodersPath = "/v1/tenants/{tenant}/decoders"
 func (a *API) decoderRoutes() {
 	m := a.o.Manage
 	shape := func(d decoder.Decoder) decoderJSON {
-		return decoderJSON{common{d.ID.String(), d.Rev, stamp(d.CreatedAt), stamp(d.UpdatedAt)}, d.Name, ref(d.Active), texts(d.Previous), maybe(a.o.Ingest.Paused(d.Active))}
+		return decoderJSON{Common{d.ID.String(), d.Rev, stamp(d.CreatedAt), stamp(d.UpdatedAt)}, d.Name, ref(d.Active), texts(d.Previous), maybe(a.o.Ingest.Paused(d.Active))}
 	}
 	answer := func(d decoder.Decoder, err error) (*one[decoderJSON], error) {
 		if err != nil {
@@ -75,8 +76,8 @@ func (a *API) decoderRoutes() {
 	}
 	Register(a, Declaration{Operation: "listDecoders", Method: http.MethodGet, Path: decodersPath, Summary: "List the decoders", Tag: "decoders", Permission: access.DecoderRead, Object: "decoder", Tenant: FromPath, At: enter.Root},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 		}) (*many[decoderJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
@@ -90,8 +91,8 @@ func (a *API) decoderRoutes() {
 		})
 	Register(a, Declaration{Operation: "createDecoder", Method: http.MethodPost, Path: decodersPath, Summary: "Create a decoder", Tag: "decoders", Permission: access.DecoderWrite, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				Name string `json:"name" minLength:"1" maxLength:"200" example:"pump"`
 			}
@@ -105,13 +106,13 @@ func (a *API) decoderRoutes() {
 			return out, err
 		})
 	Register(a, Declaration{Operation: "getDecoder", Method: http.MethodGet, Path: decodersPath + "/{decoder}", Summary: "Read a decoder", Tag: "decoders", Permission: access.DecoderRead, Object: "decoder", Tenant: FromPath, At: enter.Root},
-		func(ctx context.Context, c *Call, in *decoderIn) (*one[decoderJSON], error) {
+		func(ctx context.Context, c *Call, in *DecoderIn) (*one[decoderJSON], error) {
 			return answer(get(ctx, c, in.Decoder))
 		})
 	Register(a, Declaration{Operation: "updateDecoder", Method: http.MethodPatch, Path: decodersPath + "/{decoder}", Summary: "Rename a decoder", Tag: "decoders", Permission: access.DecoderWrite, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
-			decoderIn
-			matchIn
+			DecoderIn
+			MatchIn
 			Body struct {
 				Name string `json:"name" minLength:"1" maxLength:"200"`
 			}
@@ -125,8 +126,8 @@ func (a *API) decoderRoutes() {
 		})
 	Register(a, Declaration{Operation: "deleteDecoder", Method: http.MethodDelete, Path: decodersPath + "/{decoder}", Summary: "Delete a decoder that no device names", Tag: "decoders", Permission: access.DecoderWrite, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			decoderIn
-			matchIn
+			DecoderIn
+			MatchIn
 		}) (*none, error) {
 			var id ident.Decoder
 			rev, err := target(in.Decoder, in.IfMatch, &id)
@@ -140,8 +141,8 @@ func (a *API) decoderRoutes() {
 		})
 	Register(a, Declaration{Operation: "activateVersion", Method: http.MethodPost, Path: decodersPath + "/{decoder}/activate", Summary: "Make a version the one that runs", Tag: "decoders", Permission: access.DecoderActivate, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderActivated}},
 		func(ctx context.Context, c *Call, in *struct {
-			decoderIn
-			matchIn
+			DecoderIn
+			MatchIn
 			Body struct {
 				VersionID string `json:"version_id" example:"ver_06ethoo0000000000000000000"`
 			}
@@ -159,8 +160,8 @@ func (a *API) decoderRoutes() {
 		})
 	Register(a, Declaration{Operation: "rollBackDecoder", Method: http.MethodPost, Path: decodersPath + "/{decoder}/rollback", Summary: "Make the version active that was before", Tag: "decoders", Permission: access.DecoderActivate, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderRolled}},
 		func(ctx context.Context, c *Call, in *struct {
-			decoderIn
-			matchIn
+			DecoderIn
+			MatchIn
 		}) (*one[decoderJSON], error) {
 			var id ident.Decoder
 			rev, err := target(in.Decoder, in.IfMatch, &id)
@@ -187,8 +188,8 @@ func (a *API) versionRoutes() {
 	}
 	Register(a, Declaration{Operation: "listVersions", Method: http.MethodGet, Path: decodersPath + "/{decoder}/versions", Summary: "List a decoder's versions", Tag: "decoders", Permission: access.DecoderRead, Object: "version", Tenant: FromPath, At: enter.Root},
 		func(ctx context.Context, c *Call, in *struct {
-			decoderIn
-			listIn
+			DecoderIn
+			ListIn
 		}) (*many[versionJSON], error) {
 			var id ident.Decoder
 			q, err := c.page(in.Cursor, in.Limit)
@@ -209,8 +210,8 @@ func (a *API) versionRoutes() {
 		})
 	Register(a, Declaration{Operation: "createVersion", Method: http.MethodPost, Path: decodersPath + "/{decoder}/versions", Summary: "Save a new text; it must load", Tag: "decoders", Permission: access.DecoderWrite, Object: "version", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderVersioned}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			decoderIn
-			onceIn
+			DecoderIn
+			OnceIn
 			Body struct {
 				Source string `json:"source" maxLength:"65536" example:"function decodeUplink(input) { return { data: { t: input.bytes[0] } } }"`
 			}
@@ -228,7 +229,7 @@ func (a *API) versionRoutes() {
 		})
 	Register(a, Declaration{Operation: "getVersion", Method: http.MethodGet, Path: decodersPath + "/{decoder}/versions/{version}", Summary: "Read a version, with its text", Tag: "decoders", Permission: access.DecoderRead, Object: "version", Tenant: FromPath, At: enter.Root},
 		func(ctx context.Context, c *Call, in *struct {
-			decoderIn
+			DecoderIn
 			Version string `path:"version"`
 		}) (*one[versionJSON], error) {
 			v, err := get(ctx, c, in.Decoder, in.Version)
@@ -239,7 +240,7 @@ func (a *API) versionRoutes() {
 		})
 	Register(a, Declaration{Operation: "testDecoder", Method: http.MethodPost, Path: decodersPath + "/{decoder}/test", Summary: "Run an unsaved text or a saved version on an input; nothing is kept", Tag: "decoders", Permission: access.DecoderTest, Object: "decoder", Tenant: FromPath, At: enter.Root, Unaudited: "it keeps nothing and changes nothing"},
 		func(ctx context.Context, c *Call, in *struct {
-			decoderIn
+			DecoderIn
 			Body struct {
 				Source    string         `json:"source,omitempty" maxLength:"65536"`
 				VersionID string         `json:"version_id,omitempty"`

@@ -33,7 +33,7 @@ type variableJSON struct {
 }
 
 type deviceJSON struct {
-	common
+	Common
 	Name       string         `json:"name"`
 	Addresses  []addressJSON  `json:"addresses"`
 	NodeID     string         `json:"node_id"`
@@ -44,7 +44,7 @@ type deviceJSON struct {
 }
 
 func deviceShape(d device.Device) deviceJSON {
-	out := deviceJSON{common: common{d.ID.String(), d.Rev, stamp(d.CreatedAt), stamp(d.UpdatedAt)}, Name: d.Name, NodeID: d.Node.String(), DecoderID: ref(d.Decoder),
+	out := deviceJSON{Common: Common{d.ID.String(), d.Rev, stamp(d.CreatedAt), stamp(d.UpdatedAt)}, Name: d.Name, NodeID: d.Node.String(), DecoderID: ref(d.Decoder),
 		State: string(d.State), LastSeenAt: maybe(d.LastSeen), Addresses: []addressJSON{}, Variables: []variableJSON{}}
 	for _, a := range d.Addresses {
 		out.Addresses = append(out.Addresses, addressJSON{string(a.Kind), a.Value})
@@ -81,8 +81,9 @@ func variablesOf(in []variableJSON) []manage.NewVariable {
 	return out
 }
 
-type deviceIn struct {
-	tenantIn
+// DeviceIn names a device in the path.
+type DeviceIn struct {
+	TenantIn
 	Device string `path:"device"`
 }
 
@@ -102,8 +103,8 @@ func (a *API) deviceRoutes() {
 	}
 	Register(a, Declaration{Operation: "listDevices", Method: http.MethodGet, Path: devicesPath, Summary: "List the devices within reach", Tag: "devices", Permission: access.DeviceRead, Object: "device", Tenant: FromPath, At: enter.Anywhere},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 			NodeID  string `query:"node_id" doc:"This node and all below it"`
 			Name    string `query:"name" maxLength:"200"`
 			State   string `query:"state" enum:"active,disabled"`
@@ -134,8 +135,8 @@ func (a *API) deviceRoutes() {
 		})
 	Register(a, Declaration{Operation: "createDevice", Method: http.MethodPost, Path: devicesPath, Summary: "Register a device", Tag: "devices", Permission: access.DeviceCreate, Object: "device", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.DeviceCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				Name      string         `json:"name" minLength:"1" maxLength:"200" example:"pump 12"`
 				Addresses []addressJSON  `json:"addresses" minItems:"1" maxItems:"8"`
@@ -165,7 +166,7 @@ func (a *API) deviceRoutes() {
 			return out, nil
 		})
 	Register(a, Declaration{Operation: "getDevice", Method: http.MethodGet, Path: devicesPath + "/{device}", Summary: "Read a device", Tag: "devices", Permission: access.DeviceRead, Object: "device", Tenant: FromPath, At: enter.Object},
-		func(ctx context.Context, c *Call, in *deviceIn) (*one[deviceJSON], error) {
+		func(ctx context.Context, c *Call, in *DeviceIn) (*one[deviceJSON], error) {
 			d, err := get(ctx, c, in.Device)
 			if err != nil {
 				return nil, err
@@ -174,8 +175,8 @@ func (a *API) deviceRoutes() {
 		})
 	Register(a, Declaration{Operation: "updateDevice", Method: http.MethodPatch, Path: devicesPath + "/{device}", Summary: "Change a device", Tag: "devices", Permission: access.DeviceUpdate, Object: "device", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.DeviceUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
-			deviceIn
-			matchIn
+			DeviceIn
+			MatchIn
 			Body struct {
 				Name      *string         `json:"name,omitempty" minLength:"1" maxLength:"200"`
 				Addresses *[]addressJSON  `json:"addresses,omitempty" minItems:"1" maxItems:"8"`
@@ -215,8 +216,8 @@ func (a *API) deviceRoutes() {
 		})
 	Register(a, Declaration{Operation: "assignDevice", Method: http.MethodPost, Path: devicesPath + "/{device}/assign", Summary: "Assign a device to another node", Tag: "devices", Permission: access.DeviceAssign, Object: "device", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.DeviceAssigned}},
 		func(ctx context.Context, c *Call, in *struct {
-			deviceIn
-			matchIn
+			DeviceIn
+			MatchIn
 			Body struct {
 				NodeID string `json:"node_id" example:"nod_06ethoo0000000000000000000"`
 			}
@@ -238,8 +239,8 @@ func (a *API) deviceRoutes() {
 		})
 	Register(a, Declaration{Operation: "deleteDevice", Method: http.MethodDelete, Path: devicesPath + "/{device}", Summary: "Delete a device; its readings stay", Tag: "devices", Permission: access.DeviceDelete, Object: "device", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.DeviceDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			deviceIn
-			matchIn
+			DeviceIn
+			MatchIn
 		}) (*none, error) {
 			var id ident.Device
 			rev, err := target(in.Device, in.IfMatch, &id)
@@ -255,7 +256,7 @@ func (a *API) deviceRoutes() {
 }
 
 type importJSON struct {
-	common
+	Common
 	NodeID  string           `json:"node_id"`
 	Rows    int              `json:"rows"`
 	Created int              `json:"created"`
@@ -270,7 +271,7 @@ type importRowError struct {
 }
 
 func importShape(im device.Import) importJSON {
-	out := importJSON{common: common{im.ID.String(), im.Rev, stamp(im.CreatedAt), stamp(im.UpdatedAt)}, NodeID: im.Node.String(), Rows: im.Rows, Created: im.Created, Failed: im.Failed, Errors: []importRowError{}}
+	out := importJSON{Common: Common{im.ID.String(), im.Rev, stamp(im.CreatedAt), stamp(im.UpdatedAt)}, NodeID: im.Node.String(), Rows: im.Rows, Created: im.Created, Failed: im.Failed, Errors: []importRowError{}}
 	for _, e := range im.Errors {
 		out.Errors = append(out.Errors, importRowError(e))
 	}
@@ -288,8 +289,8 @@ func (a *API) importRoutes(m *manage.Manage) {
 	}
 	Register(a, Declaration{Operation: "importDevices", Method: http.MethodPost, Path: at, Summary: "Register many devices from CSV (columns name, dev_eui or serial, decoder_id)", Tag: "imports", Permission: access.DeviceImport, Object: "import", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.DevicesImport}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				NodeID string `json:"node_id,omitempty" doc:"Where all of them stand; absent: the root"`
 				CSV    string `json:"csv" maxLength:"1000000" example:"name,dev_eui\npump 1,70b3d57ed0000001\n"`
@@ -312,7 +313,7 @@ func (a *API) importRoutes(m *manage.Manage) {
 		})
 	Register(a, Declaration{Operation: "getImport", Method: http.MethodGet, Path: at + "/{import}", Summary: "Read what became of an import", Tag: "imports", Permission: access.DeviceRead, Object: "import", Tenant: FromPath, At: enter.Object},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
+			TenantIn
 			Import string `path:"import"`
 		}) (*one[importJSON], error) {
 			im, err := get(ctx, c, in.Import)

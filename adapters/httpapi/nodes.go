@@ -13,7 +13,7 @@ import (
 )
 
 type nodeJSON struct {
-	common
+	Common
 	ParentID *string `json:"parent_id"`
 	Kind     string  `json:"kind" enum:"vendor,customer,site,building,floor,zone"`
 	Name     string  `json:"name"`
@@ -21,15 +21,16 @@ type nodeJSON struct {
 }
 
 func nodeShape(n org.Node) nodeJSON {
-	return nodeJSON{common{n.ID.String(), n.Rev, stamp(n.CreatedAt), stamp(n.UpdatedAt)}, ref(n.Parent), string(n.Kind), n.Name, n.Barrier}
+	return nodeJSON{Common{n.ID.String(), n.Rev, stamp(n.CreatedAt), stamp(n.UpdatedAt)}, ref(n.Parent), string(n.Kind), n.Name, n.Barrier}
 }
 
 func (c *Call) node(n org.Node, replayed string) *one[nodeJSON] {
 	return &one[nodeJSON]{ETag: etag(n.Rev), Authz: c.authz(), Replayed: replayed, Body: nodeShape(n)}
 }
 
-type nodeIn struct {
-	tenantIn
+// NodeIn names a node in the path.
+type NodeIn struct {
+	TenantIn
 	Node string `path:"node"`
 }
 
@@ -39,8 +40,8 @@ func (a *API) nodeRoutes() {
 	m := a.o.Manage
 	Register(a, Declaration{Operation: "listNodes", Method: http.MethodGet, Path: nodesPath, Summary: "List the org nodes within reach", Tag: "nodes", Permission: access.NodeRead, Object: "node", Tenant: FromPath, At: enter.Anywhere},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 		}) (*many[nodeJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
@@ -54,8 +55,8 @@ func (a *API) nodeRoutes() {
 		})
 	Register(a, Declaration{Operation: "createNode", Method: http.MethodPost, Path: nodesPath, Summary: "Create a node under a parent", Tag: "nodes", Permission: access.NodeCreate, Object: "node", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.NodeCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				ParentID string `json:"parent_id" doc:"The node to stand under" example:"nod_06ethoo0000000000000000000"`
 				Kind     string `json:"kind" enum:"vendor,customer,site,building,floor,zone" example:"building"`
@@ -82,7 +83,7 @@ func (a *API) nodeRoutes() {
 			return out, nil
 		})
 	Register(a, Declaration{Operation: "getNode", Method: http.MethodGet, Path: nodesPath + "/{node}", Summary: "Read a node", Tag: "nodes", Permission: access.NodeRead, Object: "node", Tenant: FromPath, At: enter.Object},
-		func(ctx context.Context, c *Call, in *nodeIn) (*one[nodeJSON], error) {
+		func(ctx context.Context, c *Call, in *NodeIn) (*one[nodeJSON], error) {
 			var id ident.Node
 			if err := path(in.Node, &id); err != nil {
 				return nil, err
@@ -95,8 +96,8 @@ func (a *API) nodeRoutes() {
 		})
 	Register(a, Declaration{Operation: "updateNode", Method: http.MethodPatch, Path: nodesPath + "/{node}", Summary: "Rename a node, or set its barrier", Tag: "nodes", Permission: access.NodeUpdate, Object: "node", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.NodeUpdated, audit.NodeBarrier}},
 		func(ctx context.Context, c *Call, in *struct {
-			nodeIn
-			matchIn
+			NodeIn
+			MatchIn
 			Body struct {
 				Name    *string `json:"name,omitempty" minLength:"1" maxLength:"200" example:"Building 8"`
 				Barrier *bool   `json:"barrier,omitempty" doc:"Nothing inherited from above reaches a barrier or what lies below it"`
@@ -118,8 +119,8 @@ func (a *API) nodeRoutes() {
 		})
 	Register(a, Declaration{Operation: "moveNode", Method: http.MethodPost, Path: nodesPath + "/{node}/move", Summary: "Move a node and all below it under another parent", Tag: "nodes", Permission: access.NodeMove, Object: "node", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.NodeMoved}},
 		func(ctx context.Context, c *Call, in *struct {
-			nodeIn
-			matchIn
+			NodeIn
+			MatchIn
 			Body struct {
 				ParentID string `json:"parent_id" example:"nod_06ethoo0000000000000000000"`
 			}
@@ -143,8 +144,8 @@ func (a *API) nodeRoutes() {
 		})
 	Register(a, Declaration{Operation: "deleteNode", Method: http.MethodDelete, Path: nodesPath + "/{node}", Summary: "Delete a node that nothing stands on", Tag: "nodes", Permission: access.NodeDelete, Object: "node", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.NodeDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			nodeIn
-			matchIn
+			NodeIn
+			MatchIn
 		}) (*none, error) {
 			var id ident.Node
 			rev, err := revision(in.IfMatch)

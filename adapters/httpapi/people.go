@@ -13,7 +13,7 @@ import (
 )
 
 type memberJSON struct {
-	common
+	Common
 	Kind     string  `json:"kind" enum:"human,service"`
 	Name     string  `json:"name"`
 	Email    string  `json:"email,omitempty"`
@@ -21,11 +21,11 @@ type memberJSON struct {
 }
 
 func memberShape(m principal.Member) memberJSON {
-	return memberJSON{common{m.ID.String(), m.Rev, stamp(m.CreatedAt), stamp(m.UpdatedAt)}, string(m.Kind), m.Name, m.Email, ref(m.Source)}
+	return memberJSON{Common{m.ID.String(), m.Rev, stamp(m.CreatedAt), stamp(m.UpdatedAt)}, string(m.Kind), m.Name, m.Email, ref(m.Source)}
 }
 
 type invitationJSON struct {
-	common
+	Common
 	Email     string  `json:"email"`
 	RoleID    string  `json:"role_id"`
 	NodeID    string  `json:"node_id"`
@@ -37,12 +37,12 @@ type invitationJSON struct {
 }
 
 func invitationShape(i principal.Invitation) invitationJSON {
-	return invitationJSON{common: common{i.ID.String(), i.Rev, stamp(i.CreatedAt), stamp(i.UpdatedAt)}, Email: i.Email, RoleID: i.Role.String(), NodeID: i.Node.String(),
+	return invitationJSON{Common: Common{i.ID.String(), i.Rev, stamp(i.CreatedAt), stamp(i.UpdatedAt)}, Email: i.Email, RoleID: i.Role.String(), NodeID: i.Node.String(),
 		Recursive: i.Recursive, InviterID: ref(i.Inviter), ExpiresAt: stamp(i.ExpiresAt)}
 }
 
 type membershipJSON struct {
-	common
+	Common
 	PrincipalID *string `json:"principal_id"`
 	GroupID     *string `json:"group_id"`
 	RoleID      string  `json:"role_id"`
@@ -52,7 +52,7 @@ type membershipJSON struct {
 }
 
 func membershipShape(m access.Membership) membershipJSON {
-	return membershipJSON{common{m.ID.String(), m.Rev, stamp(m.CreatedAt), stamp(m.UpdatedAt)}, ref(m.Principal), ref(m.Group), m.Role.String(), m.Node.String(), m.Recursive, maybe(m.ExpiresAt)}
+	return membershipJSON{Common{m.ID.String(), m.Rev, stamp(m.CreatedAt), stamp(m.UpdatedAt)}, ref(m.Principal), ref(m.Group), m.Role.String(), m.Node.String(), m.Recursive, maybe(m.ExpiresAt)}
 }
 
 func (a *API) memberRoutes() {
@@ -60,8 +60,8 @@ func (a *API) memberRoutes() {
 	const at = "/v1/tenants/{tenant}"
 	Register(a, Declaration{Operation: "listMembers", Method: http.MethodGet, Path: at + "/members", Summary: "List the members", Tag: "members", Permission: access.MemberRead, Object: "member", Tenant: FromPath, At: enter.Root},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 		}) (*many[memberJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
@@ -73,12 +73,12 @@ func (a *API) memberRoutes() {
 			}
 			return paged(c, page.Items, page.Next, memberShape), nil
 		})
-	type memberIn struct {
-		tenantIn
+	type MemberIn struct {
+		TenantIn
 		Member string `path:"member"`
 	}
 	Register(a, Declaration{Operation: "getMember", Method: http.MethodGet, Path: at + "/members/{member}", Summary: "Read a member", Tag: "members", Permission: access.MemberRead, Object: "member", Tenant: FromPath, At: enter.Root},
-		func(ctx context.Context, c *Call, in *memberIn) (*one[memberJSON], error) {
+		func(ctx context.Context, c *Call, in *MemberIn) (*one[memberJSON], error) {
 			var id ident.Principal
 			if err := path(in.Member, &id); err != nil {
 				return nil, err
@@ -91,8 +91,8 @@ func (a *API) memberRoutes() {
 		})
 	Register(a, Declaration{Operation: "removeMember", Method: http.MethodDelete, Path: at + "/members/{member}", Summary: "Remove a member, with memberships and tokens", Tag: "members", Permission: access.MemberRemove, Object: "member", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.MemberRemoved}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			memberIn
-			matchIn
+			MemberIn
+			MatchIn
 		}) (*none, error) {
 			var id ident.Principal
 			rev, err := target(in.Member, in.IfMatch, &id)
@@ -105,7 +105,7 @@ func (a *API) memberRoutes() {
 			return done(c), nil
 		})
 	Register(a, Declaration{Operation: "resetMember", Method: http.MethodPost, Path: at + "/members/{member}/reset", Summary: "Make a link by which a member of this tenant alone sets a new password", Tag: "members", Permission: access.MemberReset, Object: "member", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.ResetStarted}},
-		func(ctx context.Context, c *Call, in *memberIn) (*one[linkJSON], error) {
+		func(ctx context.Context, c *Call, in *MemberIn) (*one[linkJSON], error) {
 			var id ident.Principal
 			if err := path(in.Member, &id); err != nil {
 				return nil, err
@@ -122,8 +122,8 @@ func (a *API) memberRoutes() {
 
 	Register(a, Declaration{Operation: "listInvitations", Method: http.MethodGet, Path: at + "/invitations", Summary: "List open invitations", Tag: "invitations", Permission: access.MemberRead, Object: "invitation", Tenant: FromPath, At: enter.Anywhere},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 		}) (*many[invitationJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
@@ -137,8 +137,8 @@ func (a *API) memberRoutes() {
 		})
 	Register(a, Declaration{Operation: "createInvitation", Method: http.MethodPost, Path: at + "/invitations", Summary: "Invite somebody; the answer holds the link to pass on", Tag: "invitations", Permission: access.MemberInvite, Object: "invitation", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.MemberInvited}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				Email     string `json:"email" maxLength:"254" example:"ana@example.com"`
 				RoleID    string `json:"role_id" example:"rol_06800000001o1000000000000g"`
@@ -174,12 +174,12 @@ func (a *API) memberRoutes() {
 			}
 			return out, nil
 		})
-	type invitationIn struct {
-		tenantIn
+	type InvitationIn struct {
+		TenantIn
 		Invitation string `path:"invitation"`
 	}
 	Register(a, Declaration{Operation: "getInvitation", Method: http.MethodGet, Path: at + "/invitations/{invitation}", Summary: "Read an open invitation", Tag: "invitations", Permission: access.MemberRead, Object: "invitation", Tenant: FromPath, At: enter.Object},
-		func(ctx context.Context, c *Call, in *invitationIn) (*one[invitationJSON], error) {
+		func(ctx context.Context, c *Call, in *InvitationIn) (*one[invitationJSON], error) {
 			var id ident.Link
 			if err := path(in.Invitation, &id); err != nil {
 				return nil, err
@@ -192,8 +192,8 @@ func (a *API) memberRoutes() {
 		})
 	Register(a, Declaration{Operation: "revokeInvitation", Method: http.MethodDelete, Path: at + "/invitations/{invitation}", Summary: "Take an open invitation back", Tag: "invitations", Permission: access.MemberInvite, Object: "invitation", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.InvitationRevoked}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			invitationIn
-			matchIn
+			InvitationIn
+			MatchIn
 		}) (*none, error) {
 			var id ident.Link
 			rev, err := target(in.Invitation, in.IfMatch, &id)
@@ -208,8 +208,8 @@ func (a *API) memberRoutes() {
 
 	Register(a, Declaration{Operation: "listMemberships", Method: http.MethodGet, Path: at + "/memberships", Summary: "List the memberships within reach", Tag: "memberships", Permission: access.MembershipRead, Object: "membership", Tenant: FromPath, At: enter.Anywhere},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 		}) (*many[membershipJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
@@ -223,8 +223,8 @@ func (a *API) memberRoutes() {
 		})
 	Register(a, Declaration{Operation: "grantMembership", Method: http.MethodPost, Path: at + "/memberships", Summary: "Give a member or a group a role at a node", Tag: "memberships", Permission: access.MembershipGrant, Object: "membership", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.MembershipGranted}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				PrincipalID string `json:"principal_id,omitempty" doc:"A member; or"`
 				GroupID     string `json:"group_id,omitempty" doc:"a group"`
@@ -258,12 +258,12 @@ func (a *API) memberRoutes() {
 			}
 			return &one[membershipJSON]{ETag: etag(v.Rev), Authz: c.authz(), Replayed: replayed, Location: "/v1/tenants/" + in.Tenant + "/memberships/" + v.ID.String(), Body: membershipShape(v)}, nil
 		})
-	type membershipIn struct {
-		tenantIn
+	type MembershipIn struct {
+		TenantIn
 		Membership string `path:"membership"`
 	}
 	Register(a, Declaration{Operation: "getMembership", Method: http.MethodGet, Path: at + "/memberships/{membership}", Summary: "Read a membership", Tag: "memberships", Permission: access.MembershipRead, Object: "membership", Tenant: FromPath, At: enter.Object},
-		func(ctx context.Context, c *Call, in *membershipIn) (*one[membershipJSON], error) {
+		func(ctx context.Context, c *Call, in *MembershipIn) (*one[membershipJSON], error) {
 			var id ident.Membership
 			if err := path(in.Membership, &id); err != nil {
 				return nil, err
@@ -276,8 +276,8 @@ func (a *API) memberRoutes() {
 		})
 	Register(a, Declaration{Operation: "revokeMembership", Method: http.MethodDelete, Path: at + "/memberships/{membership}", Summary: "Take a membership away", Tag: "memberships", Permission: access.MembershipRevoke, Object: "membership", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.MembershipRevoked}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			membershipIn
-			matchIn
+			MembershipIn
+			MatchIn
 		}) (*none, error) {
 			var id ident.Membership
 			rev, err := target(in.Membership, in.IfMatch, &id)

@@ -91,13 +91,15 @@ func outcomeShape(o uplink.Outcome) outcomeJSON {
 	return j
 }
 
-type spanIn struct {
+// SpanIn is a span of time.
+type SpanIn struct {
 	From string `query:"from" format:"date-time" doc:"From this time on"`
 	To   string `query:"to" format:"date-time" doc:"Before this time"`
 }
 
-type uplinkIn struct {
-	tenantIn
+// UplinkIn names an uplink in the path.
+type UplinkIn struct {
+	TenantIn
 	Uplink string `path:"uplink"`
 }
 
@@ -105,16 +107,16 @@ func (a *API) readingRoutes() {
 	d := a.o.Disclose
 	const at = "/v1/tenants/{tenant}"
 	uplinks := func(p access.Permission, state uplink.State) func(ctx context.Context, c *Call, in *struct {
-		tenantIn
-		listIn
-		spanIn
+		TenantIn
+		ListIn
+		SpanIn
 		DeviceID string `query:"device_id"`
 		SourceID string `query:"source_id"`
 	}) (*many[uplinkJSON], error) {
 		return func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
-			spanIn
+			TenantIn
+			ListIn
+			SpanIn
 			DeviceID string `query:"device_id"`
 			SourceID string `query:"source_id"`
 		}) (*many[uplinkJSON], error) {
@@ -138,7 +140,7 @@ func (a *API) readingRoutes() {
 	Register(a, Declaration{Operation: "listUplinks", Method: http.MethodGet, Path: at + "/uplinks", Summary: "List uplinks within reach", Tag: "uplinks", Permission: access.UplinkRead, Object: "uplink", Tenant: FromPath, At: enter.Anywhere}, uplinks(access.UplinkRead, ""))
 	Register(a, Declaration{Operation: "listQuarantine", Method: http.MethodGet, Path: at + "/quarantine", Summary: "List uplinks that were refused, with the reason", Tag: "quarantine", Permission: access.QuarantineRead, Object: "uplink", Tenant: FromPath, At: enter.Anywhere}, uplinks(access.QuarantineRead, uplink.Quarantined))
 	Register(a, Declaration{Operation: "getUplink", Method: http.MethodGet, Path: at + "/uplinks/{uplink}", Summary: "Read an uplink", Tag: "uplinks", Permission: access.UplinkRead, Object: "uplink", Tenant: FromPath, At: enter.Object},
-		func(ctx context.Context, c *Call, in *uplinkIn) (*one[uplinkJSON], error) {
+		func(ctx context.Context, c *Call, in *UplinkIn) (*one[uplinkJSON], error) {
 			var id ident.Uplink
 			if err := path(in.Uplink, &id); err != nil {
 				return nil, err
@@ -149,8 +151,8 @@ func (a *API) readingRoutes() {
 			}
 			return &one[uplinkJSON]{ETag: etag(u.Rev), Body: uplinkShape(u)}, nil
 		})
-	settle := func(do func(context.Context, *manage.Call, ident.Uplink) (uplink.Uplink, error)) func(ctx context.Context, c *Call, in *uplinkIn) (*one[uplinkJSON], error) {
-		return func(ctx context.Context, c *Call, in *uplinkIn) (*one[uplinkJSON], error) {
+	settle := func(do func(context.Context, *manage.Call, ident.Uplink) (uplink.Uplink, error)) func(ctx context.Context, c *Call, in *UplinkIn) (*one[uplinkJSON], error) {
+		return func(ctx context.Context, c *Call, in *UplinkIn) (*one[uplinkJSON], error) {
 			var id ident.Uplink
 			if err := path(in.Uplink, &id); err != nil {
 				return nil, err
@@ -168,9 +170,9 @@ func (a *API) readingRoutes() {
 	Register(a, Declaration{Operation: "discardUplink", Method: http.MethodPost, Path: at + "/quarantine/{uplink}/discard", Summary: "Give a quarantined uplink up", Tag: "quarantine", Permission: access.QuarantineDiscard, Object: "uplink", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.QuarantineDropped}}, settle(m.Discard))
 	Register(a, Declaration{Operation: "listReadings", Method: http.MethodGet, Path: at + "/readings", Summary: "List readings within reach, by device, node subtree and time", Tag: "readings", Permission: access.ReadingRead, Object: "reading", Tenant: FromPath, At: enter.Anywhere},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
-			spanIn
+			TenantIn
+			ListIn
+			SpanIn
 			DeviceID string `query:"device_id"`
 			NodeID   string `query:"node_id" doc:"This node and all below it"`
 		}) (*many[readingJSON], error) {
@@ -191,7 +193,7 @@ func (a *API) readingRoutes() {
 			return paged(c, page.Items, page.Next, readingShape), nil
 		})
 	Register(a, Declaration{Operation: "getLatestReading", Method: http.MethodGet, Path: devicesPath + "/{device}/latest", Summary: "Read a device's latest reading", Tag: "readings", Permission: access.ReadingRead, Object: "reading", Tenant: FromPath, At: enter.Object},
-		func(ctx context.Context, c *Call, in *deviceIn) (*struct{ Body readingJSON }, error) {
+		func(ctx context.Context, c *Call, in *DeviceIn) (*struct{ Body readingJSON }, error) {
 			var id ident.Device
 			if err := path(in.Device, &id); err != nil {
 				return nil, err
@@ -204,9 +206,9 @@ func (a *API) readingRoutes() {
 		})
 	Register(a, Declaration{Operation: "listOutcomes", Method: http.MethodGet, Path: at + "/outcomes", Summary: "List decoder runs within reach", Tag: "outcomes", Permission: access.OutcomeRead, Object: "outcome", Tenant: FromPath, At: enter.Anywhere},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
-			spanIn
+			TenantIn
+			ListIn
+			SpanIn
 			EventID   string `query:"event_id"`
 			DeviceID  string `query:"device_id"`
 			DecoderID string `query:"decoder_id"`

@@ -12,7 +12,7 @@ import (
 )
 
 type roleJSON struct {
-	common
+	Common
 	Name        string   `json:"name"`
 	Permissions []string `json:"permissions"`
 	BuiltIn     bool     `json:"built_in"`
@@ -20,7 +20,7 @@ type roleJSON struct {
 
 func roleShape(r access.Role) roleJSON {
 	_, builtIn := access.BuiltIn(r.ID)
-	return roleJSON{common{r.ID.String(), r.Rev, stamp(r.CreatedAt), stamp(r.UpdatedAt)}, r.Name, permissions(r.Permissions), builtIn}
+	return roleJSON{Common{r.ID.String(), r.Rev, stamp(r.CreatedAt), stamp(r.UpdatedAt)}, r.Name, permissions(r.Permissions), builtIn}
 }
 
 func permissions(set access.Set) []string {
@@ -44,14 +44,14 @@ func setOf(names []string) (access.Set, error) {
 }
 
 type groupJSON struct {
-	common
+	Common
 	Name      string   `json:"name"`
 	MemberIDs []string `json:"member_ids"`
 	GroupIDs  []string `json:"group_ids"`
 }
 
 func groupShape(g access.Group) groupJSON {
-	return groupJSON{common{g.ID.String(), g.Rev, stamp(g.CreatedAt), stamp(g.UpdatedAt)}, g.Name, texts(g.Members), texts(g.Groups)}
+	return groupJSON{Common{g.ID.String(), g.Rev, stamp(g.CreatedAt), stamp(g.UpdatedAt)}, g.Name, texts(g.Members), texts(g.Groups)}
 }
 
 func (a *API) roleRoutes() {
@@ -59,8 +59,8 @@ func (a *API) roleRoutes() {
 	const at = "/v1/tenants/{tenant}"
 	Register(a, Declaration{Operation: "listRoles", Method: http.MethodGet, Path: at + "/roles", Summary: "List the roles, the built-in ones first", Tag: "roles", Permission: access.RoleRead, Object: "role", Tenant: FromPath, At: enter.Root},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 		}) (*many[roleJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
@@ -74,8 +74,8 @@ func (a *API) roleRoutes() {
 		})
 	Register(a, Declaration{Operation: "createRole", Method: http.MethodPost, Path: at + "/roles", Summary: "Create a role of the tenant's own", Tag: "roles", Permission: access.RoleWrite, Object: "role", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.RoleCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				Name        string   `json:"name" minLength:"1" maxLength:"200" example:"technician"`
 				Permissions []string `json:"permissions" maxItems:"100" example:"[\"device:read\"]"`
@@ -98,12 +98,12 @@ func (a *API) roleRoutes() {
 			}
 			return &one[roleJSON]{ETag: etag(v.Rev), Authz: c.authz(), Replayed: replayed, Location: "/v1/tenants/" + in.Tenant + "/roles/" + v.ID.String(), Body: roleShape(v)}, nil
 		})
-	type roleIn struct {
-		tenantIn
+	type RoleIn struct {
+		TenantIn
 		Role string `path:"role"`
 	}
 	Register(a, Declaration{Operation: "getRole", Method: http.MethodGet, Path: at + "/roles/{role}", Summary: "Read a role", Tag: "roles", Permission: access.RoleRead, Object: "role", Tenant: FromPath, At: enter.Root},
-		func(ctx context.Context, c *Call, in *roleIn) (*one[roleJSON], error) {
+		func(ctx context.Context, c *Call, in *RoleIn) (*one[roleJSON], error) {
 			var id ident.Role
 			if err := path(in.Role, &id); err != nil {
 				return nil, err
@@ -116,8 +116,8 @@ func (a *API) roleRoutes() {
 		})
 	Register(a, Declaration{Operation: "updateRole", Method: http.MethodPatch, Path: at + "/roles/{role}", Summary: "Change a role's name or permissions", Tag: "roles", Permission: access.RoleWrite, Object: "role", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.RoleUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
-			roleIn
-			matchIn
+			RoleIn
+			MatchIn
 			Body struct {
 				Name        *string   `json:"name,omitempty" minLength:"1" maxLength:"200"`
 				Permissions *[]string `json:"permissions,omitempty" maxItems:"100"`
@@ -144,8 +144,8 @@ func (a *API) roleRoutes() {
 		})
 	Register(a, Declaration{Operation: "deleteRole", Method: http.MethodDelete, Path: at + "/roles/{role}", Summary: "Delete a role that nobody has", Tag: "roles", Permission: access.RoleWrite, Object: "role", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.RoleDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			roleIn
-			matchIn
+			RoleIn
+			MatchIn
 		}) (*none, error) {
 			var id ident.Role
 			rev, err := target(in.Role, in.IfMatch, &id)
@@ -162,8 +162,8 @@ func (a *API) roleRoutes() {
 
 func (a *API) groupRoutes(m *manage.Manage) {
 	const at = "/v1/tenants/{tenant}/groups"
-	type groupIn struct {
-		tenantIn
+	type GroupIn struct {
+		TenantIn
 		Group string `path:"group"`
 	}
 	patch := func(name *string, members, groups *[]string) (manage.GroupPatch, error) {
@@ -191,8 +191,8 @@ func (a *API) groupRoutes(m *manage.Manage) {
 	}
 	Register(a, Declaration{Operation: "listGroups", Method: http.MethodGet, Path: at, Summary: "List the groups", Tag: "groups", Permission: access.GroupRead, Object: "group", Tenant: FromPath, At: enter.Root},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 		}) (*many[groupJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
@@ -206,8 +206,8 @@ func (a *API) groupRoutes(m *manage.Manage) {
 		})
 	Register(a, Declaration{Operation: "createGroup", Method: http.MethodPost, Path: at, Summary: "Create a group", Tag: "groups", Permission: access.GroupWrite, Object: "group", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.GroupCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				Name      string   `json:"name" minLength:"1" maxLength:"200" example:"night shift"`
 				MemberIDs []string `json:"member_ids,omitempty" maxItems:"5000"`
@@ -226,7 +226,7 @@ func (a *API) groupRoutes(m *manage.Manage) {
 			return &one[groupJSON]{ETag: etag(v.Rev), Authz: c.authz(), Replayed: replayed, Location: "/v1/tenants/" + in.Tenant + "/groups/" + v.ID.String(), Body: groupShape(v)}, nil
 		})
 	Register(a, Declaration{Operation: "getGroup", Method: http.MethodGet, Path: at + "/{group}", Summary: "Read a group", Tag: "groups", Permission: access.GroupRead, Object: "group", Tenant: FromPath, At: enter.Root},
-		func(ctx context.Context, c *Call, in *groupIn) (*one[groupJSON], error) {
+		func(ctx context.Context, c *Call, in *GroupIn) (*one[groupJSON], error) {
 			v, err := get(ctx, c, in.Group)
 			if err != nil {
 				return nil, err
@@ -235,8 +235,8 @@ func (a *API) groupRoutes(m *manage.Manage) {
 		})
 	Register(a, Declaration{Operation: "updateGroup", Method: http.MethodPatch, Path: at + "/{group}", Summary: "Change a group's name, members or groups", Tag: "groups", Permission: access.GroupWrite, Object: "group", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.GroupUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
-			groupIn
-			matchIn
+			GroupIn
+			MatchIn
 			Body struct {
 				Name      *string   `json:"name,omitempty" minLength:"1" maxLength:"200"`
 				MemberIDs *[]string `json:"member_ids,omitempty" maxItems:"5000"`
@@ -260,8 +260,8 @@ func (a *API) groupRoutes(m *manage.Manage) {
 		})
 	Register(a, Declaration{Operation: "deleteGroup", Method: http.MethodDelete, Path: at + "/{group}", Summary: "Delete a group that has no memberships", Tag: "groups", Permission: access.GroupWrite, Object: "group", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.GroupDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			groupIn
-			matchIn
+			GroupIn
+			MatchIn
 		}) (*none, error) {
 			var id ident.Group
 			rev, err := target(in.Group, in.IfMatch, &id)

@@ -7,22 +7,26 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 )
 
-// What requests and answers have in common.
+// What requests and answers have in common. Embedded types are exported, since huma passes over those that are not.
 
-type tenantIn struct {
+// TenantIn names the tenant in the path.
+type TenantIn struct {
 	Tenant string `path:"tenant" doc:"Id of the tenant" example:"ten_06ethoo0000000000000000000"`
 }
 
-type listIn struct {
+// ListIn asks for a page.
+type ListIn struct {
 	Cursor string `query:"cursor" maxLength:"1024" doc:"next_cursor of the page before"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many at most"`
 }
 
-type matchIn struct {
+// MatchIn names the revision that is changed.
+type MatchIn struct {
 	IfMatch string `header:"If-Match" doc:"The ETag that was read; needed"`
 }
 
-type onceIn struct {
+// OnceIn makes a create safe to repeat.
+type OnceIn struct {
 	IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"Makes repeating this request safe for 24 h"`
 }
 
@@ -61,8 +65,8 @@ func paged[V, J any](c *Call, items []V, next string, shape func(V) J) *many[J] 
 	return out
 }
 
-// common is what every resource has.
-type common struct {
+// Common is what every resource has.
+type Common struct {
 	ID        string `json:"id"`
 	Rev       uint64 `json:"rev"`
 	CreatedAt string `json:"created_at" format:"date-time"`

@@ -16,7 +16,7 @@ import (
 )
 
 type sourceJSON struct {
-	common
+	Common
 	Name           string   `json:"name"`
 	NodeID         string   `json:"node_id"`
 	Format         string   `json:"format" enum:"chirpstack,tts,plain"`
@@ -27,11 +27,11 @@ type sourceJSON struct {
 }
 
 func sourceShape(s source.Source) sourceJSON {
-	return sourceJSON{common{s.ID.String(), s.Rev, stamp(s.CreatedAt), stamp(s.UpdatedAt)}, s.Name, s.Node.String(), string(s.Format), string(s.State), s.Account.String(), some(s.Applications), texts(s.Devices)}
+	return sourceJSON{Common{s.ID.String(), s.Rev, stamp(s.CreatedAt), stamp(s.UpdatedAt)}, s.Name, s.Node.String(), string(s.Format), string(s.State), s.Account.String(), some(s.Applications), texts(s.Devices)}
 }
 
 type keyJSON struct {
-	common
+	Common
 	Name       string   `json:"name"`
 	Accessor   string   `json:"accessor" doc:"Names the key in logs; opens nothing"`
 	ExpiresAt  string   `json:"expires_at" format:"date-time"`
@@ -45,7 +45,7 @@ type keyJSON struct {
 const lostSecret = "The secret was shown when this was first made. If it is lost, make another one and revoke this."
 
 func storedShape(id string, rev uint64, name string, s credential.Stored) keyJSON {
-	return keyJSON{common: common{id, rev, stamp(s.CreatedAt), stamp(s.UpdatedAt)}, Name: name, Accessor: s.Accessor, ExpiresAt: stamp(s.ExpiresAt), LastUsedAt: maybe(s.LastUsed)}
+	return keyJSON{Common: Common{id, rev, stamp(s.CreatedAt), stamp(s.UpdatedAt)}, Name: name, Accessor: s.Accessor, ExpiresAt: stamp(s.ExpiresAt), LastUsedAt: maybe(s.LastUsed)}
 }
 
 // shown puts a secret into the answer that made it, and a hint into one that repeats it.
@@ -62,8 +62,9 @@ func keyShape(k credential.IngestionKey) keyJSON {
 	return storedShape(k.ID.String(), k.Rev, k.Name, k.Stored)
 }
 
-type sourceIn struct {
-	tenantIn
+// SourceIn names a source in the path.
+type SourceIn struct {
+	TenantIn
 	Source string `path:"source"`
 }
 
@@ -80,8 +81,8 @@ func (a *API) sourceRoutes() {
 	}
 	Register(a, Declaration{Operation: "listSources", Method: http.MethodGet, Path: sourcesPath, Summary: "List the sources within reach", Tag: "sources", Permission: access.SourceRead, Object: "source", Tenant: FromPath, At: enter.Anywhere},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 		}) (*many[sourceJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
@@ -95,8 +96,8 @@ func (a *API) sourceRoutes() {
 		})
 	Register(a, Declaration{Operation: "createSource", Method: http.MethodPost, Path: sourcesPath, Summary: "Open a way in for events at a node", Tag: "sources", Permission: access.SourceWrite, Object: "source", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.SourceCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				Name           string   `json:"name" minLength:"1" maxLength:"200" example:"chirpstack eu"`
 				NodeID         string   `json:"node_id,omitempty" doc:"It speaks for the devices at or below; absent: the root"`
@@ -120,7 +121,7 @@ func (a *API) sourceRoutes() {
 			return &one[sourceJSON]{ETag: etag(v.Rev), Authz: c.authz(), Replayed: replayed, Location: "/v1/tenants/" + in.Tenant + "/sources/" + v.ID.String(), Body: sourceShape(v)}, nil
 		})
 	Register(a, Declaration{Operation: "getSource", Method: http.MethodGet, Path: sourcesPath + "/{source}", Summary: "Read a source", Tag: "sources", Permission: access.SourceRead, Object: "source", Tenant: FromPath, At: enter.Object},
-		func(ctx context.Context, c *Call, in *sourceIn) (*one[sourceJSON], error) {
+		func(ctx context.Context, c *Call, in *SourceIn) (*one[sourceJSON], error) {
 			v, err := get(ctx, c, in.Source)
 			if err != nil {
 				return nil, err
@@ -129,8 +130,8 @@ func (a *API) sourceRoutes() {
 		})
 	Register(a, Declaration{Operation: "updateSource", Method: http.MethodPatch, Path: sourcesPath + "/{source}", Summary: "Change a source, or switch it off", Tag: "sources", Permission: access.SourceWrite, Object: "source", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.SourceUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
-			sourceIn
-			matchIn
+			SourceIn
+			MatchIn
 			Body struct {
 				Name           *string   `json:"name,omitempty" minLength:"1" maxLength:"200"`
 				State          *string   `json:"state,omitempty" enum:"active,disabled"`
@@ -158,8 +159,8 @@ func (a *API) sourceRoutes() {
 		})
 	Register(a, Declaration{Operation: "deleteSource", Method: http.MethodDelete, Path: sourcesPath + "/{source}", Summary: "Delete a source, with its keys and its account", Tag: "sources", Permission: access.SourceWrite, Object: "source", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.SourceDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			sourceIn
-			matchIn
+			SourceIn
+			MatchIn
 		}) (*none, error) {
 			var id ident.Source
 			rev, err := target(in.Source, in.IfMatch, &id)
@@ -177,7 +178,7 @@ func (a *API) sourceRoutes() {
 func (a *API) keyRoutes(m *manage.Manage) {
 	const at = sourcesPath + "/{source}/keys"
 	Register(a, Declaration{Operation: "listKeys", Method: http.MethodGet, Path: at, Summary: "List a source's ingestion keys", Tag: "sources", Permission: access.SourceRead, Object: "key", Tenant: FromPath, At: enter.Object},
-		func(ctx context.Context, c *Call, in *sourceIn) (*many[keyJSON], error) {
+		func(ctx context.Context, c *Call, in *SourceIn) (*many[keyJSON], error) {
 			var id ident.Source
 			if err := path(in.Source, &id); err != nil {
 				return nil, err
@@ -213,8 +214,8 @@ func (a *API) keyRoutes(m *manage.Manage) {
 	}
 	Register(a, Declaration{Operation: "createKey", Method: http.MethodPost, Path: at, Summary: "Make an ingestion key; it is shown once", Tag: "sources", Permission: access.SourceKeyCreate, Object: "key", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.KeyCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			sourceIn
-			onceIn
+			SourceIn
+			OnceIn
 			Body struct {
 				Name       string `json:"name" minLength:"1" maxLength:"200" example:"first"`
 				TTLSeconds int64  `json:"ttl_seconds,omitempty" minimum:"1" maximum:"63072000"`
@@ -224,8 +225,8 @@ func (a *API) keyRoutes(m *manage.Manage) {
 		})
 	Register(a, Declaration{Operation: "rotateKey", Method: http.MethodPost, Path: sourcesPath + "/{source}/rotate", Summary: "Make a new key; the old ones end after the overlap", Tag: "sources", Permission: access.SourceKeyCreate, Object: "key", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.KeyRotated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			sourceIn
-			onceIn
+			SourceIn
+			OnceIn
 			Body struct {
 				Name           string `json:"name" minLength:"1" maxLength:"200" example:"second"`
 				TTLSeconds     int64  `json:"ttl_seconds,omitempty" minimum:"1" maximum:"63072000"`
@@ -237,7 +238,7 @@ func (a *API) keyRoutes(m *manage.Manage) {
 		})
 	Register(a, Declaration{Operation: "revokeKey", Method: http.MethodDelete, Path: at + "/{key}", Summary: "End an ingestion key at once", Tag: "sources", Permission: access.SourceKeyRevoke, Object: "key", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.KeyRevoked}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			sourceIn
+			SourceIn
 			Key string `path:"key"`
 		}) (*none, error) {
 			var id ident.Source
@@ -268,8 +269,8 @@ func (a *API) tokenRoutes(m *manage.Manage) {
 	const at = "/v1/tenants/{tenant}/tokens"
 	Register(a, Declaration{Operation: "listTokens", Method: http.MethodGet, Path: at, Summary: "List the members' personal access tokens", Tag: "tokens", Permission: access.TokenRead, Object: "token", Tenant: FromPath, At: enter.Root},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			listIn
+			TenantIn
+			ListIn
 		}) (*many[keyJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
@@ -282,7 +283,7 @@ func (a *API) tokenRoutes(m *manage.Manage) {
 			return paged(c, page.Items, page.Next, tokenShape), nil
 		})
 	Register(a, Declaration{Operation: "listMyTokens", Method: http.MethodGet, Path: at + "/mine", Summary: "List the caller's own tokens of the tenant", Tag: "tokens", Self: "they are the caller's own", Object: "token", Tenant: FromPath},
-		func(ctx context.Context, c *Call, _ *tenantIn) (*many[keyJSON], error) {
+		func(ctx context.Context, c *Call, _ *TenantIn) (*many[keyJSON], error) {
 			own, err := m.MyTokens(ctx, c.Scope)
 			if err != nil {
 				return nil, err
@@ -291,8 +292,8 @@ func (a *API) tokenRoutes(m *manage.Manage) {
 		})
 	Register(a, Declaration{Operation: "createToken", Method: http.MethodPost, Path: at, Summary: "Make a personal access token of the tenant; it is shown once", Tag: "tokens", Self: "it is never wider than the caller", Object: "token", Tenant: FromPath, Audit: []audit.Action{audit.TokenCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			onceIn
+			TenantIn
+			OnceIn
 			Body struct {
 				Name        string   `json:"name" minLength:"1" maxLength:"200" example:"report"`
 				Permissions []string `json:"permissions" minItems:"1" maxItems:"100" example:"[\"reading:read\"]"`
@@ -323,7 +324,7 @@ func (a *API) tokenRoutes(m *manage.Manage) {
 		})
 	Register(a, Declaration{Operation: "revokeToken", Method: http.MethodDelete, Path: at + "/{token}", Summary: "End a token: one's own, or another's with token:revoke", Tag: "tokens", Self: "one's own; others' take token:revoke, asked of the scope", Object: "token", Tenant: FromPath, Audit: []audit.Action{audit.TokenRevoked}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
+			TenantIn
 			Token string `path:"token"`
 		}) (*none, error) {
 			var id ident.Token

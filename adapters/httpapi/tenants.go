@@ -15,7 +15,7 @@ import (
 )
 
 type tenantJSON struct {
-	common
+	Common
 	Name      string    `json:"name"`
 	State     string    `json:"state" enum:"active,suspended,deleted"`
 	RootID    string    `json:"root_node_id"`
@@ -23,7 +23,7 @@ type tenantJSON struct {
 }
 
 func tenantShape(t tenant.Tenant) tenantJSON {
-	return tenantJSON{common: common{t.ID.String(), t.Rev, stamp(t.CreatedAt), stamp(t.UpdatedAt)}, Name: t.Name, State: string(t.State), RootID: t.Root.String()}
+	return tenantJSON{Common: Common{t.ID.String(), t.Rev, stamp(t.CreatedAt), stamp(t.UpdatedAt)}, Name: t.Name, State: string(t.State), RootID: t.Root.String()}
 }
 
 // linkJSON is a one-time link, shown once.
@@ -47,14 +47,14 @@ func (a *API) tenantRoutes() {
 		return &one[tenantJSON]{ETag: etag(t.Rev), Authz: c.authz(), Body: tenantShape(t)}, nil
 	}
 	Register(a, Declaration{Operation: "getTenant", Method: http.MethodGet, Path: at, Summary: "Read the tenant", Tag: "tenants", Permission: access.TenantRead, Object: "tenant", Tenant: FromPath, At: enter.Root},
-		func(ctx context.Context, c *Call, _ *tenantIn) (*one[tenantJSON], error) {
+		func(ctx context.Context, c *Call, _ *TenantIn) (*one[tenantJSON], error) {
 			t, err := m.Tenant(ctx, c.Scope)
 			return answer(c, t, err)
 		})
 	Register(a, Declaration{Operation: "updateTenant", Method: http.MethodPatch, Path: at, Summary: "Rename the tenant", Tag: "tenants", Permission: access.TenantUpdate, Object: "tenant", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.TenantUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
-			tenantIn
-			matchIn
+			TenantIn
+			MatchIn
 			Body struct {
 				Name string `json:"name" minLength:"1" maxLength:"200" example:"Acme Water"`
 			}
@@ -67,31 +67,31 @@ func (a *API) tenantRoutes() {
 			return answer(c, t, err)
 		})
 	Register(a, Declaration{Operation: "closeTenant", Method: http.MethodPost, Path: at + "/close", Summary: "Close the tenant for ever", Tag: "tenants", Permission: access.TenantClose, Object: "tenant", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.TenantDeleted}},
-		func(ctx context.Context, c *Call, _ *tenantIn) (*one[tenantJSON], error) {
+		func(ctx context.Context, c *Call, _ *TenantIn) (*one[tenantJSON], error) {
 			t, err := m.SetTenantState(ctx, &c.Call, c.Tenant, tenant.Deleted)
 			return answer(c, t, err)
 		})
 }
 
 type personJSON struct {
-	common
+	Common
 	Email      string  `json:"email"`
 	Name       string  `json:"name"`
 	DisabledAt *string `json:"disabled_at" format:"date-time"`
 }
 
 func personShape(p principal.Person) personJSON {
-	return personJSON{common{p.ID.String(), p.Rev, stamp(p.CreatedAt), stamp(p.UpdatedAt)}, p.Email, p.Name, maybe(p.DisabledAt)}
+	return personJSON{Common{p.ID.String(), p.Rev, stamp(p.CreatedAt), stamp(p.UpdatedAt)}, p.Email, p.Name, maybe(p.DisabledAt)}
 }
 
 func (a *API) platformRoutes() {
 	m := a.o.Manage
 	const at = "/v1/platform/tenants"
-	type idIn struct {
+	type IdIn struct {
 		ID string `path:"id"`
 	}
 	Register(a, Declaration{Operation: "listPlatformTenants", Method: http.MethodGet, Path: at, Summary: "List all tenants", Tag: "platform", Permission: access.PlatformTenantRead, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root},
-		func(ctx context.Context, c *Call, in *listIn) (*many[tenantJSON], error) {
+		func(ctx context.Context, c *Call, in *ListIn) (*many[tenantJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
@@ -104,7 +104,7 @@ func (a *API) platformRoutes() {
 		})
 	Register(a, Declaration{Operation: "createPlatformTenant", Method: http.MethodPost, Path: at, Summary: "Create a tenant; the answer holds its first owner's link", Tag: "platform", Permission: access.PlatformTenantCreate, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.TenantCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			onceIn
+			OnceIn
 			Body struct {
 				Name       string `json:"name" minLength:"1" maxLength:"200" example:"Acme Water"`
 				Kind       string `json:"kind,omitempty" enum:"vendor,customer,site,building,floor,zone" doc:"Of the root node; absent: customer"`
@@ -130,7 +130,7 @@ func (a *API) platformRoutes() {
 			return out, nil
 		})
 	Register(a, Declaration{Operation: "getPlatformTenant", Method: http.MethodGet, Path: at + "/{id}", Summary: "Read a tenant of the register", Tag: "platform", Permission: access.PlatformTenantRead, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root},
-		func(ctx context.Context, c *Call, in *idIn) (*one[tenantJSON], error) {
+		func(ctx context.Context, c *Call, in *IdIn) (*one[tenantJSON], error) {
 			var id ident.Tenant
 			if err := path(in.ID, &id); err != nil {
 				return nil, err
@@ -152,7 +152,7 @@ func (a *API) platformRoutes() {
 		{"closePlatformTenant", "close", "Close a tenant for ever", access.PlatformTenantClose, tenant.Deleted, audit.TenantDeleted},
 	} {
 		Register(a, Declaration{Operation: l.operation, Method: http.MethodPost, Path: at + "/{id}/" + l.verb, Summary: l.summary, Tag: "platform", Permission: l.permission, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{l.action}},
-			func(ctx context.Context, c *Call, in *idIn) (*one[tenantJSON], error) {
+			func(ctx context.Context, c *Call, in *IdIn) (*one[tenantJSON], error) {
 				var id ident.Tenant
 				if err := path(in.ID, &id); err != nil {
 					return nil, err
@@ -170,11 +170,11 @@ func (a *API) platformRoutes() {
 func (a *API) personRoutes() {
 	m := a.o.Manage
 	const at = "/v1/platform/persons"
-	type idIn struct {
+	type IdIn struct {
 		ID string `path:"id"`
 	}
 	Register(a, Declaration{Operation: "listPersons", Method: http.MethodGet, Path: at, Summary: "List the people of the platform", Tag: "platform", Permission: access.PlatformPersonRead, Object: "person", Tenant: FromPlatform, At: enter.Root},
-		func(ctx context.Context, c *Call, in *listIn) (*many[personJSON], error) {
+		func(ctx context.Context, c *Call, in *ListIn) (*many[personJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
@@ -194,7 +194,7 @@ func (a *API) personRoutes() {
 		{"enablePerson", "enable", "Let a person sign in again; nothing old is revived", false, audit.PersonEnabled},
 	} {
 		Register(a, Declaration{Operation: l.operation, Method: http.MethodPost, Path: at + "/{id}/" + l.verb, Summary: l.summary, Tag: "platform", Permission: access.PlatformPersonDisable, Object: "person", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{l.action}},
-			func(ctx context.Context, c *Call, in *idIn) (*one[personJSON], error) {
+			func(ctx context.Context, c *Call, in *IdIn) (*one[personJSON], error) {
 				var id ident.Principal
 				if err := path(in.ID, &id); err != nil {
 					return nil, err
@@ -207,7 +207,7 @@ func (a *API) personRoutes() {
 			})
 	}
 	Register(a, Declaration{Operation: "resetPerson", Method: http.MethodPost, Path: at + "/{id}/reset", Summary: "Make a link by which a person sets a new password", Tag: "platform", Permission: access.PlatformPersonReset, Object: "person", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.ResetStarted}},
-		func(ctx context.Context, c *Call, in *idIn) (*one[linkJSON], error) {
+		func(ctx context.Context, c *Call, in *IdIn) (*one[linkJSON], error) {
 			var id ident.Principal
 			if err := path(in.ID, &id); err != nil {
 				return nil, err

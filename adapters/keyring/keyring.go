@@ -174,8 +174,8 @@ func (k *Keyring) loadLog(dir string) error {
 
 // verifierKey is the public half of a signer key, whose last part is its algorithm and Ed25519 seed.
 func verifierKey(name, skey string) (string, error) {
-	i := strings.LastIndex(skey, "+")
-	raw, err := base64.StdEncoding.DecodeString(skey[i+1:])
+	parts := strings.SplitN(skey, "+", 5) // PRIVATE+KEY+name+hash+key, where the key may hold a plus itself
+	raw, err := base64.StdEncoding.DecodeString(parts[len(parts)-1])
 	if err != nil || len(raw) != 1+32 {
 		return "", errors.New("keys: audit.key has a wrong length")
 	}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/ringfence/ringfence/cmd/audit-verify/verify"
+)
+
+// environment is what a command has of the outside, so that tests drive the same run as main.
+type environment struct {
+	lookup func(string) (string, bool)
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// The exit codes: done, the answer is no, wrong usage, could not find out.
+const (
+	exitDone  = 0
+	exitNo    = 1
+	exitUsage = 2
+	exitFail  = 3
+)
+
+// errNo is the answer no: it was told already.
+var errNo = errors.New("no")
+
+type commands struct {
+	Config string   `help:"Configuration file." placeholder:"ringfence.yaml" type:"path"`
+	Set    []string `help:"A setting, as KEY=VALUE; stands above the file and the environment." placeholder:"KEY=VALUE" sep:"none"`
+
+	Serve serveCmd `cmd:"" help:"Run the server."`
+	Demo  demoCmd  `cmd:"" help:"See it work: a server in a temporary folder, two tenants, an attack, and the audit log verified."`
+	Conf  struct {
+		Check checkCmd `cmd:"" help:"Say what is wrong with the configuration."`
+		Show  showCmd  `cmd:"" help:"Show the settings in effect; secrets are never settings."`
+	} `cmd:"" name:"config" help:"Look at the configuration."`
+	Audit struct {
+		Verify verifyCmd `cmd:"" help:"Check an exported bundle; the same as audit-verify." passthrough:""`
+		Key    keyCmd    `cmd:"" help:"Print the policy file of a tenant's log, which verifiers need."`
+	} `cmd:"" help:"The audit log."`
+	Admin struct {
+		Reset resetCmd `cmd:"" help:"Make a link that sets a person's password, on the host."`
+	} `cmd:"" help:"What only the host may do. The server must be stopped."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+const example = `For example:
+
+  ringfence demo                      see it work, in twenty seconds
+  ringfence serve                     run it: 127.0.0.1:8080, data in ./data
+`
+
+// run is main without the process: it answers the exit code.
+func run(ctx context.Context, args []string, env environment) int {
+	var c commands
+	exited, code := false, 0
+	parser, err := kong.New(&c, kong.Name("ringfence"), kong.Description(example), kong.Writers(env.stdout, env.stderr),
+		kong.Exit(func(n int) { exited, code = true, n }), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(env, &c))
+	if err != nil {
+		fmt.Fprintln(env.stderr, "ringfence:", err)
+		return exitFail
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exited {
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(env.stderr, "ringfence: %v\nTry: ringfence --help\n", err)
+		return exitUsage
+	}
+	switch err := parsed.Run(); {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errNo):
+		return exitNo
+	case errors.Is(err, errConfig):
+		fmt.Fprintln(env.stderr, "ringfence:", err)
+		return exitUsage
+	default:
+		fmt.Fprintln(env.stderr, "ringfence:", err)
+		return exitFail
+	}
+}
+
+func (c *commands) load(env environment) (config, error) { return loadConfig(c.Config, c.Set, env) }
+
+type checkCmd struct{}
+
+func (checkCmd) Run(c *commands, env environment) error {
+	if _, err := c.load(env); err != nil {
+		fmt.Fprintln(env.stderr, err)
+		return errNo
+	}
+	fmt.Fprintln(env.stdout, "the configuration is good")
+	return nil
+}
+
+type showCmd struct {
+	Defaults bool `help:"The defaults, whatever is set."`
+	Markdown bool `help:"As the README's table."`
+}
+
+func (s showCmd) Run(c *commands, env environment) error {
+	conf := config{values: defaults()}
+	if !s.Defaults {
+		var err error
+		if conf, err = c.load(env); err != nil {
+			return err
+		}
+	}
+	if s.Markdown {
+		fmt.Fprintln(env.stdout, "| setting | default | what it is |\n|---|---|---|")
+	}
+	for _, st := range settings {
+		if s.Markdown {
+			fmt.Fprintf(env.stdout, "| `%s` | `%s` | %s |\n", st.key, conf.values[st.key], st.doc)
+		} else {
+			fmt.Fprintf(env.stdout, "# %s\n%s: %s\n", st.doc, st.key, quoteYAML(conf.values[st.key]))
+		}
+	}
+	return nil
+}
+
+// exit turns an exit code into what run makes of it.
+func exit(code int) error {
+	switch code {
+	case exitDone:
+		return nil
+	case exitNo:
+		return errNo
+	case exitUsage:
+		return fmt.Errorf("%w: see the usage above", errConfig)
+	default:
+		return errors.New("could not find out")
+	}
+}
+
+type verifyCmd struct {
+	Args []string `arg:"" optional:"" help:"As audit-verify takes them."`
+}
+
+func (v verifyCmd) Run(env environment) error {
+	code := verify.Main(v.Args, env.stdin, env.stdout, env.stderr)
+	return exit(code)
+}
+
+type keyCmd struct {
+	Tenant string `arg:"" help:"Id of the tenant."`
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(env environment) error {
+	fmt.Fprintln(env.stdout, "ringfence", version())
+	return nil
+}
+
+// version is the module's, as the build knows it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func quoteYAML(s string) string {
+	if s == "" || strings.ContainsAny(s, ":#{}[],&*!|>'\"%@`") {
+		return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
+	}
+	return s
+}

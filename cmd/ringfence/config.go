@@ -1,0 +1,291 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/ringfence/ringfence/core/tenant"
+)
+
+// setting is one thing that can be configured. This table is the only place where it is named, described and checked: the
+// README's table is made from it.
+type setting struct {
+	key, def, doc string
+	check         func(string) error
+}
+
+var errConfig = errors.New("configuration")
+
+var d = tenant.DefaultLimits
+
+var settings = []setting{
+	{"data", "data", "Folder of database and keys; made at first start, readable by its owner alone", notEmpty},
+	{"listen", "127.0.0.1:8080", "Address of the API", address},
+	{"metrics_listen", "127.0.0.1:9090", "Address of the metrics; empty: none", optional(address)},
+	{"public_url", "", "What links begin with, such as `https://iot.example.com`; empty: made from `listen`", optional(origin)},
+	{"tls_cert_file", "", "Certificate chain, PEM; with `tls_key_file` the API speaks TLS", any1},
+	{"tls_key_file", "", "Its key, PEM", any1},
+	{"plain_http", "false", "Allow plain HTTP on an address that is not loopback, for a proxy in front that ends TLS", boolean},
+	{"trusted_proxies", "", "Networks whose `X-Forwarded-For` is believed, such as `10.0.0.0/8`, separated by commas", prefixes},
+	{"docs", "true", "Serve `/openapi.json`, `/openapi.yaml` and `/docs`", boolean},
+	{"log_level", "info", "`debug`, `info`, `warn` or `error`", oneOf("debug", "info", "warn", "error")},
+	{"known_passwords_file", "", "More known passwords to refuse, one a line", any1},
+	{"password_memory_kib", "47104", "Argon2id memory in KiB", number(8, 1<<20)},
+	{"password_time", "1", "Argon2id passes", number(1, 16)},
+	{"decoder_workers", "0", "Decoders at the same time; 0: as many as cores", number(0, 256)},
+	{"decoder_cache_bytes", "67108864", "Memory for loaded decoders", number(1<<20, 1<<40)},
+	{"max_connections", "2000", "Connections at the same time", number(1, 1<<20)},
+	{"max_connections_per_address", "100", "Connections of one address at the same time", number(1, 1<<20)},
+	{"source_rate", strconv.Itoa(d.SourceRate), "Events a second, per source", number(1, 1<<30)},
+	{"source_burst", strconv.Itoa(d.SourceBurst), "Events at once, per source", number(1, 1<<30)},
+	{"ingest_rate", strconv.Itoa(d.IngestRate), "Events a second, per tenant", number(1, 1<<30)},
+	{"ingest_burst", strconv.Itoa(d.IngestBurst), "Events at once, per tenant", number(1, 1<<30)},
+	{"ingest_in_flight", strconv.Itoa(d.InFlight), "Ingest requests at the same time, per tenant", number(1, 1<<30)},
+	{"ingest_backlog", strconv.Itoa(d.Backlog), "Uplinks that may wait to be decoded, per tenant", number(1, 1<<30)},
+	{"fuel_per_minute", strconv.FormatInt(d.FuelPerMinute, 10), "Decoder fuel a minute, per tenant", number(1, 1<<60)},
+	{"principal_rate", strconv.Itoa(d.PrincipalRate), "API requests a second, per person or account", number(1, 1<<30)},
+	{"principal_burst", strconv.Itoa(d.PrincipalBurst), "API requests at once, per person or account", number(1, 1<<30)},
+	{"devices", strconv.Itoa(d.Devices), "Devices a tenant may have", number(1, 1<<30)},
+	{"nodes", strconv.Itoa(d.Nodes), "Org nodes a tenant may have", number(1, 2000)},
+	{"decoders", strconv.Itoa(d.Decoders), "Decoders a tenant may have", number(1, 1<<30)},
+	{"sources", strconv.Itoa(d.Sources), "Sources a tenant may have", number(1, 1<<30)},
+}
+
+// config is the settings in effect.
+type config struct{ values map[string]string }
+
+func (c config) str(key string) string { return c.values[key] }
+func (c config) flag(key string) bool  { return c.values[key] == "true" }
+
+// num is a number that was checked when it was read.
+func (c config) num(key string) int {
+	n, _ := strconv.Atoi(c.values[key])
+	return n
+}
+
+func (c config) limits() tenant.Limits {
+	l := tenant.DefaultLimits
+	l.SourceRate, l.SourceBurst, l.IngestRate, l.IngestBurst = c.num("source_rate"), c.num("source_burst"), c.num("ingest_rate"), c.num("ingest_burst")
+	l.InFlight, l.Backlog, l.FuelPerMinute = c.num("ingest_in_flight"), c.num("ingest_backlog"), int64(c.num("fuel_per_minute"))
+	l.PrincipalRate, l.PrincipalBurst = c.num("principal_rate"), c.num("principal_burst")
+	l.Devices, l.Nodes, l.Decoders, l.Sources = c.num("devices"), c.num("nodes"), c.num("decoders"), c.num("sources")
+	return l
+}
+
+func defaults() map[string]string {
+	values := make(map[string]string, len(settings))
+	for _, s := range settings {
+		values[s.key] = s.def
+	}
+	return values
+}
+
+// loadConfig reads the file, then RINGFENCE_… from the environment (RINGFENCE_…_FILE names a file that holds the value), then
+// the command line. Every mistake is told at once; an unknown key is told with the nearest known one.
+func loadConfig(file string, flags []string, env environment) (config, error) {
+	c := config{values: defaults()}
+	var wrong []error
+	set := func(from, key, value string) {
+		i := indexOf(key)
+		if i < 0 {
+			wrong = append(wrong, fmt.Errorf("%s: there is no setting %q; did you mean %q?", from, key, nearest(key)))
+			return
+		}
+		if err := settings[i].check(value); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %s: %w", from, key, err))
+			return
+		}
+		c.values[key] = value
+	}
+	if file == "" {
+		if _, err := os.Stat("ringfence.yaml"); err == nil {
+			file = "ringfence.yaml"
+		}
+	}
+	if file != "" {
+		raw, err := os.ReadFile(file) //nolint:gosec // named by the operator
+		if err != nil {
+			return c, fmt.Errorf("%w: %w", errConfig, err)
+		}
+		var values map[string]string
+		if err := yaml.Unmarshal(raw, &values); err != nil {
+			return c, fmt.Errorf("%w: %s: want lines of KEY: VALUE", errConfig, file)
+		}
+		for _, key := range sorted(values) {
+			set(file, key, values[key])
+		}
+	}
+	for _, s := range settings {
+		name := "RINGFENCE_" + strings.ToUpper(s.key)
+		if path, ok := env.lookup(name + "_FILE"); ok && indexOf(s.key+"_file") < 0 {
+			raw, err := os.ReadFile(path) //nolint:gosec // named by the operator
+			if err != nil {
+				wrong = append(wrong, err)
+				continue
+			}
+			set(name+"_FILE", s.key, strings.TrimSpace(string(raw)))
+		} else if v, ok := env.lookup(name); ok {
+			set(name, s.key, v)
+		}
+	}
+	for _, f := range flags {
+		key, value, ok := strings.Cut(f, "=")
+		if !ok {
+			wrong = append(wrong, fmt.Errorf("--set %s: want KEY=VALUE", f))
+			continue
+		}
+		set("--set", key, value)
+	}
+	if (c.str("tls_cert_file") == "") != (c.str("tls_key_file") == "") {
+		wrong = append(wrong, errors.New("tls_cert_file and tls_key_file belong together"))
+	}
+	if host, _, err := net.SplitHostPort(c.str("listen")); err == nil && c.str("tls_cert_file") == "" && !c.flag("plain_http") && !loopback(host) {
+		wrong = append(wrong, fmt.Errorf("listen: %s is not loopback and has no TLS; set tls_cert_file and tls_key_file, or plain_http: true behind a proxy that ends TLS", c.str("listen")))
+	}
+	if len(wrong) > 0 {
+		return c, fmt.Errorf("%w: %w", errConfig, errors.Join(wrong...))
+	}
+	return c, nil
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && ip.IsLoopback())
+}
+
+func indexOf(key string) int {
+	for i, s := range settings {
+		if s.key == key {
+			return i
+		}
+	}
+	return -1
+}
+
+func sorted(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// nearest is the known key that takes the fewest edits.
+func nearest(key string) string {
+	best, least := "", 1<<30
+	for _, s := range settings {
+		if n := distance(key, s.key); n < least {
+			best, least = s.key, n
+		}
+	}
+	return best
+}
+
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func any1(string) error { return nil }
+
+func notEmpty(s string) error {
+	if s == "" {
+		return errors.New("must not be empty")
+	}
+	return nil
+}
+
+func optional(check func(string) error) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
+	}
+}
+
+func address(s string) error {
+	if _, _, err := net.SplitHostPort(s); err != nil {
+		return errors.New("want HOST:PORT, such as 127.0.0.1:8080")
+	}
+	return nil
+}
+
+func origin(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" {
+		return errors.New("want an origin, such as https://iot.example.com")
+	}
+	return nil
+}
+
+func boolean(s string) error { return oneOf("true", "false")(s) }
+
+func oneOf(words ...string) func(string) error {
+	return func(s string) error {
+		for _, w := range words {
+			if s == w {
+				return nil
+			}
+		}
+		return fmt.Errorf("want one of %s", strings.Join(words, ", "))
+	}
+}
+
+func number(low, high int) func(string) error {
+	return func(s string) error {
+		if n, err := strconv.Atoi(s); err != nil || n < low || n > high {
+			return fmt.Errorf("want a number from %d to %d", low, high)
+		}
+		return nil
+	}
+}
+
+func prefixes(s string) error {
+	_, err := parsePrefixes(s)
+	return err
+}
+
+func parsePrefixes(s string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, part := range strings.Split(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(part)
+		if err != nil {
+			return nil, errors.New("want networks, such as 10.0.0.0/8, separated by commas")
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// dataFile is a path inside the data folder.
+func (c config) dataFile(name string) string { return filepath.Join(c.str("data"), name) }

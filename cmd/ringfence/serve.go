@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/ringfence/ringfence/adapters/httpapi"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+type serveCmd struct{}
+
+// Run serves until it is told to stop.
+func (serveCmd) Run(ctx context.Context, c *commands, env environment) error {
+	conf, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	app, err := wire(ctx, conf, env.stderr)
+	if err != nil {
+		return err
+	}
+	return app.serve(ctx, conf, env.stdout, nil)
+}
+
+// jobsEvery is how often checkpoints are signed and counters folded.
+const jobsEvery = time.Minute
+
+// drain is how long requests under way may take once the server was told to stop.
+const drain = 15 * time.Second
+
+// serve runs the application; ready is told the address once it answers.
+func (app *application) serve(ctx context.Context, c config, stdout io.Writer, ready func(address string)) error {
+	listener, err := httpapi.Listen(c.str("listen"), c.num("max_connections"), c.num("max_connections_per_address"))
+	if err != nil {
+		return errors.Join(err, app.close(ctx))
+	}
+	var cert *tls.Config
+	if file := c.str("tls_cert_file"); file != "" {
+		pair, err := tls.LoadX509KeyPair(file, c.str("tls_key_file"))
+		if err != nil {
+			return errors.Join(fmt.Errorf("%w: %w", errConfig, err), listener.Close(), app.close(ctx))
+		}
+		cert = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	servers := []*http.Server{httpapi.Server(app.api, app.log)}
+	var wg sync.WaitGroup
+	failed := make(chan error, 2)
+	start := func(s *http.Server, l net.Listener) {
+		wg.Go(func() {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	bound := net.Listener(listener)
+	if cert != nil {
+		bound = tls.NewListener(listener, cert)
+	}
+	start(servers[0], bound)
+	if address := c.str("metrics_listen"); address != "" {
+		l, err := httpapi.Listen(address, 64, 64)
+		if err != nil {
+			return errors.Join(err, servers[0].Close(), app.close(ctx))
+		}
+		servers = append(servers, httpapi.Server(app.metrics, app.log))
+		start(servers[1], l)
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	wg.Go(func() { _ = app.ingest.Run(background, app.workers) })
+	wg.Go(func() { app.jobs(background) })
+
+	err = app.greet(ctx, c, listener.Addr().String(), stdout)
+	if err == nil {
+		if ready != nil {
+			ready(listener.Addr().String())
+		}
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
+		}
+	}
+	app.log.InfoContext(ctx, "stopping")
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	for _, s := range servers {
+		if serr := s.Shutdown(late); serr != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
+	stop()
+	wg.Wait()
+	return errors.Join(err, app.close(late))
+}
+
+// greet says where the server is, and how to set it up while it is not.
+func (app *application) greet(ctx context.Context, c config, address string, stdout io.Writer) error {
+	fmt.Fprintf(stdout, "ringfence %s listens on %s\n", version(), address)
+	token, err := app.signin.SetupLink(ctx)
+	if err != nil || token.IsZero() {
+		return err
+	}
+	fmt.Fprintf(stdout, "\nNobody administers this platform yet. Within an hour, open:\n\n  %s/setup?token=%s\n\n", publicURL(c), token.Reveal())
+	fmt.Fprintf(stdout, "The platform's audit log is verified with this policy file:\n\n%s\n", app.disclose.Policy(ident.Platform))
+	return nil
+}
+
+// jobs repeats what is due.
+func (app *application) jobs(ctx context.Context) {
+	tick := time.NewTicker(jobsEvery)
+	defer tick.Stop()
+	for {
+		if err := app.disclose.Jobs(ctx); err != nil && ctx.Err() == nil {
+			app.log.ErrorContext(ctx, "a job failed and will be repeated", slog.String("cause", err.Error()))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+type resetCmd struct {
+	Email string `arg:"" help:"The person's sign-in address."`
+}
+
+// Run makes a reset link on the host, for when nobody can sign in any more.
+func (r resetCmd) Run(ctx context.Context, c *commands, env environment) error {
+	conf, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	app, err := wire(ctx, conf, env.stderr)
+	if err != nil {
+		return err
+	}
+	email, err := principal.NormalizeEmail(r.Email)
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", errConfig, err), app.close(ctx))
+	}
+	var p principal.Person
+	err = app.store.View(ctx, app.enter.System(ident.Platform, "host", access.Origin{}), func(ctx context.Context, r store.Reader) error {
+		p, err = r.Persons().ByEmail(ctx, email)
+		return err
+	})
+	if err != nil {
+		fmt.Fprintln(env.stderr, "ringfence: nobody signs in with this address")
+		return errors.Join(errNo, app.close(ctx))
+	}
+	token, err := app.signin.ResetLink(ctx, nil, ident.Tenant{}, p.ID, access.Origin{})
+	if err == nil {
+		fmt.Fprintf(env.stdout, "%s/reset?token=%s\n", publicURL(conf), token.Reveal())
+	}
+	return errors.Join(err, app.close(ctx))
+}
+
+// Run prints a policy file.
+func (k keyCmd) Run(ctx context.Context, c *commands, env environment) error {
+	conf, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	t, err := ident.ParseTenant(k.Tenant)
+	if err != nil {
+		return fmt.Errorf("%w: want the id of a tenant, ten_ and 26 characters", errConfig)
+	}
+	app, err := wire(ctx, conf, env.stderr)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(env.stdout, app.disclose.Policy(t))
+	return app.close(ctx)
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/ringfence/ringfence/adapters/httpapi"
+	"github.com/ringfence/ringfence/adapters/keyring"
+	"github.com/ringfence/ringfence/adapters/localauth"
+	"github.com/ringfence/ringfence/adapters/memlimit"
+	"github.com/ringfence/ringfence/adapters/quickjssandbox"
+	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
+	"github.com/ringfence/ringfence/app/disclose"
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/app/ingest"
+	"github.com/ringfence/ringfence/app/manage"
+	"github.com/ringfence/ringfence/app/signin"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// application is everything wired: who is given to whom, and nothing else.
+type application struct {
+	store    store.Store
+	engine   sandbox.Engine
+	keys     *keyring.Keyring
+	signin   *signin.SignIn
+	ingest   *ingest.Ingest
+	disclose *disclose.Disclose
+	enter    *enter.Enter
+	api      *httpapi.API
+	metrics  *httpapi.Metrics
+	log      *slog.Logger
+	workers  int
+}
+
+const (
+	cachedTenants = 10_000
+	limitedKeys   = 100_000
+)
+
+// wire opens the data folder and builds the application.
+func wire(ctx context.Context, c config, stderr io.Writer) (*application, error) {
+	if err := os.MkdirAll(c.str("data"), 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.str("log_level"))); err != nil {
+		return nil, err
+	}
+	app := &application{log: slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})), metrics: httpapi.NewMetrics(), workers: c.num("decoder_workers")}
+	if app.workers == 0 {
+		app.workers = runtime.GOMAXPROCS(0)
+	}
+	var err error
+	if app.keys, err = keyring.Open(c.dataFile("keys")); err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
+	cache := enter.NewCache(cachedTenants)
+	if app.store, err = sqlite.Open(ctx, sqlite.Options{Path: c.dataFile("ringfence.db"), Now: time.Now, Revised: cache.Revised, Version: version(), Node: host}); err != nil {
+		return nil, err
+	}
+	if err := app.rest(ctx, c, cache, mint, host); err != nil {
+		return nil, errors.Join(err, app.close(ctx))
+	}
+	return app, nil
+}
+
+func (app *application) rest(ctx context.Context, c config, cache *enter.Cache, mint ident.Mint, host string) error {
+	passwords, err := openPasswords(c)
+	if err != nil {
+		return err
+	}
+	if app.engine, err = quickjssandbox.New(ctx, quickjssandbox.Options{Instances: app.workers, CacheBytes: int64(c.num("decoder_cache_bytes")), CompileDir: c.dataFile("engine")}); err != nil {
+		return err
+	}
+	limiter := memlimit.New(time.Now, limitedKeys)
+	limits := c.limits()
+	app.enter = enter.New(app.store, cache, enter.Recorder{Mint: mint, Sealer: app.keys}, app.keys, app.log)
+	app.signin = signin.New(app.enter, app.store, passwords, limiter)
+	app.ingest = ingest.New(app.enter, app.store, app.engine, limiter, limits, app.log)
+	app.disclose = disclose.New(app.enter, app.store, app.keys)
+	trusted, err := parsePrefixes(c.str("trusted_proxies"))
+	if err != nil {
+		return err
+	}
+	cursorKey, err := app.keys.Derive("cursors")
+	if err != nil {
+		return err
+	}
+	app.api, err = httpapi.New(httpapi.Options{
+		Enter: app.enter, SignIn: app.signin, Manage: manage.New(app.enter, app.store, app.engine, limits, app.ingest.Wake), Ingest: app.ingest, Disclose: app.disclose,
+		Limiter: limiter, Limits: limits, CursorKey: cursorKey, PublicURL: strings.TrimSuffix(publicURL(c), "/"), Trusted: trusted, Docs: c.flag("docs"),
+		Ready: app.ready, Metrics: app.metrics, Log: app.log, Version: version(), Node: host,
+	})
+	return err
+}
+
+func openPasswords(c config) (*localauth.Passwords, error) {
+	o := localauth.Options{Cost: localauth.Cost{Memory: uint32(c.num("password_memory_kib")), Time: uint32(c.num("password_time"))}} //nolint:gosec // checked settings
+	if file := c.str("known_passwords_file"); file != "" {
+		f, err := os.Open(file) //nolint:gosec // named by the operator
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }()
+		o.Known = f
+	}
+	return localauth.New(o)
+}
+
+func publicURL(c config) string {
+	if u := c.str("public_url"); u != "" {
+		return u
+	}
+	if c.str("tls_cert_file") != "" {
+		return "https://" + c.str("listen")
+	}
+	return "http://" + c.str("listen")
+}
+
+// ready asks the store something small.
+func (app *application) ready(ctx context.Context) error {
+	return app.store.View(ctx, app.enter.System(ident.Platform, "ready", access.Origin{}), func(ctx context.Context, r store.Reader) error {
+		_, err := r.Revision(ctx)
+		return err
+	})
+}
+
+func (app *application) close(ctx context.Context) error {
+	var err error
+	if app.engine != nil {
+		err = app.engine.Close(ctx)
+	}
+	return errors.Join(err, app.store.Close())
+}

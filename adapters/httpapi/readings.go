@@ -63,7 +63,7 @@ type readingJSON struct {
 }
 
 func readingShape(r uplink.Reading) readingJSON {
-	return readingJSON{r.ID.String(), r.Uplink.String(), r.Device.String(), r.Node.String(), r.Decoder.String(), r.Version.String(), stamp(r.At), r.FCnt, json.RawMessage(r.Data), some(r.Warnings)}
+	return readingJSON{r.ID.String(), r.Uplink.String(), r.Device.String(), r.Node.String(), r.Decoder.String(), r.Version.String(), stamp(r.At), r.FCnt, r.Data, some(r.Warnings)}
 }
 
 type outcomeJSON struct {

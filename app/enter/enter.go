@@ -313,6 +313,26 @@ func (e *Enter) Self(id Identity, o access.Origin) (access.Scope, error) {
 	return e.As(ident.Platform, id.Actor, "self", o), nil
 }
 
+// Member lets a member into a tenant for what is their own there. What they may do beyond that is asked of the scope.
+func (e *Enter) Member(ctx context.Context, id Identity, t ident.Tenant, o access.Origin) (access.Scope, error) {
+	if (!id.Tenant.IsZero() && id.Tenant != t) || t == ident.Platform || id.Actor.Kind != access.Human {
+		return access.Scope{}, fault.Missing()
+	}
+	st, err := e.cache.policies.get(ctx, t)
+	if err != nil {
+		return access.Scope{}, err
+	}
+	member := st.policy.Member(id.Subject.Principal)
+	if err := st.tenant.Admit(member); err != nil || !member {
+		if err == nil {
+			err = fault.Missing()
+		}
+		return access.Scope{}, err
+	}
+	d := access.Decision{Allowed: true, Reason: "member", Revision: st.policy.Revision()}
+	return access.Grant(t, id.Actor, o, d, st.policy, id.Subject, e.Now()), nil
+}
+
 // As grants a scope to one whose right was proved otherwise than by a policy: a person on their own records, or the holder of
 // a one-time link. For app/signin and the gate alone.
 func (e *Enter) As(t ident.Tenant, a access.Actor, reason string, o access.Origin) access.Scope {

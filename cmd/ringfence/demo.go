@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ringfence/ringfence/cmd/audit-verify/verify"
@@ -80,7 +79,6 @@ type story struct {
 	client        *http.Client
 	steps, failed int
 	logins        strings.Builder
-	mu            sync.Mutex
 }
 
 func (s *story) title(format string, args ...any) {

@@ -64,7 +64,7 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 			}
 		})
 	}
-	bound := net.Listener(listener)
+	bound := listener
 	if cert != nil {
 		bound = tls.NewListener(listener, cert)
 	}

@@ -1,5 +1,6 @@
 // Package uplink holds what devices said and what became of it: messages as network servers hand them over, uplinks,
-// readings and outcomes. Parsing a network server's own format is an adapter's.
+// readings and outcomes. It also reads network servers' formats, since more than one adapter takes them in and none imports
+// another; how a message arrives is the adapter's.
 package uplink
 
 import (
@@ -23,8 +24,9 @@ type Message struct {
 	NetworkTime time.Time // zero: not told
 }
 
-// Bounds of a message's texts and payload, in bytes.
+// Bounds of a message, its texts and its payload, in bytes.
 const (
+	MaxBody    = 256 << 10
 	MaxPayload = 4 << 10
 	MaxText    = 128
 )

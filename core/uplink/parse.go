@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -17,6 +18,9 @@ var ErrIgnored = errors.New("uplink: not an uplink")
 
 // Parse reads a message of a source's format. event is what ChirpStack says of its kind beside the body.
 func Parse(format string, body []byte, event string) (Message, error) {
+	if len(body) > MaxBody {
+		return Message{}, fault.New(fault.Invalid, "too_large", "A message may have %d bytes.", MaxBody)
+	}
 	switch format {
 	case "chirpstack":
 		return parseChirpStack(body, event)
@@ -67,6 +71,9 @@ func payload(r *strictjson.Reader, pointer string, into *[]byte) error {
 	if err != nil {
 		return err
 	}
+	if bytes.ContainsAny(b, "\r\n") { // Go's decoder skips them, strict or not
+		return missing(pointer)
+	}
 	if len(b) > base64.StdEncoding.EncodedLen(MaxPayload) {
 		return tooLarge(pointer)
 	}
@@ -100,14 +107,20 @@ func moment(r *strictjson.Reader, pointer string, into *time.Time) error {
 }
 
 func port(r *strictjson.Reader, into *int) error {
+	if r.IsNull() {
+		return nil
+	}
 	n, err := r.Uint(255)
 	*into = int(n) //nolint:gosec // at most 255
 	return err
 }
 
 func counter(r *strictjson.Reader, m *Message) error {
+	if r.IsNull() {
+		return nil
+	}
 	n, err := r.Uint(1<<32 - 1)
-	m.FCnt, m.HasFCnt = n, err == nil
+	m.FCnt = n
 	return err
 }
 
@@ -121,7 +134,8 @@ func (m *Message) address(kind device.AddressKind, value, pointer string) error 
 }
 
 // parseChirpStack reads an event of ChirpStack v4's JSON. Its up events are uplinks; its others (join, ack, txack, status,
-// log, location, integration) are ignored. Unknown fields are ignored too: they grow with each release.
+// log, location, integration) are ignored. Unknown fields are ignored too: they grow with each release. Where nobody said
+// which event it is, one that has no field of an up event alone is none.
 func parseChirpStack(body []byte, event string) (Message, error) {
 	if event != "" && event != "up" {
 		if err := strictjson.Check(body); err != nil {
@@ -131,8 +145,13 @@ func parseChirpStack(body []byte, event string) (Message, error) {
 	}
 	var m Message
 	var devEUI string
+	isUp := event == "up"
 	r := strictjson.New(body)
 	err := r.Object(func(key []byte) error {
+		switch string(key) {
+		case "fCnt", "fPort", "data", "dr", "rxInfo":
+			isUp = true
+		}
 		switch string(key) {
 		case "deduplicationId":
 			return text(r, "/deduplicationId", &m.DedupeID)
@@ -165,12 +184,13 @@ func parseChirpStack(body []byte, event string) (Message, error) {
 	if err == nil {
 		err = m.address(device.DevEUI, devEUI, "/deviceInfo/devEui")
 	}
-	if err == nil && !m.HasFCnt {
-		m.HasFCnt = true // protobuf's JSON leaves zero values out: the first frame has none
+	if err == nil && !isUp {
+		err = ErrIgnored
 	}
 	if err != nil {
 		return Message{}, unreadable(err)
 	}
+	m.HasFCnt = true // protobuf's JSON leaves zero values out: the first frame's has none
 	return m, nil
 }
 
@@ -178,9 +198,9 @@ func parseChirpStack(body []byte, event string) (Message, error) {
 // like) is ignored.
 func parseTTS(body []byte) (Message, error) {
 	var m Message
-	var devEUI, deviceID string
+	var devEUI, deviceID, devAddr string
 	isUplink := false
-	var settled time.Time
+	var settled time.Time // by the application server
 	r := strictjson.New(body)
 	err := r.Object(func(key []byte) error {
 		switch string(key) {
@@ -192,10 +212,7 @@ func parseTTS(body []byte) (Message, error) {
 				case "device_id":
 					return text(r, "/end_device_ids/device_id", &deviceID)
 				case "dev_addr":
-					if m.Session != "" {
-						return r.Skip()
-					}
-					return text(r, "/end_device_ids/dev_addr", &m.Session)
+					return text(r, "/end_device_ids/dev_addr", &devAddr)
 				case "application_ids":
 					return r.Object(func(key []byte) error {
 						if string(key) == "application_id" {
@@ -241,6 +258,9 @@ func parseTTS(body []byte) (Message, error) {
 	}
 	if err != nil {
 		return Message{}, unreadable(err)
+	}
+	if m.Session == "" {
+		m.Session = devAddr
 	}
 	if m.NetworkTime.IsZero() {
 		m.NetworkTime = settled
@@ -296,7 +316,7 @@ func parsePlain(body []byte) (Message, error) {
 	if err == nil {
 		err = r.End()
 	}
-	if err == nil && payloads != 1 {
+	if err == nil && (payloads != 1 || m.Payload == nil) {
 		err = missing("/payload")
 	}
 	if err == nil {

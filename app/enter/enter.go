@@ -397,3 +397,11 @@ func (e *Enter) refuse(ctx context.Context, id Identity, t ident.Tenant, member 
 	}
 	return answer
 }
+
+// Ready asks the store something small: whether the server can serve.
+func (e *Enter) Ready(ctx context.Context) error {
+	return e.store.View(ctx, e.System(ident.Platform, "ready", access.Origin{}), func(ctx context.Context, r store.Reader) error {
+		_, err := r.Revision(ctx)
+		return err
+	})
+}

@@ -480,3 +480,19 @@ func (s *SignIn) setPassword(ctx context.Context, sc access.Scope, id ident.Prin
 		return f.SetFailures(ctx, principal.Failure{Key: id.String()})
 	})
 }
+
+// HostReset makes a reset link for a sign-in address, for who stands at the host itself: when nobody can sign in any more.
+func (s *SignIn) HostReset(ctx context.Context, email string) (secret.Text, error) {
+	address, err := principal.NormalizeEmail(email)
+	if err != nil {
+		return secret.Text{}, err
+	}
+	var p principal.Person
+	if err := s.store.View(ctx, s.enter.System(ident.Platform, "host", access.Origin{}), func(ctx context.Context, r store.Reader) error {
+		p, err = r.Persons().ByEmail(ctx, address)
+		return err
+	}); err != nil {
+		return secret.Text{}, err
+	}
+	return s.ResetLink(ctx, nil, ident.Tenant{}, p.ID, access.Origin{})
+}

@@ -4,9 +4,9 @@ package main
 import (
 	"os"
 
-	"github.com/ringfence/ringfence/cmd/audit-verify/verify"
+	"github.com/ringfence/ringfence/adapters/auditverify"
 )
 
 func main() {
-	os.Exit(verify.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(auditverify.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/ringfence/ringfence/cmd/audit-verify/verify"
+	"github.com/ringfence/ringfence/adapters/auditverify"
 )
 
 // environment is what a command has of the outside, so that tests drive the same run as main.
@@ -152,7 +152,7 @@ type verifyCmd struct {
 }
 
 func (v verifyCmd) Run(env environment) error {
-	code := verify.Main(v.Args, env.stdin, env.stdout, env.stderr)
+	code := auditverify.Main(v.Args, env.stdin, env.stdout, env.stderr)
 	return exit(code)
 }
 

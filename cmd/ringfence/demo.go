@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ringfence/ringfence/cmd/audit-verify/verify"
+	"github.com/ringfence/ringfence/adapters/auditverify"
 )
 
 type demoCmd struct {
@@ -410,7 +410,7 @@ func (s *story) audit(a *demoTenant) error {
 		}
 	}
 	var told bytes.Buffer
-	code := verify.Main([]string{good, "--policy", policy}, nil, &told, &told)
+	code := auditverify.Main([]string{good, "--policy", policy}, nil, &told, &told)
 	line, _, _ := strings.Cut(told.String(), "\n")
 	s.step(code == 0, "the exported log of %s verifies without the server: %s", a.name, line)
 	i := bytes.Index(text, []byte("device_created"))
@@ -422,7 +422,7 @@ func (s *story) audit(a *demoTenant) error {
 		return err
 	}
 	told.Reset()
-	code = verify.Main([]string{bad, "--policy", policy}, nil, &told, &told)
+	code = auditverify.Main([]string{bad, "--policy", policy}, nil, &told, &told)
 	line, _, _ = strings.Cut(told.String(), "\n")
 	s.step(code == 1, "one byte changed in a copy: %s", line)
 	return nil

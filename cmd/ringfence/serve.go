@@ -13,10 +13,8 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/httpapi"
-	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
-	"github.com/ringfence/ringfence/core/principal"
-	"github.com/ringfence/ringfence/ports/store"
 )
 
 type serveCmd struct{}
@@ -146,21 +144,12 @@ func (r resetCmd) Run(ctx context.Context, c *commands, env environment) error {
 	if err != nil {
 		return err
 	}
-	email, err := principal.NormalizeEmail(r.Email)
-	if err != nil {
-		return errors.Join(fmt.Errorf("%w: %w", errConfig, err), app.close(ctx))
-	}
-	var p principal.Person
-	err = app.store.View(ctx, app.enter.System(ident.Platform, "host", access.Origin{}), func(ctx context.Context, r store.Reader) error {
-		p, err = r.Persons().ByEmail(ctx, email)
-		return err
-	})
-	if err != nil {
+	token, err := app.signin.HostReset(ctx, r.Email)
+	switch {
+	case fault.Is(err, fault.NotFound):
 		fmt.Fprintln(env.stderr, "ringfence: nobody signs in with this address")
-		return errors.Join(errNo, app.close(ctx))
-	}
-	token, err := app.signin.ResetLink(ctx, nil, ident.Tenant{}, p.ID, access.Origin{})
-	if err == nil {
+		err = errNo
+	case err == nil:
 		fmt.Fprintf(env.stdout, "%s/reset?token=%s\n", publicURL(conf), token.Reveal())
 	}
 	return errors.Join(err, app.close(ctx))

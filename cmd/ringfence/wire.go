@@ -23,7 +23,6 @@ import (
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/app/signin"
-	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/ports/store"
@@ -106,7 +105,7 @@ func (app *application) rest(ctx context.Context, c config, cache *enter.Cache, 
 	app.api, err = httpapi.New(httpapi.Options{
 		Enter: app.enter, SignIn: app.signin, Manage: manage.New(app.enter, app.store, app.engine, limits, app.ingest.Wake), Ingest: app.ingest, Disclose: app.disclose,
 		Limiter: limiter, Limits: limits, CursorKey: cursorKey, PublicURL: strings.TrimSuffix(publicURL(c), "/"), Trusted: trusted, Docs: c.flag("docs"),
-		Ready: app.ready, Metrics: app.metrics, Log: app.log, Version: version(), Node: host,
+		Ready: app.enter.Ready, Metrics: app.metrics, Log: app.log, Version: version(), Node: host,
 	})
 	return err
 }
@@ -132,14 +131,6 @@ func publicURL(c config) string {
 		return "https://" + c.str("listen")
 	}
 	return "http://" + c.str("listen")
-}
-
-// ready asks the store something small.
-func (app *application) ready(ctx context.Context) error {
-	return app.store.View(ctx, app.enter.System(ident.Platform, "ready", access.Origin{}), func(ctx context.Context, r store.Reader) error {
-		_, err := r.Revision(ctx)
-		return err
-	})
 }
 
 func (app *application) close(ctx context.Context) error {

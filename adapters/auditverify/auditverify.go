@@ -1,5 +1,5 @@
-// Package verify is the command line of audit-verify and of ringfence audit verify.
-package verify
+// Package auditverify drives the verifier of core/audit from a command line: audit-verify, and ringfence audit verify.
+package auditverify
 
 import (
 	"encoding/json"

@@ -30,14 +30,32 @@ const MaxAddress = 64
 func ParseAddress(kind AddressKind, value string) (Address, error) {
 	switch kind {
 	case DevEUI:
-		if len(value) > 23 {
+		if len(value) > 23 { // digits and seven separators
 			return Address{}, badAddress()
 		}
-		v := strings.ToLower(strings.NewReplacer(":", "", "-", "").Replace(value))
-		if len(v) != 16 || strings.Trim(v, "0123456789abcdef") != "" {
+		var digits [16]byte
+		n := 0
+		for i := range len(value) {
+			c := value[i]
+			switch {
+			case c == ':' || c == '-':
+				continue
+			case c >= 'A' && c <= 'F':
+				c += 'a' - 'A'
+			case c >= '0' && c <= '9', c >= 'a' && c <= 'f':
+			default:
+				return Address{}, badAddress()
+			}
+			if n == len(digits) {
+				return Address{}, badAddress()
+			}
+			digits[n] = c
+			n++
+		}
+		if n != len(digits) {
 			return Address{}, badAddress()
 		}
-		return Address{DevEUI, v}, nil
+		return Address{DevEUI, string(digits[:])}, nil
 	case Serial:
 		if value == "" || len(value) > MaxAddress || !utf8.ValidString(value) || strings.IndexFunc(value, func(r rune) bool { return r <= 0x20 || r == 0x7f }) >= 0 {
 			return Address{}, badAddress()

@@ -4,7 +4,9 @@ package strictjson
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -99,13 +101,11 @@ func (r *Reader) Object(member func(key []byte) error) error {
 	if r.depth++; r.depth > MaxDepth {
 		return ErrDepth
 	}
-	defer func() { r.depth-- }()
 	if r.accept('}') {
+		r.depth--
 		return nil
 	}
-	var few [16][]byte
-	seen := few[:0]
-	var many map[string]struct{}
+	var keys keys
 	for n := 1; ; n++ {
 		if n > MaxMembers {
 			return ErrMembers
@@ -114,37 +114,60 @@ func (r *Reader) Object(member func(key []byte) error) error {
 		if err != nil {
 			return err
 		}
-		if many == nil {
-			for _, k := range seen {
-				if bytes.Equal(k, key) {
-					return ErrDuplicate
-				}
-			}
-			if seen = append(seen, key); len(seen) == cap(few) {
-				many = make(map[string]struct{}, 2*len(seen))
-				for _, k := range seen {
-					many[string(k)] = struct{}{}
-				}
-			}
-		} else {
-			if _, ok := many[string(key)]; ok {
-				return ErrDuplicate
-			}
-			many[string(key)] = struct{}{}
+		if !keys.add(key) {
+			return ErrDuplicate
 		}
 		if !r.accept(':') {
 			return ErrSyntax
 		}
-		if err := member(key); err != nil {
+		if member == nil {
+			err = r.Skip()
+		} else {
+			err = member(key)
+		}
+		if err != nil {
 			return err
 		}
 		if r.accept('}') {
+			r.depth--
 			return nil
 		}
 		if !r.accept(',') {
 			return ErrSyntax
 		}
 	}
+}
+
+// keys are those that an object has had so far: few are compared, many are looked up.
+type keys struct {
+	few  [16][]byte
+	n    int
+	many map[string]struct{}
+}
+
+// add answers whether a key is new.
+func (k *keys) add(key []byte) bool {
+	if k.many != nil {
+		_, had := k.many[string(key)]
+		k.many[string(key)] = struct{}{}
+		return !had
+	}
+	for i := range k.n {
+		if bytes.Equal(k.few[i], key) {
+			return false
+		}
+	}
+	if k.n < len(k.few) {
+		k.few[k.n] = key
+		k.n++
+		return true
+	}
+	k.many = make(map[string]struct{}, 4*len(k.few))
+	for _, had := range k.few {
+		k.many[string(had)] = struct{}{}
+	}
+	k.many[string(key)] = struct{}{}
+	return true
 }
 
 // Array reads an array: element is called for each element, and must read it.
@@ -155,8 +178,8 @@ func (r *Reader) Array(element func() error) error {
 	if r.depth++; r.depth > MaxDepth {
 		return ErrDepth
 	}
-	defer func() { r.depth-- }()
 	if r.accept(']') {
+		r.depth--
 		return nil
 	}
 	for {
@@ -164,6 +187,7 @@ func (r *Reader) Array(element func() error) error {
 			return err
 		}
 		if r.accept(']') {
+			r.depth--
 			return nil
 		}
 		if !r.accept(',') {
@@ -187,12 +211,13 @@ func (r *Reader) Text() ([]byte, error) {
 	}
 	r.i++
 	start := r.i
-	for r.i < len(r.b) {
+	ascii := true
+	for r.passPlain(); r.i < len(r.b); r.passPlain() {
 		switch c := r.b[r.i]; {
 		case c == '"':
 			text := r.b[start:r.i]
 			r.i++
-			if !utf8.Valid(text) {
+			if !ascii && !utf8.Valid(text) {
 				return nil, ErrText
 			}
 			return text, nil
@@ -203,10 +228,27 @@ func (r *Reader) Text() ([]byte, error) {
 		case c < 0x20:
 			return nil, ErrSyntax
 		default:
+			ascii = ascii && c < utf8.RuneSelf
 			r.i++
 		}
 	}
 	return nil, ErrSyntax
+}
+
+// passPlain goes forward over bytes that mean themselves, eight at a time; it may stop before one that does, too.
+func (r *Reader) passPlain() {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for len(r.b)-r.i >= 8 {
+		w := binary.LittleEndian.Uint64(r.b[r.i:])
+		quote, slash := w^(ones*'"'), w^(ones*'\\')
+		// A top bit is set for each byte that is not ASCII, below 0x20, a quote or a backslash; a borrow can only set one too many above it.
+		stop := (w | (w - ones*0x20) | (quote - ones) | (slash - ones)) & tops
+		if stop != 0 {
+			r.i += bits.TrailingZeros64(stop) >> 3
+			return
+		}
+		r.i += 8
+	}
 }
 
 // escaped reads the rest of a string that has an escape.
@@ -380,7 +422,7 @@ func (r *Reader) Bool() (bool, error) {
 func (r *Reader) Skip() error {
 	switch c := r.peek(); {
 	case c == '{':
-		return r.Object(func([]byte) error { return r.Skip() })
+		return r.Object(nil)
 	case c == '[':
 		return r.Array(r.Skip)
 	case c == '"':

@@ -6,6 +6,8 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +24,9 @@ import (
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/app/signin"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/limit"
 )
@@ -50,13 +55,26 @@ type Options struct {
 // API is the handler and what is known of its routes.
 type API struct {
 	o       Options
+	gate    gatekeeper
+	mint    ident.Mint
 	handler http.Handler
 	router  *bunrouter.Router
 	huma    huma.API
 	cursors cipher.AEAD
+	onceKey []byte // of the HMACs of idempotency keys
 	routes  []Declaration
+	opened  []opened
 	faults  []error // declarations that say too little or contradict themselves
 	csrf    *http.CrossOriginProtection
+}
+
+// gatekeeper is what a route wants of app/enter, which fills it.
+type gatekeeper interface {
+	Authenticate(context.Context, secret.Text, access.Origin) (enter.Identity, error)
+	Gate(context.Context, enter.Identity, ident.Tenant, access.Permission, enter.At, access.Origin) (access.Scope, error)
+	Member(context.Context, enter.Identity, ident.Tenant, access.Origin) (access.Scope, error)
+	Self(enter.Identity, access.Origin) (access.Scope, error)
+	Refused(context.Context, enter.Identity, access.Scope, error) error
 }
 
 // once sets huma's package variables: two servers in one process must not write them twice.
@@ -64,17 +82,36 @@ var once sync.Once
 
 // New registers every route. A route that declares too little makes it fail: the server does not start.
 func New(o Options) (*API, error) {
+	a, err := frame(o, o.Enter, o.Enter.Mint)
+	if err != nil {
+		return nil, err
+	}
+	for _, register := range []func(){
+		a.authRoutes, a.meRoutes, a.platformRoutes, a.tenantRoutes, a.nodeRoutes, a.memberRoutes, a.roleRoutes, a.deviceRoutes,
+		a.decoderRoutes, a.sourceRoutes, a.readingRoutes, a.auditRoutes, a.ingestRoutes, a.pageRoutes, a.openRoutes,
+	} {
+		register()
+	}
+	return a.ready()
+}
+
+// frame is an API without routes.
+func frame(o Options, gate gatekeeper, mint ident.Mint) (*API, error) {
 	once.Do(func() {
 		huma.NewErrorWithContext = humaProblem
+		huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+			return humaProblem(nil, status, msg, errs...)
+		}
 		huma.ValidateStrictCasing = true
 	})
-	block, err := aes.NewCipher(o.CursorKey)
-	if err != nil {
-		return nil, fmt.Errorf("httpapi: cursor key: %w", err)
+	a := &API{o: o, gate: gate, mint: mint, csrf: http.NewCrossOriginProtection()}
+	if err := a.keys(); err != nil {
+		return nil, err
 	}
-	a := &API{o: o, csrf: http.NewCrossOriginProtection()}
-	if a.cursors, err = cipher.NewGCMWithRandomNonce(block); err != nil {
-		return nil, fmt.Errorf("httpapi: cursor key: %w", err)
+	if o.PublicURL != "" { // behind a proxy our own pages have the public origin, whatever Host the proxy sends
+		if err := a.csrf.AddTrustedOrigin(o.PublicURL); err != nil {
+			return nil, fmt.Errorf("httpapi: public URL: %w", err)
+		}
 	}
 	a.router = bunrouter.New(
 		bunrouter.WithNotFoundHandler(func(w http.ResponseWriter, r bunrouter.Request) error {
@@ -95,16 +132,35 @@ func New(o Options) (*API, error) {
 		"cookie": {Type: "apiKey", In: "cookie", Name: cookieName, Description: "A browser's session."},
 	}
 	a.huma = humabunrouter.New(a.router, config)
-	for _, register := range []func(){
-		a.authRoutes, a.meRoutes, a.platformRoutes, a.tenantRoutes, a.nodeRoutes, a.memberRoutes, a.roleRoutes, a.deviceRoutes,
-		a.decoderRoutes, a.sourceRoutes, a.readingRoutes, a.auditRoutes, a.ingestRoutes, a.pageRoutes, a.openRoutes,
-	} {
-		register()
+	return a, nil
+}
+
+// keys derives what seals cursors and what hides idempotency keys: one key, one use.
+func (a *API) keys() error {
+	if len(a.o.CursorKey) != 32 {
+		return errors.New("httpapi: the cursor key must have 32 bytes")
 	}
+	sealing, err := hkdf.Key(sha256.New, a.o.CursorKey, nil, "ringfence cursors", 32)
+	if err != nil {
+		return fmt.Errorf("httpapi: cursor key: %w", err)
+	}
+	if a.onceKey, err = hkdf.Key(sha256.New, a.o.CursorKey, nil, "ringfence idempotency", 32); err != nil {
+		return fmt.Errorf("httpapi: cursor key: %w", err)
+	}
+	block, err := aes.NewCipher(sealing)
+	if err != nil {
+		return fmt.Errorf("httpapi: cursor key: %w", err)
+	}
+	a.cursors, err = cipher.NewGCMWithRandomNonce(block)
+	return err
+}
+
+// ready closes the list of routes.
+func (a *API) ready() (*API, error) {
 	if err := errors.Join(a.faults...); err != nil {
 		return nil, err
 	}
-	a.handler = a.outer(a.router)
+	a.handler = a.outer(a.router.ServeHTTPError)
 	return a, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -40,6 +39,7 @@ func (a *API) ingestRoutes() {
 		}
 		a.huma.OpenAPI().AddOperation(op)
 		a.router.POST(d.Path, func(w http.ResponseWriter, r bunrouter.Request) error {
+			requestOf(r.Context()).operation = d.Operation
 			if err := a.ingest(r.Context(), w, r.Request, &d, f.format); err != nil {
 				return writeProblem(w, r.Request, err)
 			}
@@ -49,9 +49,6 @@ func (a *API) ingestRoutes() {
 }
 
 func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request, d *Declaration, format string) error {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return fault.New(fault.Invalid, "unsupported_media_type", "This route takes application/json.")
-	}
 	c, err := a.enter(ctx, r, w, d, func(string) string { return "" })
 	if err != nil {
 		return err

@@ -2,16 +2,24 @@ package httpapi
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
-	"sort"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 )
 
 // Metrics counts, in few series whose number does not grow with tenants. It is served on a listener of its own.
 type Metrics struct {
-	mu     sync.Mutex
-	counts map[string]int64
+	mu      sync.Mutex
+	counts  map[string]int64
+	buckets [len(bounds) + 1]int64
+	seconds float64
 }
+
+// bounds are the histogram's, in seconds.
+var bounds = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
 // NewMetrics returns empty counters.
 func NewMetrics() *Metrics { return &Metrics{counts: map[string]int64{}} }
@@ -23,21 +31,47 @@ func (m *Metrics) Add(series string, n int64) {
 	m.counts[series] += n
 }
 
-func (m *Metrics) request(status int) {
-	m.Add(fmt.Sprintf(`ringfence_http_requests_total{class="%dxx"}`, status/100), 1)
+func (m *Metrics) request(status int, took time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.counts[classes[min(max(status/100, 0), len(classes)-1)]]++
+	i := 0
+	for i < len(bounds) && took.Seconds() > bounds[i] {
+		i++
+	}
+	m.buckets[i]++
+	m.seconds += took.Seconds()
+}
+
+var classes = [...]string{
+	`ringfence_http_requests_total{class="none"}`, `ringfence_http_requests_total{class="1xx"}`, `ringfence_http_requests_total{class="2xx"}`,
+	`ringfence_http_requests_total{class="3xx"}`, `ringfence_http_requests_total{class="4xx"}`, `ringfence_http_requests_total{class="5xx"}`,
 }
 
 // ServeHTTP writes Prometheus' text form.
 func (m *Metrics) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	series := make([]string, 0, len(m.counts))
-	for s := range m.counts {
-		series = append(series, s)
-	}
-	sort.Strings(series)
+	counts, buckets, seconds := maps.Clone(m.counts), m.buckets, m.seconds
+	m.mu.Unlock()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	for _, s := range series {
-		_, _ = fmt.Fprintf(w, "%s %d\n", s, m.counts[s])
+	last := ""
+	for _, s := range slices.Sorted(maps.Keys(counts)) {
+		if name, _, _ := strings.Cut(s, "{"); name != last {
+			_, _ = fmt.Fprintf(w, "# TYPE %s counter\n", name)
+			last = name
+		}
+		_, _ = fmt.Fprintf(w, "%s %d\n", s, counts[s])
 	}
+	const h = "ringfence_http_request_duration_seconds"
+	_, _ = fmt.Fprintf(w, "# TYPE %s histogram\n", h)
+	all := int64(0)
+	for i, n := range buckets {
+		all += n
+		le := "+Inf"
+		if i < len(bounds) {
+			le = fmt.Sprint(bounds[i])
+		}
+		_, _ = fmt.Fprintf(w, "%s_bucket{le=%q} %d\n", h, le, all)
+	}
+	_, _ = fmt.Fprintf(w, "%s_sum %g\n%s_count %d\n", h, seconds, h, all)
 }

@@ -3,6 +3,8 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,8 +16,8 @@ import (
 
 // openRoutes are for everybody: health, the API's description, and what problems mean.
 func (a *API) openRoutes() {
-	a.router.GET("/healthz", func(w http.ResponseWriter, _ bunrouter.Request) error { return yes(w) })
-	a.router.GET("/readyz", func(w http.ResponseWriter, r bunrouter.Request) error {
+	a.open(http.MethodGet, "/healthz", func(w http.ResponseWriter, _ bunrouter.Request) error { return yes(w) })
+	a.open(http.MethodGet, "/readyz", func(w http.ResponseWriter, r bunrouter.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
 		if err := a.o.Ready(ctx); err != nil {
@@ -23,11 +25,8 @@ func (a *API) openRoutes() {
 		}
 		return yes(w)
 	})
-	a.router.GET("/problems/:code", func(w http.ResponseWriter, r bunrouter.Request) error {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, err := w.Write([]byte("A problem of this code says in its detail what is wrong and what to do, and in its errors which parts of the request are meant.\n" +
-			"Its request_id names the request in the server's log. 4xx: mend the request. 429 and 503: wait as long as Retry-After says. 500: a bug of ours.\n"))
-		return err
+	a.open(http.MethodGet, "/problems/:code", func(w http.ResponseWriter, r bunrouter.Request) error {
+		return showProblem(w, r)
 	})
 	if !a.o.Docs {
 		return
@@ -45,13 +44,56 @@ func (a *API) openRoutes() {
 			return err
 		}
 	}
-	a.router.GET("/openapi.json", serve("application/vnd.oai.openapi+json;version=3.1", described))
-	a.router.GET("/openapi.yaml", serve("application/vnd.oai.openapi;version=3.1", yaml))
-	a.router.GET("/docs", func(w http.ResponseWriter, _ bunrouter.Request) error {
+	a.open(http.MethodGet, "/openapi.json", serve("application/vnd.oai.openapi+json;version=3.1", described))
+	a.open(http.MethodGet, "/openapi.yaml", serve("application/vnd.oai.openapi;version=3.1", yaml))
+	a.open(http.MethodGet, "/docs", func(w http.ResponseWriter, _ bunrouter.Request) error {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'")
 		return pageTemplates.ExecuteTemplate(w, "docs.html", a.docs())
 	})
+}
+
+// opened is a route beside the API's: health, documents and the pages of links. The list is closed by a test.
+type opened struct{ Method, Path string }
+
+func (a *API) open(method, path string, h bunrouter.HandlerFunc) {
+	a.opened = append(a.opened, opened{method, path})
+	a.router.Handle(method, path, h)
+}
+
+// allowed lists the methods that a path takes.
+func (a *API) allowed(path string) string {
+	var methods []string
+	take := func(method, pattern string) {
+		if fits(pattern, path) && !slices.Contains(methods, method) {
+			methods = append(methods, method)
+			if method == http.MethodGet {
+				methods = append(methods, http.MethodHead)
+			}
+		}
+	}
+	for _, d := range a.routes {
+		take(d.Method, d.Path)
+	}
+	for _, o := range a.opened {
+		take(o.Method, o.Path)
+	}
+	slices.Sort(methods)
+	return strings.Join(methods, ", ")
+}
+
+// fits reports whether a path is one of a pattern with {parameters}, or :parameters.
+func fits(pattern, path string) bool {
+	ps, ss := strings.Split(pattern, "/"), strings.Split(path, "/")
+	if len(ps) != len(ss) {
+		return false
+	}
+	for i, p := range ps {
+		if p != ss[i] && (p == "" || ss[i] == "" || (p[0] != '{' && p[0] != ':')) {
+			return false
+		}
+	}
+	return true
 }
 
 func yes(w http.ResponseWriter) error {

@@ -56,7 +56,7 @@ func (a *API) pageRoutes() {
 			return "Your password is set, and you are signed out everywhere. Sign in again.", s.Reset(r.Context(), token, secret.New(r.PostFormValue("password")), originOf(r.Context()))
 		}},
 	} {
-		a.router.GET(p.path, func(w http.ResponseWriter, r bunrouter.Request) error {
+		a.open(http.MethodGet, p.path, func(w http.ResponseWriter, r bunrouter.Request) error {
 			v := page{Title: p.title, Kind: p.kind, Token: r.URL.Query().Get("token")}
 			if p.kind == "invite" {
 				inv, err := s.Invitation(r.Context(), secret.New(v.Token), originOf(r.Context()))
@@ -67,7 +67,10 @@ func (a *API) pageRoutes() {
 			}
 			return show(w, http.StatusOK, v)
 		})
-		a.router.POST(p.path, func(w http.ResponseWriter, r bunrouter.Request) error {
+		a.open(http.MethodPost, p.path, func(w http.ResponseWriter, r bunrouter.Request) error {
+			if err := typed(r.Request, "application/x-www-form-urlencoded"); err != nil {
+				return err
+			}
 			v := page{Title: p.title, Kind: p.kind, Token: r.PostFormValue("token")}
 			if err := a.csrf.Check(r.Request); err != nil {
 				return a.pageProblem(w, r.Request, v, fault.New(fault.Denied, "cross_origin", "This form was sent from another site. Open the link itself."))

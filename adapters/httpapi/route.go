@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,7 +19,6 @@ import (
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
-	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/ports/limit"
 )
 
@@ -61,6 +62,10 @@ func (d Declaration) check() error {
 	}
 	changes := d.Method != http.MethodGet
 	switch {
+	case !slices.Contains([]string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}, d.Method):
+		return fmt.Errorf("httpapi: route %s has no method of ours", d.Operation)
+	case !slices.Contains([]TenantFrom{FromPath, FromCredential, FromPlatform, FromNobody}, d.Tenant):
+		return fmt.Errorf("httpapi: route %s does not say where its tenant comes from", d.Operation)
 	case d.Operation == "" || d.Method == "" || d.Path == "" || d.Summary == "" || d.Tag == "" || d.Object == "" || d.Tenant == "":
 		return fmt.Errorf("httpapi: route %s %s %q declares too little", d.Method, d.Path, d.Operation)
 	case reasons != 1:
@@ -71,6 +76,10 @@ func (d Declaration) check() error {
 		return fmt.Errorf("httpapi: route %s says that its tenant comes from %s", d.Operation, d.Tenant)
 	case d.Permission != access.None && d.Permission.OfPlatform() != (d.Tenant == FromPlatform):
 		return fmt.Errorf("httpapi: route %s asks for a permission of another place", d.Operation)
+	case d.Permission != access.None && d.Tenant == FromNobody, d.Public != "" && d.Tenant != FromNobody:
+		return fmt.Errorf("httpapi: route %s asks for a permission in no tenant, or is public in one", d.Operation)
+	case !changes && d.Unaudited != "":
+		return fmt.Errorf("httpapi: route %s changes nothing and needs no reason for being unaudited", d.Operation)
 	case changes && (len(d.Audit) == 0) == (d.Unaudited == ""):
 		return fmt.Errorf("httpapi: route %s changes something and must declare its audit events, or why there is none", d.Operation)
 	}
@@ -97,6 +106,7 @@ func Register[I, O any](a *API, d Declaration, fn func(ctx context.Context, c *C
 	if !a.declare(&d) {
 		return
 	}
+	defer a.refused(&d)
 	op := a.operation(&d)
 	op.Middlewares = huma.Middlewares{a.letIn(&d)}
 	huma.Register(a.huma, *op, func(ctx context.Context, in *I) (*O, error) {
@@ -106,15 +116,26 @@ func Register[I, O any](a *API, d Declaration, fn func(ctx context.Context, c *C
 		}
 		out, err := fn(ctx, c, in)
 		if isStale(err) {
-			if err = a.gate(ctx, c); err == nil {
+			if err = a.pass(ctx, c); err == nil {
 				out, err = fn(ctx, c, in)
 			}
 		}
+		if err == nil && out == nil {
+			err = fault.New(fault.Internal, "no_answer", "The handler answered nothing.")
+		}
 		if err != nil {
-			return nil, problemOf(ctx, a.o.Enter.Refused(ctx, c.Identity, c.Scope, err))
+			return nil, problemOf(ctx, a.gate.Refused(ctx, c.Identity, c.Scope, err))
 		}
 		return out, nil
 	})
+	a.described(&d)
+}
+
+// refused turns the panic of a router or of huma, which is how they refuse a route, into a fault of the start.
+func (a *API) refused(d *Declaration) {
+	if p := recover(); p != nil {
+		a.faults = append(a.faults, fmt.Errorf("httpapi: route %s cannot stand: %v", d.Operation, p))
+	}
 }
 
 func isStale(err error) bool {
@@ -145,7 +166,7 @@ func (a *API) operation(d *Declaration) *huma.Operation {
 	op := &huma.Operation{
 		OperationID: d.Operation, Method: d.Method, Path: d.Path, Summary: d.Summary, Tags: []string{d.Tag}, DefaultStatus: d.Status,
 		MaxBodyBytes: maxBody + 1, BodyReadTimeout: readTimeout,
-		Errors:     []int{400, 404, 422, 429, 503},
+		Errors:     []int{400, 404, 405, 422, 429, 500, 503},
 		Extensions: map[string]any{"x-object": d.Object, "x-tenant-from": string(d.Tenant), "x-audit": names(d.Audit)},
 	}
 	switch {
@@ -160,7 +181,47 @@ func (a *API) operation(d *Declaration) *huma.Operation {
 		op.Security = []map[string][]string{{"bearer": {}}, {"cookie": {}}}
 		op.Errors = append(op.Errors, 401, 403)
 	}
+	if d.Method != http.MethodGet {
+		op.Errors = append(op.Errors, 403, 409)
+	}
+	slices.Sort(op.Errors)
+	op.Errors = slices.Compact(op.Errors)
 	return op
+}
+
+// described adds what only the finished operation tells: bodies may be too large or of a wrong type, revisions missing or
+// stale.
+func (a *API) described(d *Declaration) {
+	op := operationOf(a.huma.OpenAPI(), d.Method, d.Path)
+	add := func(codes ...int) {
+		for _, code := range codes {
+			op.Responses[strconv.Itoa(code)] = &huma.Response{Description: http.StatusText(code), Content: op.Responses["400"].Content}
+		}
+	}
+	if op.RequestBody != nil {
+		add(413, 415)
+	}
+	if slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.Name == "If-Match" }) {
+		add(412, 428)
+	}
+	for part := range strings.SplitSeq(d.Path, "/") {
+		name, ok := strings.CutPrefix(part, "{")
+		name = strings.TrimSuffix(name, "}")
+		if ok && !slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.In == "path" && p.Name == name }) {
+			a.faults = append(a.faults, fmt.Errorf("httpapi: route %s does not read %s of its path", d.Operation, name))
+		}
+	}
+}
+
+// operationOf finds a route in the description.
+func operationOf(doc *huma.OpenAPI, method, path string) *huma.Operation {
+	item := doc.Paths[path]
+	if item == nil {
+		return nil
+	}
+	return map[string]*huma.Operation{
+		http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete,
+	}[method]
 }
 
 func names(actions []audit.Action) []string {
@@ -171,13 +232,20 @@ func names(actions []audit.Action) []string {
 	return out
 }
 
-// letIn is the middleware before a handler: credential, limits, gate. It runs before the body is read.
+// letIn is the middleware before a handler: form, credential, limits, gate. It runs before the body is read.
 func (a *API) letIn(d *Declaration) func(huma.Context, func(huma.Context)) {
 	return func(hc huma.Context, next func(huma.Context)) {
 		r, w := humabunrouter.Unwrap(hc)
+		rq := requestOf(r.Context())
+		rq.operation = d.Operation
+		defer func() {
+			if p := recover(); p != nil { // huma's adapter would swallow it, and the answer be 200
+				rq.crash = crashed(p)
+			}
+		}()
 		c, err := a.enter(r.Context(), r.Request, w, d, hc.Param)
 		if err != nil {
-			_ = writeProblem(w, r.Request, problemOf(r.Context(), err))
+			_ = writeProblem(w, r.Request, err)
 			return
 		}
 		next(huma.WithValue(hc, callKey{}, c))
@@ -187,23 +255,35 @@ func (a *API) letIn(d *Declaration) func(huma.Context, func(huma.Context)) {
 // enter authenticates a request and lets it through the gate.
 func (a *API) enter(ctx context.Context, r *http.Request, w http.ResponseWriter, d *Declaration, param func(string) string) (*Call, error) {
 	c := &Call{Origin: originOf(ctx), d: d, api: a, Query: filters(r)}
+	types := []string{"application/json"}
+	if d.Method == http.MethodPatch {
+		types = append(types, "application/merge-patch+json")
+	}
+	if err := typed(r, types...); err != nil {
+		return nil, err
+	}
+	token, err := a.token(r)
 	if d.Public != "" {
-		token, err := a.token(r)
+		if fault.Is(err, fault.Unauthenticated) {
+			return c, nil
+		}
 		if err == nil && !token.IsZero() { // a public route may know who calls; whoever is unknown is nobody
-			if id, err := a.o.Enter.Authenticate(ctx, token, c.Origin); err == nil {
+			if id, err := a.gate.Authenticate(ctx, token, c.Origin); err == nil {
 				c.Identity = id
 			}
 		}
-		return c, nil
+		return c, err
 	}
-	token, err := a.token(r)
+	if err == nil && token.IsZero() {
+		err = enter.ErrCredential()
+	}
 	if err != nil {
 		return nil, err
 	}
-	if c.Identity, err = a.o.Enter.Authenticate(ctx, token, c.Origin); err != nil {
+	if c.Identity, err = a.gate.Authenticate(ctx, token, c.Origin); err != nil {
 		return nil, err
 	}
-	if err := a.rate(w, c, d); err != nil {
+	if err := a.rate(w, "principal", c.Identity.Subject.Principal.String(), d, a.o.Limits.PrincipalRate, a.o.Limits.PrincipalBurst); err != nil {
 		return nil, err
 	}
 	switch d.Tenant {
@@ -216,75 +296,54 @@ func (a *API) enter(ctx context.Context, r *http.Request, w http.ResponseWriter,
 		c.Tenant = ident.Platform
 	case FromCredential, FromNobody:
 	}
-	if err := a.gate(ctx, c); err != nil {
+	if err := a.pass(ctx, c); err != nil {
 		return nil, err
+	}
+	if d.Tenant == FromPath { // counted for those who are let in: a stranger does not use up a tenant's requests
+		if err := a.rate(w, "tenant", c.Tenant.String(), d, a.o.Limits.TenantRate, a.o.Limits.TenantRate); err != nil {
+			return nil, err
+		}
 	}
 	c.Once, err = a.idempotency(r, c)
 	return c, err
 }
 
-// gate decides, anew if the last decision is outdated.
-func (a *API) gate(ctx context.Context, c *Call) error {
+// pass asks the gate, anew if the last decision is outdated.
+func (a *API) pass(ctx context.Context, c *Call) error {
 	var err error
 	switch {
 	case c.d.Public != "":
 	case c.d.Self != "" && c.d.Tenant == FromPath:
 		// A member's own things in a tenant take no permission there; membership is what lets in.
-		c.Scope, err = a.o.Enter.Member(ctx, c.Identity, c.Tenant, c.Origin)
+		c.Scope, err = a.gate.Member(ctx, c.Identity, c.Tenant, c.Origin)
 	case c.d.Self != "":
-		c.Scope, err = a.o.Enter.Self(c.Identity, c.Origin)
+		c.Scope, err = a.gate.Self(c.Identity, c.Origin)
 	case c.d.Tenant == FromCredential:
 	default:
-		c.Scope, err = a.o.Enter.Gate(ctx, c.Identity, c.Tenant, c.d.Permission, c.d.At, c.Origin)
+		c.Scope, err = a.gate.Gate(ctx, c.Identity, c.Tenant, c.d.Permission, c.d.At, c.Origin)
 	}
 	return err
 }
 
-// rate counts a request of a principal and of the tenant it is about.
-func (a *API) rate(w http.ResponseWriter, c *Call, d *Declaration) error {
+// rate counts a request of somebody. Ingest has limits of its own.
+func (a *API) rate(w http.ResponseWriter, policy, key string, d *Declaration, perSecond, burst int) error {
 	if d.Tenant == FromCredential {
-		return nil // ingest has limits of its own
+		return nil
 	}
-	l := a.o.Limits
-	v := a.o.Limiter.Take("api "+c.Identity.Subject.Principal.String(), 1, limit.PerSecond(l.PrincipalRate, l.PrincipalBurst))
-	setRate(w, "principal", v)
+	v := a.o.Limiter.Take("api "+key, 1, limit.PerSecond(perSecond, burst))
+	setRate(w, policy, v)
 	if !v.OK {
-		return fault.New(fault.Exhausted, "rate_limited", "You send requests faster than you may. Slow down.").WithRetry(v.RetryAfter)
+		return fault.New(fault.Exhausted, "rate_limited", "Requests come faster than they may. Slow down.").WithRetry(v.RetryAfter)
 	}
 	return nil
 }
 
+// setRate says what is left, as the IETF's draft of RateLimit fields has it: one item a policy.
 func setRate(w http.ResponseWriter, policy string, v limit.Verdict) {
 	if v.Limit > 0 {
-		w.Header().Set("RateLimit-Policy", fmt.Sprintf("%q;q=%d", policy, v.Limit))
-		w.Header().Set("RateLimit", fmt.Sprintf("%q;r=%d;t=%d", policy, max(v.Remaining, 0), int(v.RetryAfter.Seconds()+0.999)))
+		w.Header().Add("RateLimit-Policy", fmt.Sprintf("%q;q=%d", policy, v.Limit))
+		w.Header().Add("RateLimit", fmt.Sprintf("%q;r=%d;t=%d", policy, max(v.Remaining, 0), int(math.Ceil(v.RetryAfter.Seconds()))))
 	}
-}
-
-// cookieName is the browser session's cookie.
-const cookieName = "__Host-sid"
-
-// token is the request's credential: a bearer token or a browser's cookie, and never both.
-func (a *API) token(r *http.Request) (secret.Text, error) {
-	header := r.Header.Values("Authorization")
-	cookie, err := r.Cookie(cookieName)
-	if len(header) > 1 || (len(header) == 1 && err == nil) {
-		return secret.Text{}, fault.New(fault.Invalid, "two_credentials", "The request has more than one credential. Send one.")
-	}
-	if len(header) == 1 {
-		scheme, token, ok := strings.Cut(header[0], " ")
-		if !ok || !strings.EqualFold(scheme, "Bearer") {
-			return secret.Text{}, enter.ErrCredential()
-		}
-		return secret.New(token), nil
-	}
-	if err != nil {
-		return secret.Text{}, enter.ErrCredential()
-	}
-	if err := a.csrf.Check(r); err != nil {
-		return secret.Text{}, fault.New(fault.Denied, "cross_origin", "A browser's session is not used from another site. Use a token.")
-	}
-	return secret.New(cookie.Value), nil
 }
 
 // revision reads If-Match.

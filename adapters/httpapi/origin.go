@@ -1,0 +1,59 @@
+package httpapi
+
+import (
+	"encoding/hex"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// trace is the trace id of a W3C traceparent, if there is exactly one and it is one.
+func trace(fields []string) string {
+	if len(fields) != 1 {
+		return ""
+	}
+	s := fields[0]
+	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' || strings.ToLower(s) != s {
+		return ""
+	}
+	id, parent := s[3:35], s[36:52]
+	if _, err := hex.DecodeString(id + parent + s[53:]); err != nil || strings.Trim(id, "0") == "" || strings.Trim(parent, "0") == "" {
+		return ""
+	}
+	return id
+}
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+// client is the caller's address: the connection's, or, behind trusted proxies, the rightmost one that they added for
+// somebody who is none of them.
+func (a *API) client(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return ""
+	}
+	ip = ip.Unmap()
+	trusted := func(ip netip.Addr) bool {
+		return slices.ContainsFunc(a.o.Trusted, func(p netip.Prefix) bool { return p.Contains(ip) })
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && trusted(ip); i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		ip = hop.Unmap()
+	}
+	return ip.String()
+}

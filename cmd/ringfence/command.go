@@ -47,6 +47,10 @@ type commands struct {
 		Verify verifyCmd `cmd:"" help:"Check an exported bundle; the same as audit-verify." passthrough:""`
 		Key    keyCmd    `cmd:"" help:"Print the policy file of a tenant's log, which verifiers need."`
 	} `cmd:"" help:"The audit log."`
+	Decoder struct {
+		Test  decoderTestCmd  `cmd:"" help:"Run decoders against their test vectors and show what differs."`
+		Bench decoderBenchCmd `cmd:"" help:"Measure decodes per second, each in a memory image of its own."`
+	} `cmd:"" help:"Decoders on this machine, without a server."`
 	Admin struct {
 		Reset resetCmd `cmd:"" help:"Make a link that sets a person's password, on the host."`
 	} `cmd:"" help:"What only the host may do. The server must be stopped."`

@@ -1,0 +1,20 @@
+package sqlite_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
+	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/storetest"
+)
+
+func open(t testing.TB, o storetest.Options) store.Store {
+	s, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "ringfence.db"), Now: o.Now, Revised: o.Revised})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSQLiteFillsThePort(t *testing.T) { storetest.Run(t, open) }

@@ -124,19 +124,19 @@
     P["readInt" + k[0]] = function (at) { at = at || 0; return le ? this.readIntLE(at, n) : this.readIntBE(at, n); };
     P["writeInt" + k[0]] = P["writeUInt" + k[0]];
   });
-  [["readFloat", "getFloat32", 4], ["readDouble", "getFloat64", 8]].forEach(function (k) {
+  [["readFloat", "getFloat32", 4], ["readDouble", "getFloat64", 8], ["readBigInt64", "getBigInt64", 8], ["readBigUInt64", "getBigUint64", 8]].forEach(function (k) {
     ["BE", "LE"].forEach(function (e) {
-      P[k[0] + e] = function (at) {
+      alias(k[0] + e, function (at) {
         at = at || 0;
         check(this, at, k[2]);
         return new DataView(this.buffer, this.byteOffset, this.byteLength)[k[1]](at, e === "LE");
-      };
-      P[k[0].replace("read", "write") + e] = function (v, at) {
+      });
+      alias(k[0].replace("read", "write") + e, function (v, at) {
         at = at || 0;
         check(this, at, k[2]);
         new DataView(this.buffer, this.byteOffset, this.byteLength)[k[1].replace("get", "set")](at, v, e === "LE");
         return at + k[2];
-      };
+      });
     });
   });
   G.Buffer = Buffer;

@@ -114,13 +114,7 @@ func frame(o Options, gate gatekeeper, mint ident.Mint) (*API, error) {
 		}
 	}
 	a.router = bunrouter.New(
-		bunrouter.WithNotFoundHandler(func(w http.ResponseWriter, r bunrouter.Request) error {
-			return writeProblem(w, r.Request, notFound())
-		}),
-		bunrouter.WithMethodNotAllowedHandler(func(w http.ResponseWriter, r bunrouter.Request) error {
-			w.Header().Set("Allow", a.allowed(r.URL.Path))
-			return writeProblem(w, r.Request, methodNotAllowed())
-		}),
+		bunrouter.WithNotFoundHandler(a.nowhere), bunrouter.WithMethodNotAllowedHandler(a.nowhere),
 	)
 	config := huma.DefaultConfig("Ringfence", o.Version)
 	config.CreateHooks = nil

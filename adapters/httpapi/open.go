@@ -61,6 +61,16 @@ func (a *API) open(method, path string, h bunrouter.HandlerFunc) {
 	a.router.Handle(method, path, h)
 }
 
+// nowhere answers what no route takes. The router tells a wrong method from a wrong path only for methods that it knows.
+func (a *API) nowhere(w http.ResponseWriter, r bunrouter.Request) error {
+	allow := a.allowed(r.URL.Path)
+	if allow == "" {
+		return notFound()
+	}
+	w.Header().Set("Allow", allow)
+	return methodNotAllowed()
+}
+
 // allowed lists the methods that a path takes.
 func (a *API) allowed(path string) string {
 	var methods []string

@@ -76,12 +76,21 @@ func (a *API) outer(next func(http.ResponseWriter, *http.Request) error) http.Ha
 		broken := a.settle(s, r, err)
 		took := time.Since(began)
 		a.o.Metrics.request(s.status, took)
-		a.o.Log.InfoContext(ctx, "request", slog.String("request_id", rq.id), slog.String("method", cut(method, 16)), slog.String("operation", rq.operation),
+		a.o.Log.InfoContext(ctx, "request", slog.String("request_id", rq.id), slog.String("method", known(method)), slog.String("operation", rq.operation),
 			slog.Int("status", s.status), slog.Duration("duration", took), slog.String("trace_id", rq.origin.Trace))
 		if broken {
 			panic(http.ErrAbortHandler) // the answer had begun: it must not look whole
 		}
 	})
+}
+
+// known keeps a caller's own words out of the log.
+func known(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
 }
 
 // settle makes sure that there is an answer, and that an error is one. It reports whether the answer broke off.

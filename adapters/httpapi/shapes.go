@@ -16,7 +16,7 @@ type TenantIn struct {
 
 // ListIn asks for a page.
 type ListIn struct {
-	Cursor string `query:"cursor" maxLength:"1024" doc:"next_cursor of the page before"`
+	Cursor string `query:"cursor" doc:"next_cursor of the page before"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many at most"`
 }
 

@@ -19,10 +19,12 @@ import (
 // ingestRoutes are raw handlers, since validating a body by schema costs more than keeping it. They are declared, gated and
 // described like all others.
 func (a *API) ingestRoutes() {
-	for _, f := range []struct{ format, operation, summary string }{
-		{"chirpstack", "ingestChirpStack", "Take in an event of ChirpStack v4's HTTP integration; up events are uplinks"},
-		{"tts", "ingestTTS", "Take in a webhook of The Things Stack v3; uplink messages are uplinks"},
-		{"plain", "ingestPlain", "Take in an uplink in the plain form"},
+	for _, f := range []struct{ format, operation, summary, example string }{
+		{"chirpstack", "ingestChirpStack", "Take in an event of ChirpStack v4's HTTP integration; up events are uplinks",
+			`{"deduplicationId":"3ac7e3c4-4401-4b8d-9386-a5c902f9202d","time":"2026-11-24T12:00:00Z","deviceInfo":{"applicationId":"17c82e96-be03-4f38-aef3-f83d48582d97","devEui":"70b3d57ed0000001"},"fCnt":7,"fPort":2,"data":"AQID"}`},
+		{"tts", "ingestTTS", "Take in a webhook of The Things Stack v3; uplink messages are uplinks",
+			`{"end_device_ids":{"device_id":"pump-1","dev_eui":"70B3D57ED0000001","application_ids":{"application_id":"pumps"}},"received_at":"2026-11-24T12:00:00Z","uplink_message":{"f_port":2,"f_cnt":7,"frm_payload":"AQID"}}`},
+		{"plain", "ingestPlain", "Take in an uplink in the plain form", `{"id":"7","device":"70b3d57ed0000001","f_port":2,"payload":"AQID"}`},
 	} {
 		d := Declaration{Operation: f.operation, Method: http.MethodPost, Path: "/v1/ingest/" + f.format, Summary: f.summary, Tag: "ingest", Permission: access.UplinkSubmit,
 			Object: "uplink", Tenant: FromCredential, Unaudited: "events are no administration: they are kept themselves, and what is refused is counted into the audit log", Status: 202}
@@ -30,10 +32,11 @@ func (a *API) ingestRoutes() {
 			continue
 		}
 		op := a.operation(&d)
-		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: "object"}}}}
+		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: "object"}, Example: json.RawMessage(f.example)}}}
 		op.Responses = map[string]*huma.Response{
 			"202": {Description: "The event is durable; event_id names it from now on", Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{
-				Type: "object", Properties: map[string]*huma.Schema{"event_id": {Type: "string"}, "duplicate": {Type: "boolean"}}}}}},
+				Type: "object", Properties: map[string]*huma.Schema{"event_id": {Type: "string"}, "duplicate": {Type: "boolean"}}},
+				Example: map[string]any{"event_id": "upl_06ethoo0000000000000000000", "duplicate": false}}}},
 			"204":     {Description: "Well-formed, and no uplink: counted and not kept"},
 			"default": {Description: "A problem", Content: map[string]*huma.MediaType{problemType: {}}},
 		}

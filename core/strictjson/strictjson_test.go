@@ -59,8 +59,45 @@ func FuzzCheck(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if Check(b) == nil && !json.Valid(b) {
+		err := Check(b)
+		if err == nil && !json.Valid(b) {
 			t.Fatalf("%q is no JSON", b)
 		}
+		if errors.Is(err, ErrSyntax) && json.Valid(b) {
+			t.Fatalf("%q is JSON", b)
+		}
 	})
+}
+
+// A text means what it means to encoding/json, wherever in it the eight bytes at a time begin and end.
+func FuzzText(f *testing.F) {
+	for n := range 20 {
+		f.Add([]byte(`"` + strings.Repeat("a", n) + `\"\\\u00e9é` + strings.Repeat("~", n) + `"`))
+		f.Add([]byte(`"` + strings.Repeat("\x7f", n) + "\x1f" + `"`))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := New(b)
+		got, err := r.Text()
+		if err != nil || r.End() != nil {
+			return
+		}
+		var want string
+		if err := json.Unmarshal(b, &want); err != nil || string(got) != want {
+			t.Fatalf("%q became %q, and by encoding/json %q, %v", b, got, want, err)
+		}
+	})
+}
+
+// Every byte at every place among eight is seen for what it is.
+func TestNoByteIsPassedOver(t *testing.T) {
+	for at := range 17 {
+		for c := range 256 {
+			text := []byte(`"` + strings.Repeat("a", 17) + `"`)
+			text[1+at] = byte(c)
+			good := c >= 0x20 && c < 0x80 && c != '"' && c != '\\'
+			if err := Check(text); (err == nil) != good {
+				t.Errorf("%#x at %d: %v", c, at, err)
+			}
+		}
+	}
 }

@@ -180,7 +180,7 @@ func (a *API) deviceRoutes() {
 			Body struct {
 				Name      *string         `json:"name,omitempty" minLength:"1" maxLength:"200"`
 				Addresses *[]addressJSON  `json:"addresses,omitempty" minItems:"1" maxItems:"8"`
-				DecoderID *string         `json:"decoder_id,omitempty" doc:"Empty: none"`
+				DecoderID removable       `json:"decoder_id,omitempty" doc:"Null: none"`
 				State     *string         `json:"state,omitempty" enum:"active,disabled"`
 				Variables *[]variableJSON `json:"variables,omitempty" maxItems:"64" doc:"All of them; a secret one without a value keeps its value"`
 			}
@@ -198,9 +198,9 @@ func (a *API) deviceRoutes() {
 				}
 				p.Addresses = &as
 			}
-			if in.Body.DecoderID != nil {
+			if in.Body.DecoderID.Named {
 				p.Decoder = new(ident.Decoder)
-				if err := body(*in.Body.DecoderID, "/decoder_id", p.Decoder); err != nil {
+				if err := body(in.Body.DecoderID.Value, "/decoder_id", p.Decoder); err != nil {
 					return nil, err
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -42,7 +43,7 @@ func (d *doorman) Authenticate(_ context.Context, t secret.Text, _ access.Origin
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
-	if t.Reveal() != good {
+	if !t.Equal(secret.New(good)) {
 		return enter.Identity{}, enter.ErrCredential()
 	}
 	return d.who, nil
@@ -99,15 +100,14 @@ var errBroken = fault.New(fault.Internal, "broken", "no words")
 // stand is an API with a few routes whose handlers do what a test says.
 type stand struct {
 	*API
-	t       testing.TB
-	door    *doorman
-	log     *bytes.Buffer
-	logs    sync.Mutex
-	do      func(ctx context.Context, c *Call) error // every handler's beginning
-	after   string                                   // where listThings goes on
-	got     string                                   // what createThing was given
-	ten     ident.Tenant
-	limited tenant.Limits
+	t     testing.TB
+	door  *doorman
+	log   *bytes.Buffer
+	logs  sync.Mutex
+	do    func(ctx context.Context, c *Call) error // every handler's beginning
+	after string                                   // where listThings goes on
+	got   string                                   // what createThing was given
+	ten   ident.Tenant
 }
 
 func (s *stand) Write(b []byte) (int, error) {
@@ -277,7 +277,7 @@ func (s *stand) ask(method, target, body string, fields ...string) *httptest.Res
 func (s *stand) serve(w *httptest.ResponseRecorder, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil {
-			if p != http.ErrAbortHandler {
+			if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 				panic(p)
 			}
 			w.Code = 0

@@ -23,7 +23,7 @@ func serving(t *testing.T, s *stand, total, perAddress int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := Server(s, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	server := Server(s, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
@@ -117,7 +117,7 @@ func TestOneAddressDoesNotUseUpAnothersConnections(t *testing.T) {
 
 // I7: what the server waits for is bounded by the defaults of security.md.
 func TestTheServerWaitsForNobodyLong(t *testing.T) {
-	s := Server(nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s := Server(nil, slog.New(slog.DiscardHandler))
 	if s.ReadTimeout != 10*time.Second || s.ReadHeaderTimeout != 10*time.Second || s.MaxHeaderBytes != 16<<10 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 {
 		t.Errorf("%+v", s)
 	}

@@ -58,6 +58,9 @@ func (a *API) described(d *Declaration) {
 	}
 	f := form{op, a.huma.OpenAPI().Components.Schemas}
 	if op.RequestBody != nil {
+		if d.Method == http.MethodPatch {
+			d.patch = f.patch(op.RequestBody.Content)
+		}
 		f.exemplify(op.RequestBody.Content)
 	}
 	for code, r := range op.Responses {

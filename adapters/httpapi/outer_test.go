@@ -16,6 +16,8 @@ import (
 	"github.com/ringfence/ringfence/core/fault"
 )
 
+func nobody() *Call { return nil }
+
 func rawPanic(http.ResponseWriter, bunrouter.Request) error { panic(canary) }
 
 func rawError(w http.ResponseWriter, _ bunrouter.Request) error {
@@ -43,7 +45,7 @@ func TestNoErrorAndNoPanicAnswers200(t *testing.T) {
 	}
 	for name, do := range map[string]func(context.Context, *Call) error{
 		"panic":         func(context.Context, *Call) error { panic(canary) },
-		"runtime panic": func(_ context.Context, c *Call) error { c = nil; return errors.New(c.Query) },
+		"runtime panic": func(context.Context, *Call) error { return errors.New(nobody().Query) },
 		"error":         func(context.Context, *Call) error { return fmt.Errorf("pq: %w", errors.New("driver says no")) },
 		"our fault":     func(context.Context, *Call) error { return fault.New(fault.Internal, "seal", "Inner words.") },
 	} {

@@ -202,6 +202,29 @@ func TestWhatTheTreeForbidsIsNotHalfDone(t *testing.T) {
 	a.call("PATCH", h.at(0, "/nodes/"+building), `{"name":"d"}`, `If-Match: "1"`).bad(412, "stale_revision")
 }
 
+// RFC 7396: null takes away what can be absent; what cannot be absent is not silently kept.
+func TestNullInAPatchTakesAway(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	dec := a.call("POST", h.at(0, "/decoders"), `{"name":"d"}`).ok(201).str("id")
+	dev := a.call("POST", h.at(0, "/devices"), fmt.Sprintf(`{"name":"x","decoder_id":%q,"addresses":[{"kind":"serial","value":"1"}]}`, dec)).ok(201)
+	at := h.at(0, "/devices/"+dev.str("id"))
+	for _, body := range []string{`{"name":null}`, `{"addresses":null}`, `{"state":null}`, `{"name":"y","variables":null}`} {
+		a.call("PATCH", at, body, `If-Match: "1"`).bad(422, "invalid")
+	}
+	a.call("PATCH", at, `{"name":null`, `If-Match: "1"`).bad(400, "unreadable")
+	if got := a.call("PATCH", at, `{"name":"y"}`, `If-Match: "1"`).ok(200).str("decoder_id"); got != dec {
+		t.Errorf("a field that the patch does not name is %q", got)
+	}
+	if got := a.call("PATCH", at, `{"decoder_id":null}`, `If-Match: "2"`).ok(200); !strings.Contains(got.Body.String(), `"decoder_id":null`) || got.str("name") != "y" {
+		t.Errorf("%s", got.Body)
+	}
+	a.call("PATCH", at, fmt.Sprintf(`{"decoder_id":%q}`, canary), `If-Match: "3"`).bad(422, "bad_id")
+	if got := a.call("PATCH", at, fmt.Sprintf(`{"decoder_id":%q}`, dec), `If-Match: "3"`).ok(200).str("decoder_id"); got != dec {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestAScriptThatDoesNotLoadIsNotKept(t *testing.T) {
 	h := newHouse(t)
 	a := h.as(h.owner[0])

@@ -50,6 +50,8 @@ type Declaration struct {
 	Audit      []audit.Action // the events that a success writes
 	Unaudited  string         // why a route that changes something writes none
 	Status     int            // of a success; 200 if 0
+
+	patch map[string]bool // of a PATCH: its fields, and whether null takes them away
 }
 
 // check answers what the declaration lacks.
@@ -176,6 +178,12 @@ func (a *API) letIn(d *Declaration) func(huma.Context, func(huma.Context)) {
 		if err != nil {
 			_ = writeProblem(w, r.Request, err)
 			return
+		}
+		if d.Method == http.MethodPatch {
+			if err := nulls(r.Request, d.patch); err != nil {
+				_ = writeProblem(w, r.Request, err)
+				return
+			}
 		}
 		next(huma.WithValue(hc, callKey{}, c))
 	}

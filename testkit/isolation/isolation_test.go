@@ -1,0 +1,182 @@
+package isolation_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/adapters/httpapi"
+	"github.com/ringfence/ringfence/adapters/keyring"
+	"github.com/ringfence/ringfence/adapters/localauth"
+	"github.com/ringfence/ringfence/adapters/memlimit"
+	"github.com/ringfence/ringfence/adapters/quickjssandbox"
+	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
+	"github.com/ringfence/ringfence/app/disclose"
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/app/ingest"
+	"github.com/ringfence/ringfence/app/manage"
+	"github.com/ringfence/ringfence/app/signin"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/isolation"
+)
+
+// logs collects what the server logs, for looking for canaries.
+type logs struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logs) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// engine is shared by all servers of the tests: it keeps nothing between calls.
+func engine(t testing.TB) sandbox.Engine {
+	t.Helper()
+	e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close(context.Background()) })
+	return e
+}
+
+// server assembles the application on SQLite, with limits that do not slow the sweep; spoil may break the store.
+func server(t testing.TB, e sandbox.Engine, spoil func(store.Store) store.Store) (isolation.Target, *logs) {
+	t.Helper()
+	dir := t.TempDir()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys, err := keyring.Open(filepath.Join(dir, "keys"))
+	must(err)
+	cache := enter.NewCache(1000)
+	file := filepath.Join(dir, "ringfence.db")
+	var st store.Store
+	st, err = sqlite.Open(t.Context(), sqlite.Options{Path: file, Now: time.Now, Revised: cache.Revised})
+	must(err)
+	t.Cleanup(func() { _ = st.Close() })
+	if spoil != nil {
+		st = spoil(st)
+	}
+	passwords, err := localauth.New(localauth.Options{Cost: localauth.Cost{Memory: 64, Time: 1}, TestCost: true})
+	must(err)
+	limits := tenant.DefaultLimits
+	limits.PrincipalRate, limits.PrincipalBurst, limits.SourceRate, limits.SourceBurst, limits.InFlight = 1_000_000, 1_000_000, 1_000_000, 1_000_000, 64
+	limits.IngestRate, limits.IngestBurst, limits.TenantRate = 1_000_000, 1_000_000, 1_000_000
+	out := &logs{}
+	log := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	limiter := memlimit.New(time.Now, 10_000)
+	gate := enter.New(st, cache, enter.Recorder{Mint: ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys}, keys, log)
+	in := ingest.New(gate, st, e, limiter, limits, log)
+	people := signin.New(gate, st, passwords, limiter)
+	cursorKey, err := keys.Derive("cursors")
+	must(err)
+	api, err := httpapi.New(httpapi.Options{
+		Enter: gate, SignIn: people, Manage: manage.New(gate, st, e, limits, in.Wake), Ingest: in, Disclose: disclose.New(gate, st, keys), Limiter: limiter, Limits: limits,
+		CursorKey: cursorKey, PublicURL: "http://sweep.example", Docs: true, Ready: gate.Ready, Metrics: httpapi.NewMetrics(), Log: log, Version: "test", Node: "test",
+	})
+	must(err)
+	token, err := people.SetupLink(t.Context())
+	must(err)
+	return isolation.Target{Handler: api, SetupToken: token.Reveal(), Rows: func(id string) string { return rows(t, file, id) }, Settle: func() {
+		for {
+			waiting, err := st.Directory().Waiting(t.Context(), time.Now(), 100)
+			must(err)
+			if len(waiting) == 0 {
+				return
+			}
+			for _, w := range waiting {
+				_, err := in.Process(t.Context(), w.Tenant)
+				must(err)
+			}
+		}
+	}}, out
+}
+
+// rows is a digest of every row of a tenant in every table.
+func rows(t testing.TB, file, id string) string {
+	t.Helper()
+	tenantID, err := ident.ParseTenant(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	tables, err := db.QueryContext(t.Context(), "SELECT m.name FROM sqlite_master m WHERE m.type = 'table' AND EXISTS (SELECT 1 FROM pragma_table_info(m.name) WHERE name = 'tenant') ORDER BY 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for tables.Next() {
+		var n string
+		if err := tables.Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, n)
+	}
+	if err := tables.Close(); err != nil || len(names) < 20 {
+		t.Fatalf("%d tables of tenants: %v", len(names), err)
+	}
+	h := sha256.New()
+	for _, n := range names {
+		rs, err := db.QueryContext(t.Context(), "SELECT * FROM "+n+" WHERE tenant = ? ORDER BY 1, 2, 3", tenantID[:]) //nolint:gosec // names of our own tables
+		if err != nil {
+			t.Fatal(err)
+		}
+		columns, err := rs.Columns()
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, into := make([]any, len(columns)), make([]any, len(columns))
+		for i := range values {
+			into[i] = &values[i]
+		}
+		for rs.Next() {
+			if err := rs.Scan(into...); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(h, "%s%q\n", n, values)
+		}
+		if err := rs.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+func TestNoActorReachesAnotherTenant(t *testing.T) {
+	target, out := server(t, engine(t), nil)
+	r := isolation.Run(t, target, isolation.Plan{Requests: 10_000})
+	t.Logf("%d requests on %d routes, %d findings", r.Requests, len(r.Routes), len(r.Findings))
+	for _, canary := range []string{"canaryalpha", "canarybravo", "canarycharlie"} {
+		if bytes.Contains([]byte(out.text()), []byte(canary)) {
+			t.Errorf("a log line holds %s", canary)
+		}
+	}
+}

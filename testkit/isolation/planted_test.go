@@ -1,0 +1,315 @@
+package isolation_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/credential"
+	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/org"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/isolation"
+)
+
+// leaky is a store with one bug: the queries of one noun forget the tenant.
+type leaky struct {
+	store.Store
+	noun string
+}
+
+func (l leaky) View(ctx context.Context, s access.Scope, fn func(context.Context, store.Reader) error) error {
+	return l.Store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		return fn(ctx, spoiled{Reader: r, noun: l.noun, all: l.everywhere})
+	})
+}
+
+// everywhere looks into every tenant.
+func (l leaky) everywhere(look func(context.Context, store.Reader) error) {
+	tenants, err := l.Store.Directory().Tenants(context.Background(), ident.Tenant{}, 100)
+	if err != nil {
+		return
+	}
+	for _, t := range tenants {
+		s := access.Grant(t, access.Actor{Kind: access.System, System: "planted"}, access.Origin{}, access.Decision{Allowed: true}, nil, access.Subject{}, time.Time{})
+		_ = l.Store.View(context.Background(), s, look)
+	}
+}
+
+type spoiled struct {
+	store.Reader
+	noun string
+	all  func(func(context.Context, store.Reader) error)
+}
+
+// forgetful is a shelf whose queries forget the tenant.
+type forgetful[K comparable, V any] struct {
+	store.Shelf[K, V]
+	in  func(store.Reader) store.Shelf[K, V]
+	all func(func(context.Context, store.Reader) error)
+}
+
+func (f forgetful[K, V]) Get(ctx context.Context, id K) (V, error) {
+	v, err := f.Shelf.Get(ctx, id)
+	if err != nil {
+		f.all(func(ctx context.Context, r store.Reader) error {
+			if found, ferr := f.in(r).Get(ctx, id); ferr == nil {
+				v, err = found, nil
+			}
+			return nil
+		})
+	}
+	return v, err
+}
+
+func (f forgetful[K, V]) List(context.Context, store.Query) (page store.Page[V], err error) {
+	f.all(func(ctx context.Context, r store.Reader) error {
+		p, err := f.in(r).List(ctx, store.Query{Reach: access.Everywhere})
+		page.Items = append(page.Items, p.Items...)
+		return err
+	})
+	return page, nil
+}
+
+func spoil[K comparable, V any](s spoiled, noun string, in func(store.Reader) store.Shelf[K, V]) store.Shelf[K, V] {
+	if s.noun != noun {
+		return in(s.Reader)
+	}
+	return forgetful[K, V]{in(s.Reader), in, s.all}
+}
+
+func (s spoiled) Roles() store.Shelf[ident.Role, access.Role] {
+	return spoil(s, "role", func(r store.Reader) store.Shelf[ident.Role, access.Role] { return r.Roles() })
+}
+
+func (s spoiled) Groups() store.Shelf[ident.Group, access.Group] {
+	return spoil(s, "group", func(r store.Reader) store.Shelf[ident.Group, access.Group] { return r.Groups() })
+}
+
+func (s spoiled) Decoders() store.Shelf[ident.Decoder, decoder.Decoder] {
+	return spoil(s, "decoder", func(r store.Reader) store.Shelf[ident.Decoder, decoder.Decoder] { return r.Decoders() })
+}
+
+func (s spoiled) Invitations() store.Shelf[ident.Link, principal.Invitation] {
+	return spoil(s, "invitation", func(r store.Reader) store.Shelf[ident.Link, principal.Invitation] { return r.Invitations() })
+}
+
+type members struct {
+	store.Members
+	shelf store.Shelf[ident.Principal, principal.Member]
+}
+
+func (m members) Get(ctx context.Context, id ident.Principal) (principal.Member, error) {
+	return m.shelf.Get(ctx, id)
+}
+
+func (m members) List(ctx context.Context, q store.Query) (store.Page[principal.Member], error) {
+	return m.shelf.List(ctx, q)
+}
+
+func (s spoiled) Members() store.Members {
+	return members{s.Reader.Members(), spoil(s, "member", func(r store.Reader) store.Shelf[ident.Principal, principal.Member] { return r.Members() })}
+}
+
+type nodes struct {
+	store.Nodes
+	shelf store.Shelf[ident.Node, org.Node]
+}
+
+func (n nodes) List(ctx context.Context, q store.Query) (store.Page[org.Node], error) {
+	return n.shelf.List(ctx, q)
+}
+
+func (s spoiled) Nodes() store.Nodes {
+	return nodes{s.Reader.Nodes(), spoil(s, "node", func(r store.Reader) store.Shelf[ident.Node, org.Node] { return r.Nodes() })}
+}
+
+type memberships struct {
+	store.Memberships
+	shelf store.Shelf[ident.Membership, access.Membership]
+}
+
+func (m memberships) List(ctx context.Context, q store.Query) (store.Page[access.Membership], error) {
+	return m.shelf.List(ctx, q)
+}
+
+func (s spoiled) Memberships() store.Memberships {
+	return memberships{s.Reader.Memberships(), spoil(s, "membership", func(r store.Reader) store.Shelf[ident.Membership, access.Membership] { return r.Memberships() })}
+}
+
+type tokens struct {
+	store.Owned[ident.Token, credential.PAT]
+	shelf store.Shelf[ident.Token, credential.PAT]
+}
+
+func (t tokens) List(ctx context.Context, q store.Query) (store.Page[credential.PAT], error) {
+	return t.shelf.List(ctx, q)
+}
+
+func (s spoiled) Tokens() store.Owned[ident.Token, credential.PAT] {
+	return tokens{s.Reader.Tokens(), spoil(s, "token", func(r store.Reader) store.Shelf[ident.Token, credential.PAT] { return r.Tokens() })}
+}
+
+type versions struct {
+	store.Versions
+	s spoiled
+}
+
+func (v versions) Get(ctx context.Context, id ident.Version) (decoder.Version, error) {
+	return spoil(v.s, "version", func(r store.Reader) store.Shelf[ident.Version, decoder.Version] { return r.Versions() }).Get(ctx, id)
+}
+
+func (v versions) Of(ctx context.Context, d ident.Decoder, q store.Query) (store.Page[decoder.Version], error) {
+	page, err := v.Versions.Of(ctx, d, q)
+	if v.s.noun == "versions of a decoder" {
+		v.s.all(func(ctx context.Context, r store.Reader) error {
+			p, err := r.Versions().List(ctx, store.Query{Reach: access.Everywhere})
+			page.Items = append(page.Items, p.Items...)
+			return err
+		})
+	}
+	return page, err
+}
+
+func (s spoiled) Versions() store.Versions { return versions{s.Reader.Versions(), s} }
+
+type devicesOf struct {
+	store.Devices
+	s spoiled
+}
+
+func (d devicesOf) Find(ctx context.Context, q store.Query, f store.DeviceFilter) (store.Page[device.Device], error) {
+	page, err := d.Devices.Find(ctx, q, f)
+	if d.s.noun == "device" {
+		d.s.all(func(ctx context.Context, r store.Reader) error {
+			p, err := r.Devices().Find(ctx, store.Query{Reach: access.Everywhere}, f)
+			page.Items = append(page.Items, p.Items...)
+			return err
+		})
+	}
+	return page, err
+}
+
+func (s spoiled) Devices() store.Devices { return devicesOf{s.Reader.Devices(), s} }
+
+func (s spoiled) Sources() store.Shelf[ident.Source, source.Source] {
+	return spoil(s, "source", func(r store.Reader) store.Shelf[ident.Source, source.Source] { return r.Sources() })
+}
+
+type readings struct {
+	store.Readings
+	s spoiled
+}
+
+func (l readings) Find(ctx context.Context, q store.Query, f store.ReadingFilter) (store.Page[uplink.Reading], error) {
+	page, err := l.Readings.Find(ctx, q, f)
+	if l.s.noun == "reading" {
+		l.s.all(func(ctx context.Context, r store.Reader) error {
+			p, err := r.Readings().Find(ctx, store.Query{Reach: access.Everywhere}, f)
+			page.Items = append(page.Items, p.Items...)
+			return err
+		})
+	}
+	return page, err
+}
+
+func (l readings) Latest(ctx context.Context, d ident.Device, reach access.Reach) (uplink.Reading, error) {
+	v, err := l.Readings.Latest(ctx, d, reach)
+	if err != nil && l.s.noun == "latest reading" {
+		l.s.all(func(ctx context.Context, r store.Reader) error {
+			if found, ferr := r.Readings().Latest(ctx, d, access.Everywhere); ferr == nil {
+				v, err = found, nil
+			}
+			return nil
+		})
+	}
+	return v, err
+}
+
+func (s spoiled) Readings() store.Readings { return readings{s.Reader.Readings(), s} }
+
+type log struct {
+	store.Audit
+	s spoiled
+}
+
+func (l log) Entry(ctx context.Context, seq uint64) (e audit.Entry, err error) {
+	e, err = l.Audit.Entry(ctx, seq)
+	if l.s.noun == "entry" {
+		l.s.all(func(ctx context.Context, r store.Reader) error {
+			if found, ferr := r.Audit().Entry(ctx, 1); ferr == nil {
+				e = found
+			}
+			return nil
+		})
+	}
+	return e, err
+}
+
+func (s spoiled) Audit() store.Audit { return log{s.Reader.Audit(), s} }
+
+// unguarded is a store whose writes of one kind go to whichever tenant has the record.
+type unguarded struct{ store.Store }
+
+func (u unguarded) Change(ctx context.Context, s access.Scope, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+	err := u.Store.Change(ctx, s, fn)
+	if err == nil {
+		return nil
+	}
+	tenants, derr := u.Directory().Tenants(context.Background(), ident.Tenant{}, 100)
+	if derr != nil {
+		return err
+	}
+	for _, t := range tenants {
+		o := access.Grant(t, s.Actor(), s.Origin(), access.Decision{Allowed: true}, s.Policy(), s.Subject(), s.At())
+		if t != s.Tenant() && t != ident.Platform && u.Store.Change(ctx, o, fn) == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// asOwner is a store that takes every scope for one of the first other tenant's.
+type asOwner struct{ store.Store }
+
+func (a asOwner) View(ctx context.Context, s access.Scope, fn func(context.Context, store.Reader) error) error {
+	if s.Actor().Kind == access.System {
+		return a.Store.View(ctx, s, fn)
+	}
+	tenants, err := a.Directory().Tenants(context.Background(), ident.Tenant{}, 100)
+	if err == nil && len(tenants) > 3 && s.Tenant() == tenants[2] {
+		s = access.Grant(tenants[1], s.Actor(), s.Origin(), s.Decision(), s.Policy(), s.Subject(), s.At())
+	}
+	return a.Store.View(ctx, s, fn)
+}
+
+func TestPlantedLeaksAreFound(t *testing.T) {
+	e := engine(t)
+	for _, noun := range []string{"role", "group", "decoder", "invitation", "member", "node", "membership", "token", "version", "versions of a decoder", "device", "source", "reading", "latest reading", "entry"} {
+		object := map[string]string{"versions of a decoder": "version", "latest reading": "reading"}[noun]
+		if object == "" {
+			object = noun
+		}
+		planted(t, e, noun, object, func(s store.Store) store.Store { return leaky{s, noun} })
+	}
+	planted(t, e, "writes that forget the tenant", "role", func(s store.Store) store.Store { return unguarded{s} })
+	planted(t, e, "reads in another's name", "device", func(s store.Store) store.Store { return asOwner{s} })
+}
+
+func planted(t *testing.T, e sandbox.Engine, name, object string, spoil func(store.Store) store.Store) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		target, _ := server(t, e, spoil)
+		if r := isolation.Sweep(t, target, isolation.Plan{Objects: []string{object}, Quit: true}); len(r.Findings) == 0 {
+			t.Errorf("%d requests found nothing", r.Requests)
+		}
+	})
+}

@@ -1,41 +1,42 @@
-package quickjssandbox
+package quickjssandbox_test
 
 import (
-	"crypto/sha256"
+	"context"
+	"path/filepath"
 	"testing"
-	"time"
 
-	"github.com/ringfence/ringfence/core/decoder"
-	"github.com/ringfence/ringfence/core/ident"
-	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/adapters/quickjssandbox"
+	"github.com/ringfence/ringfence/testkit/sandboxtest"
 )
 
-func job(src string) sandbox.Job {
-	return sandbox.Job{Script: sandbox.Script{Tenant: ident.Tenant{1}, Decoder: ident.Decoder{1}, Version: ident.Version{1}, Hash: sha256.Sum256([]byte(src)), Source: src, Limits: decoder.DefaultLimits},
-		Input: decoder.Input{Bytes: []byte{1, 2, 3}, FPort: 2, RecvTime: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)}}
-}
-
-func TestSmoke(t *testing.T) {
-	e, err := New(t.Context(), Options{})
+func TestQuickJSFillsThePort(t *testing.T) {
+	e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close(t.Context())
-	for _, src := range []string{
-		`function decodeUplink(i) { return {data: {sum: i.bytes.reduce((a,b)=>a+b,0), t: i.recvTime, now: Date.now(), r: Math.random()}} }`,
-		`function decodeUplink(i) { while(true); }`,
-		`const decodeUplink = (i) => { function f(){return f()+1}; return f() }`,
-		`function decodeUplink(i) { let a=[]; while(true) a.push(new Array(100000).fill(1)) }`,
-		`function decodeUplink(i) { return {data: {b: Buffer.from("0a0b","hex").readUInt16BE(0)}} }`,
-		`function decode(i) { return {x: i.fPort} } function validate(o) { return ["bad"] }`,
-		`while(1);`, `syntax error`, `var x=1`,
-		`function decodeUplink(i) { return 5 }`,
-		`function decodeUplink(i) { throw new Error("boo") }`,
-		`function decodeUplink(i) { Array.prototype.indexOf.call({length: 2**53}, 1) }`,
-	} {
-		for range 2 {
-			r, err := e.Run(t.Context(), job(src))
-			t.Log(r.Category, r.Fuel, r.Duration, string(r.Data), r.Message, err)
+	t.Cleanup(func() { _ = e.Close(context.Background()) })
+	sandboxtest.Run(t, e)
+}
+
+func TestTwoEnginesGiveTheSameBytesAndFuel(t *testing.T) {
+	const script = `function decodeUplink(i) { var x = 0; for (var n = 0; n < 1000; n++) x += Math.sqrt(n) * Math.random(); return { data: { x: x } } }`
+	var first string
+	for n := range 2 {
+		e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 1, CompileDir: filepath.Join(t.TempDir(), "engine")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := e.Run(t.Context(), sandboxtest.Job(1, script))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := string(r.Data) + string(rune(r.Fuel)) + e.Version() //nolint:gosec // only compared
+		if n > 0 && got != first {
+			t.Errorf("%q, the first engine %q", got, first)
+		}
+		first = got
+		if err := e.Close(t.Context()); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -116,8 +116,14 @@ func (in *instance) setFuel(v int64) { in.fuel.Set(uint64(uint32(int32(v)))) } /
 
 func (in *instance) have() int64 { return int64(int32(uint32(in.fuel.Get()))) } //nolint:gosec // the guest's i32
 
-// used is exact and the same on every machine.
-func (in *instance) used() int64 { return in.granted - in.have() }
+// used is exact and the same on every machine. A guest that was stopped used all it was given: what it could not pay for was
+// not done.
+func (in *instance) used() int64 {
+	if in.stop == outOfFuel {
+		return in.granted
+	}
+	return in.granted - in.have()
+}
 
 // poll is called by a guest whose fuel is used up: it gives the next quantum, or answers that the guest must stop.
 func (in *instance) poll() bool {

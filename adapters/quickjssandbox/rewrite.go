@@ -189,26 +189,30 @@ func (w *rewriter) function(body []byte) ([]byte, error) {
 	return out, r.err
 }
 
-// count: fuel -= 1; if fuel < 1 { if poll(sentinel) { unreachable } }.
+// count: fuel -= 1; poll if it is used up.
 func (w *rewriter) count(out []byte) []byte {
 	out = appendU32(append(out, 0x23), w.fuel)
 	out = append(out, 0x41, 1, 0x6b)
-	out = appendU32(append(out, 0x24), w.fuel)
-	out = appendU32(append(out, 0x23), w.fuel)
-	out = append(out, 0x41, 1, 0x48, 0x04, 0x40)
-	out = appendS32(append(out, 0x41), sentinel)
-	out = appendU32(append(out, 0x10), uint32(w.poll)) //nolint:gosec // an index of imports
-	return append(out, 0x04, 0x40, 0x00, 0x0b, 0x0b)
+	return w.ask(appendU32(append(out, 0x24), w.fuel))
 }
 
-// charge: scratch = n; fuel -= n >> 6; n again.
+// charge: scratch = n; fuel -= n >> 6; poll if it is used up; n again. Nothing is copied that was not paid for.
 func (w *rewriter) charge(out []byte) []byte {
 	out = appendU32(append(out, 0x24), w.fuel+1)
 	out = appendU32(append(out, 0x23), w.fuel)
 	out = appendU32(append(out, 0x23), w.fuel+1)
 	out = append(out, 0x41, 6, 0x76, 0x6b)
 	out = appendU32(append(out, 0x24), w.fuel)
-	return appendU32(append(out, 0x23), w.fuel+1)
+	return appendU32(append(w.ask(out), 0x23), w.fuel+1)
+}
+
+// ask: if fuel < 1 { if poll(sentinel) { unreachable } }.
+func (w *rewriter) ask(out []byte) []byte {
+	out = appendU32(append(out, 0x23), w.fuel)
+	out = append(out, 0x41, 1, 0x48, 0x04, 0x40)
+	out = appendS32(append(out, 0x41), sentinel)
+	out = appendU32(append(out, 0x10), uint32(w.poll)) //nolint:gosec // an index of imports
+	return append(out, 0x04, 0x40, 0x00, 0x0b, 0x0b)
 }
 
 // guardStack: if sp - stackLow > stackHigh - stackLow (unsigned) { unreachable }.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -140,7 +141,7 @@ func rows(t testing.TB, file, id string) string {
 		}
 		names = append(names, n)
 	}
-	if err := tables.Close(); err != nil || len(names) < 20 {
+	if err := errors.Join(tables.Err(), tables.Close()); err != nil || len(names) < 20 {
 		t.Fatalf("%d tables of tenants: %v", len(names), err)
 	}
 	h := sha256.New()
@@ -163,7 +164,7 @@ func rows(t testing.TB, file, id string) string {
 			}
 			fmt.Fprintf(h, "%s%q\n", n, values)
 		}
-		if err := rs.Close(); err != nil {
+		if err := errors.Join(rs.Err(), rs.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -7,6 +7,7 @@
   G.console = { log: quiet, info: quiet, warn: quiet, error: quiet, debug: quiet, trace: quiet };
   delete G.SharedArrayBuffer;
   delete G.Atomics;
+  delete G.performance;
   G.module = { exports: {} };
   G.exports = G.module.exports;
 

@@ -1,0 +1,92 @@
+package sandboxtest
+
+// Hostile is a script that wants to harm its host or its neighbours.
+type Hostile struct {
+	Name, Script string
+	AtLoad       bool // its top level is the attack
+}
+
+// Corpus are the hostile scripts. Each is stopped, or comes to nothing, within its fuel.
+func Corpus() []Hostile {
+	run := func(name, body string) Hostile {
+		return Hostile{Name: name, Script: "function decodeUplink(input) { " + body + " }"}
+	}
+	load := func(name, script string) Hostile { return Hostile{Name: name, Script: script, AtLoad: true} }
+	return []Hostile{
+		run("loop while", `while (true) {}`),
+		run("loop for", `for (;;) {}`),
+		run("loop do with work", `var x = 0; do { x += Math.sin(x) } while (true)`),
+		run("loop by label", `a: for (;;) { b: for (;;) { continue a } }`),
+		run("catch and continue", `for (;;) { try { for (;;) {} } catch (e) {} }`),
+		run("finally and continue", `function f() { try { return f() } finally { f() } } f()`),
+		run("generator without end", `function* g() { for (;;) yield 1 } for (var x of g()) {}`),
+		run("iterator without end", `var it = { [Symbol.iterator]() { return { next() { return { done: false } } } } }; for (var x of it) {}`),
+		run("spread of an iterator without end", `[...{ [Symbol.iterator]() { return { next() { return { done: false, value: 1 } } } } }]`),
+		run("array from an iterator without end", `Array.from({ [Symbol.iterator]() { return { next() { return { done: false } } } } })`),
+		run("promise loop", `function again() { return Promise.resolve().then(again) } again(); for (;;) {}`),
+		run("join of a length", `Array.prototype.join.call({ length: 2 ** 53 - 1 }, "x")`),
+		run("indexOf of a length", `Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)`),
+		run("lastIndexOf of a length", `Array.prototype.lastIndexOf.call({ length: 2 ** 53 - 1 }, 1)`),
+		run("includes of a length", `Array.prototype.includes.call({ length: 2 ** 53 - 1 }, 1)`),
+		run("reverse of a length", `Array.prototype.reverse.call({ length: 2 ** 53 - 1 })`),
+		run("copyWithin of a length", `Array.prototype.copyWithin.call({ length: 2 ** 53 - 1 }, 0, 1)`),
+		run("fill of a length", `Array.prototype.fill.call({ length: 2 ** 53 - 1 }, 0)`),
+		run("forEach of a length", `Array.prototype.forEach.call({ length: 2 ** 53 - 1 }, function () {})`),
+		run("splice of a length", `Array.prototype.splice.call({ length: 2 ** 53 - 1 }, 0, 1)`),
+		run("fill in a loop", `var a = new Uint8Array(8 << 20); for (;;) a.fill(7)`),
+		run("set in a loop", `var a = new Uint8Array(4 << 20), b = new Uint8Array(4 << 20); for (;;) a.set(b)`),
+		run("sort with an evil comparator", `var a = []; for (var i = 0; i < 1e5; i++) a[i] = i; a.sort(function () { for (;;) {} })`),
+		run("sort that lies", `var a = []; for (var i = 0; i < 1e6; i++) a[i] = i; for (;;) a.sort(function () { return Math.random() - 0.5 })`),
+		run("regex nested quantifier", `/(a+)+$/.test("a".repeat(64) + "!")`),
+		run("regex alternation", `/(a|aa)+$/.test("a".repeat(64) + "!")`),
+		run("regex backreference", `/(.*)\1\1\1\1x/.test("a".repeat(5000))`),
+		run("regex lookahead", `/^(?=(a+)+b)a*/.test("a".repeat(64))`),
+		run("regex lazy", `/^(.*?,){25}P/.test("1,".repeat(200))`),
+		run("replace with a function", `"a".repeat(1e6).replace(/a/g, function () { for (;;) {} })`),
+		run("bigint tower", `var x = 2n; for (;;) x = x ** 9n`),
+		run("bigint multiply", `var x = 3n ** 100000n; for (;;) x = x * x % (2n ** 200000n)`),
+		run("bigint to text", `for (;;) (2n ** 500000n).toString()`),
+		run("bigint shift", `1n << (2n ** 40n)`),
+		run("string bomb", `var s = "x"; for (;;) s += s`),
+		run("string repeat", `"x".repeat(2 ** 30)`),
+		run("string pad", `"x".padEnd(2 ** 30, "yz")`),
+		run("array bomb", `var a = []; for (;;) a.push(new Array(1e5).fill(1))`),
+		run("array length", `var a = new Array(2 ** 32 - 1); a.fill(1)`),
+		run("typed array bomb", `var a = []; for (;;) a.push(new Float64Array(1e6))`),
+		run("buffer bomb", `new ArrayBuffer(2 ** 40)`),
+		run("map bomb", `var m = new Map(); for (var i = 0;; i++) m.set(i, "x" + i)`),
+		run("closure bomb", `var f = function () {}; for (;;) { f = (function (g) { return function () { return g } })(f) }`),
+		run("recursion", `function f() { return f() + 1 } return f()`),
+		run("recursion by getter", `var o = { get x() { return this.x } }; return o.x`),
+		run("recursion by proxy", `var p = new Proxy({}, { get: function (t, k, r) { return r[k] } }); return p.x`),
+		run("recursion by toString", `var o = { toString: function () { return "" + o } }; return "" + o`),
+		run("recursion by JSON", `var a = []; for (var i = 0; i < 1e5; i++) a = [a]; return { data: { a: a } }`),
+		run("recursion by sort", `function f() { [2, 1].sort(f) } f()`),
+		run("proxy chain", `var p = {}; for (var i = 0; i < 1e5; i++) p = new Proxy(p, {}); return p.x`),
+		run("many parameters", `return new Function(new Array(38000).fill(0).map(function (_, i) { return "a" + i }).join(","), "return 1")()`),
+		run("deep parse", `return JSON.parse("[".repeat(1e5))`),
+		run("eval of a bomb", `return eval("(".repeat(1e5))`),
+		run("global leak", `globalThis.leak = (globalThis.leak || 0) + 1; leaked = 1; for (;;) {}`),
+		run("prototype pollution", `Object.prototype.toJSON = function () { return "polluted" }; Array.prototype.push = function () {}; Object.prototype.decodeUplink = 1; for (;;) {}`),
+		run("overwritten JSON", `JSON.stringify = JSON.parse = function () { for (;;) {} }; return { data: { a: 1 }, get warnings() { for (;;) {} } }`),
+		run("getter in the output", `return { data: { get x() { for (;;) {} } } }`),
+		run("toJSON in the output", `return { data: { toJSON: function () { for (;;) {} } } }`),
+		run("output too large", `return { data: { x: "x".repeat(300000) } }`),
+		run("output too deep", `var o = {}; for (var i = 0; i < 60; i++) o = { o: o }; return { data: o }`),
+		run("output is a circle", `var o = {}; o.o = o; return { data: o }`),
+		run("output is a bigint", `return { data: { x: 1n } }`),
+		run("output is a function", `return function () {}`),
+		run("output is a proxy", `return new Proxy({}, { get: function () { for (;;) {} } })`),
+		run("message bomb", `throw new Error("x".repeat(1e6))`),
+		run("message loop", `throw { toString: function () { for (;;) {} } }`),
+		run("throws null", `throw null`),
+		run("throws a symbol", `throw Symbol("x")`),
+		load("load loop", `while (true) {}`),
+		load("load recursion", `function f() { f() } f(); function decodeUplink() { return { data: {} } }`),
+		load("load bomb", `var a = []; for (;;) a.push(new Array(1e5).fill(1))`),
+		load("load regex", `/(a+)+$/.test("a".repeat(64) + "!"); function decodeUplink() { return { data: {} } }`),
+		load("load of a getter", `Object.defineProperty(globalThis, "module", { get: function () { for (;;) {} } }); function decodeUplink() { return { data: {} } }`),
+		load("load without an entry", `var x = 1`),
+		load("load of nonsense", `function (`),
+	}
+}

@@ -29,36 +29,37 @@ type killed struct {
 	binary, dir    string
 	address, setup string
 	cmd            *exec.Cmd
-	out            *bytes.Buffer
+}
+
+// output is what a server prints, read while it prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) text() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
 }
 
 func (k *killed) start() {
 	k.t.Helper()
-	k.out = &bytes.Buffer{}
+	told := &output{}
 	k.cmd = exec.CommandContext(context.WithoutCancel(k.t.Context()), k.binary, "--config", os.DevNull, "--set", "data="+k.dir, "--set", "listen="+k.address, "--set", "metrics_listen=", "--set", "log_level=error",
 		"--set", "source_rate=1000000", "--set", "source_burst=1000000", "--set", "ingest_rate=1000000", "--set", "ingest_burst=1000000", "--set", "ingest_in_flight=1000", "--set", "ingest_backlog=1000000", "serve")
-	reader, writer := io.Pipe()
-	k.cmd.Stdout, k.cmd.Stderr = writer, writer
+	k.cmd.Stdout, k.cmd.Stderr = told, told
 	if err := k.cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
-	var mu sync.Mutex
-	go func() {
-		b := make([]byte, 4096)
-		for {
-			n, err := reader.Read(b)
-			mu.Lock()
-			k.out.Write(b[:n])
-			mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		mu.Lock()
-		text := k.out.String()
-		mu.Unlock()
+		text := told.text()
 		res, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://"+k.address+"/readyz", nil)
 		if err != nil {
 			k.t.Fatal(err)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/uptrace/bunrouter"
+
 	"github.com/ringfence/ringfence/adapters/memlimit"
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/access"
@@ -236,9 +238,12 @@ func (s *stand) register() {
 		}) (*none, error) {
 			return &none{}, s.do(ctx, c)
 		})
+	Register(s.API, Declaration{Operation: "leave", Method: http.MethodPost, Path: "/v1/auth/leave", Summary: "Sign out", Tag: "auth", Self: "it is the caller's", Object: "session", Tenant: FromNobody, Unaudited: "a test's", Status: 204},
+		func(ctx context.Context, c *Call, _ *struct{}) (*none, error) { return &none{}, s.do(ctx, c) })
 	s.open(http.MethodGet, "/test/panic", rawPanic)
 	s.open(http.MethodGet, "/test/error", rawError)
 	s.open(http.MethodGet, "/test/half", rawHalf)
+	s.open(http.MethodGet, "/test/silent", func(http.ResponseWriter, bunrouter.Request) error { return nil })
 }
 
 func (s *stand) path(rest string) string { return "/v1/tenants/" + s.ten.String() + "/things" + rest }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
 )
 
 // Bad input (issue 3, section 5): each case has its status, a problem that says what to do, and repeats nothing.
@@ -76,6 +77,18 @@ func TestAnUnknownFieldIsToldTheKnownOnes(t *testing.T) {
 	p = s.wants(s.ask("GET", s.path("?"+canary+"=1"), ""), 422, "invalid")
 	if len(p.Errors) != 1 || p.Errors[0] != (problemField{"/query", "has a name that is not known here; known are: cursor, limit, name"}) {
 		t.Errorf("%+v", p.Errors)
+	}
+}
+
+func TestAMessageOfAParserIsNotPassedOn(t *testing.T) {
+	for _, m := range []string{"expected string to be RFC 3986 uri: parse " + canary, "expected string to be regex: `" + canary, `invalid value: "` + canary, `expected duration: ` + canary, "json: cannot unmarshal number " + canary + " into Go struct field", canary} {
+		if got := said(m, nil); strings.Contains(got, canary) || got == "" {
+			t.Errorf("%q became %q", m, got)
+		}
+	}
+	const ours = `expected value to be one of "big, small"`
+	if got := said(ours, nil); got != ours {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -199,7 +212,7 @@ func TestAPathHasOneSpelling(t *testing.T) {
 		s.path("/%ff"): 400, s.path("/" + strings.Repeat("a", 1100)): 400, s.path("/" + strings.Repeat("a", 70_000)): 400, "/" + strings.Repeat("a/", 500): 404,
 		s.path("/" + id + "/"): 404, s.path("//" + id): 404, s.path("/./" + id): 404, s.path("/../things/" + id): 404, "//healthz": 404, "/healthz/": 404,
 		s.path("/" + strings.ToUpper(id)): 404, s.path("/" + id + "a"): 404, s.path("/" + id[:20]): 404, s.path("/ten_" + id[4:]): 404, s.path("/" + strings.Repeat("a", 900)): 404,
-		"/v1/tenants/" + canary + "/things": 404, "/v1/tenants/" + id + "/things": 404,
+		"/v1/tenants/" + canary + "/things": 404, "/v1/tenants/" + ident.Platform.String() + "/things": 404, "/v1/tenants/" + id + "/things": 404,
 	} {
 		r := httptest.NewRequest("GET", "http://iot.example.com/", nil)
 		u, err := r.URL.Parse("http://iot.example.com" + path)

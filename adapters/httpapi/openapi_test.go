@@ -364,3 +364,32 @@ func TestEveryCodeHasAPage(t *testing.T) {
 	}
 	s.wants(s.ask("GET", "/problems/"+canary, ""), 404, "not_found")
 }
+
+// What huma and bunrouter would do if they were let (dependencies.md).
+func TestTheRouterAndHumaAddNothingOfTheirOwn(t *testing.T) {
+	s := newStand(t)
+	for _, path := range []string{"/schemas/Problem.json", "/openapi-3.0.json", "/openapi-3.0.yaml", "/openapi", "/docs/"} {
+		s.wants(s.ask("GET", path, ""), 404, "not_found")
+	}
+	w := s.ask("POST", s.path(""), `{"name":"pump"}`)
+	if strings.Contains(w.Body.String(), "$schema") || w.Header().Get("Link") != "" {
+		t.Errorf("%v %s", w.Header(), w.Body)
+	}
+	if got := w.Header().Get("Content-Type"); got != "application/json" {
+		t.Errorf("%q", got)
+	}
+	a := whole(t)
+	for _, d := range a.Routes() {
+		if strings.Contains(d.Path, "*") {
+			t.Errorf("%s has a wildcard, which a long path would cut short", d.Path)
+		}
+	}
+	for name, f := range sources(t, ".") {
+		ast.Inspect(f, func(n ast.Node) bool { // RawBody's bytes are another request's once the handler has returned
+			if id, ok := n.(*ast.Ident); ok && id.Name == "RawBody" {
+				t.Errorf("%s keeps a RawBody", name)
+			}
+			return true
+		})
+	}
+}

@@ -33,7 +33,7 @@ func rawHalf(w http.ResponseWriter, _ bunrouter.Request) error {
 
 func TestNoErrorAndNoPanicAnswers200(t *testing.T) {
 	s := newStand(t)
-	for _, path := range []string{"/test/panic", "/test/error", "/v1/me/broken", "/v1/me/nothing"} {
+	for _, path := range []string{"/test/panic", "/test/error", "/test/silent", "/v1/me/broken", "/v1/me/nothing"} {
 		w := s.ask("GET", path, "")
 		s.wants(w, 500, "internal")
 		if w.Header().Get("Etag") != "" {

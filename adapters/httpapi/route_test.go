@@ -262,9 +262,18 @@ func TestAnIdempotencyKeyIsBoundToWhoWhereAndWhat(t *testing.T) {
 	if b := once("/v1/tenants/"+other.String()+"/things", body, "Idempotency-Key: k"); b.Key == a.Key {
 		t.Error("another tenant's key is the same")
 	}
-	if once("/v1/auth/enter", `{"name":"a"}`, "Idempotency-Key: k") != (manage.Once{}) {
-		t.Error("a key counts where it is to be ignored")
+	for _, path := range []string{"/v1/auth/enter", "/v1/auth/leave"} {
+		if once(path, `{"name":"a"}`, "Idempotency-Key: k") != (manage.Once{}) {
+			t.Errorf("%s: a key counts where it is to be ignored", path)
+		}
 	}
 	s.wants(s.ask("POST", s.path(""), body, "Idempotency-Key: "), 400, "bad_idempotency_key")
 	s.wants(s.ask("POST", s.path(""), body, "Idempotency-Key: "+strings.Repeat(canary, 20)), 400, "bad_idempotency_key")
+}
+
+func TestAnAnswerWithoutABodyHasItsStatus(t *testing.T) {
+	s := newStand(t)
+	if w := s.ask("POST", "/v1/auth/leave", ""); w.Code != 204 || w.Body.Len() != 0 {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
 }

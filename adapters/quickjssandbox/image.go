@@ -55,7 +55,7 @@ func (in *instance) freeze(base *image, f frame) *image {
 	} else {
 		im.constants = bytes.Clone(in.mem[:lowStart])
 	}
-	top := tailStart
+	top := stackHigh + touched(in.mem[stackHigh:tailStart])
 	for top > stackHigh && binary.LittleEndian.Uint64(in.mem[top-8:]) == 0 {
 		top -= 8
 	}

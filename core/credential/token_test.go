@@ -28,7 +28,7 @@ func TestATokenIsWholeOrNothing(t *testing.T) {
 		}
 		refused := func(what, s string) {
 			t.Helper()
-			if _, err := Parse(s); err == nil && s != whole {
+			if _, err := Parse(s); err == nil && !token.Whole.Equal(secret.New(s)) {
 				t.Errorf("%s was taken", what)
 			}
 		}
@@ -136,7 +136,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("rf_at_")
 	f.Add("rf__" + strings.Repeat("0", 71))
 	f.Fuzz(func(t *testing.T, s string) {
-		if got, err := Parse(s); err == nil && (got.Whole.Reveal() != s || len(got.Accessor) != accessorLen) {
+		if got, err := Parse(s); err == nil && (!got.Whole.Equal(secret.New(s)) || len(got.Accessor) != accessorLen) {
 			t.Fatal("a token was taken for another")
 		}
 	})

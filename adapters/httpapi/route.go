@@ -279,7 +279,7 @@ func (a *API) rate(w http.ResponseWriter, policy, key string, d *Declaration, pe
 func setRate(w http.ResponseWriter, policy string, v limit.Verdict) {
 	if v.Limit > 0 {
 		w.Header().Add("RateLimit-Policy", fmt.Sprintf("%q;q=%d", policy, v.Limit))
-		w.Header().Add("RateLimit", fmt.Sprintf("%q;r=%d;t=%d", policy, max(v.Remaining, 0), int(math.Ceil(v.RetryAfter.Seconds()))))
+		w.Header().Add("RateLimit", fmt.Sprintf("%q;r=%d;t=%d", policy, max(v.Remaining, 0), int(math.Ceil(v.Reset.Seconds()))))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/ports/limit"
+	"github.com/ringfence/ringfence/testkit/limittest"
 )
 
 func TestBurstThenOneInEvery(t *testing.T) {
@@ -33,56 +34,62 @@ func TestBurstThenOneInEvery(t *testing.T) {
 	}
 }
 
-func TestRefusedThingsAreNotCounted(t *testing.T) {
+func TestLimiterKeepsThePort(t *testing.T) {
+	limittest.Run(t, func(_ testing.TB, now func() time.Time, keys int) limit.Limiter { return New(now, keys) })
+}
+
+func TestKeysAreBoundedAndThoseWithoutADebtGoFirst(t *testing.T) {
 	now := time.Unix(0, 0)
-	l := New(func() time.Time { return now }, 10)
-	r := limit.PerSecond(1, 1)
-	l.Take("a", 1, r)
-	for range 100 {
-		l.Take("a", 1, r)
+	l := New(func() time.Time { return now }, 100)
+	fast, slow := limit.PerSecond(10, 10), limit.PerSecond(1, 10)
+	for range 10 {
+		l.Take("mine", 1, slow)
 	}
-	now = now.Add(time.Second)
-	if !l.Take("a", 1, r).OK {
-		t.Error("hammering made the wait longer")
+	for i := range 5000 { // each in debt for 100 ms, at 1 ms a key: about a hundred at once
+		now = now.Add(time.Millisecond)
+		if !l.Take(fmt.Sprint(i), 1, fast).OK {
+			t.Fatalf("key %d was refused", i)
+		}
+		if l.byKey["mine"] == nil {
+			t.Fatalf("the key with the greatest debt was let go after %d others", i)
+		}
+	}
+	if len(l.byKey) > 100 || len(l.least) != len(l.byKey) {
+		t.Errorf("%d keys are held, %d in order", len(l.byKey), len(l.least))
+	}
+	for i, d := range l.least {
+		if d.place != i || l.byKey[d.key] != d {
+			t.Fatalf("place %d is out of order", i)
+		}
+	}
+	now = now.Add(6 * time.Second)
+	if got := l.Take("mine", 1, slow); !got.OK || got.Remaining != 9 {
+		t.Errorf("eleven seconds later: %+v", got)
 	}
 }
 
-func TestKeysAreBoundedAndTheOldestIsForgotten(t *testing.T) {
-	now := time.Unix(0, 0)
-	l := New(func() time.Time { return now }, 100)
-	r := limit.PerSecond(1, 1)
-	l.Take("mine", 1, r)
-	for i := range 1000 {
-		l.Take(fmt.Sprint(i), 1, r)
-		if l.Take("mine", 1, r).OK {
-			t.Fatalf("a key in use was forgotten after %d others", i)
-		}
-	}
-	if len(l.byKey) > 100 || l.order.Len() != len(l.byKey) {
+func TestWhatIsInNoDebtIsNotRemembered(t *testing.T) {
+	l := New(func() time.Time { return time.Unix(0, 0) }, 100)
+	l.Take("a", 0, limit.PerSecond(1, 1))
+	l.Take("b", 2, limit.PerSecond(1, 1))
+	if len(l.byKey) != 0 {
 		t.Errorf("%d keys are held", len(l.byKey))
 	}
 }
 
-func TestPlacesAreGivenBackOnce(t *testing.T) {
-	l := New(time.Now, 10)
-	first, ok := l.Enter("a", 2)
-	if !ok {
-		t.Fatal("no place")
+func BenchmarkTake(b *testing.B) {
+	for _, keys := range []int{1, 100_000} {
+		b.Run(fmt.Sprint(keys), func(b *testing.B) {
+			names := make([]string, keys)
+			for i := range names {
+				names[i] = fmt.Sprint("source ", i)
+			}
+			l := New(time.Now, 100_000)
+			r := limit.PerSecond(1_000_000, 1_000_000)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				l.Take(names[i%keys], 1, r)
+			}
+		})
 	}
-	second, ok := l.Enter("a", 2)
-	if !ok {
-		t.Fatal("no second place")
-	}
-	if _, ok := l.Enter("a", 2); ok {
-		t.Error("a third caller entered")
-	}
-	first()
-	first() // twice gives back one place
-	if _, ok := l.Enter("a", 2); !ok {
-		t.Error("the place that was given back is taken")
-	}
-	if _, ok := l.Enter("a", 2); ok {
-		t.Error("one place was given back twice")
-	}
-	second()
 }

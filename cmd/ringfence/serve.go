@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -79,6 +80,7 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 	wg.Go(func() { _ = app.ingest.Run(background, app.workers) })
 	wg.Go(func() { app.jobs(background) })
 
+	debug.FreeOSMemory() // compiling the engine takes far more than running it
 	err = app.greet(ctx, c, listener.Addr().String(), stdout)
 	if err == nil {
 		if ready != nil {

@@ -66,30 +66,42 @@ func (m *Manage) change(ctx context.Context, c *Call, fn func(context.Context, s
 
 // create also claims the request's key in the same transaction, for the object that fn makes.
 func (m *Manage) create(ctx context.Context, c *Call, fn func(context.Context, store.Writer) (string, []audit.Event, error)) error {
-	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
-		if c.Once != (Once{}) {
-			claim, err := w.Claims().Get(ctx, c.Once.Key)
-			switch {
-			case err == nil && claim.ExpiresAt.After(m.now()):
-				if claim.Request != c.Once.Request {
-					return nil, fault.New(fault.Invalid, "idempotency_key_reused", "This Idempotency-Key was used for another request. Use a new key for a new request.")
-				}
-				return nil, &Replay{Object: claim.Object}
-			case err == nil:
-				if err := w.Claims().Delete(ctx, claim.ID, claim.Rev); err != nil {
-					return nil, err
-				}
-			case !fault.Is(err, fault.NotFound):
-				return nil, err
-			}
-		}
-		object, events, err := fn(ctx, w)
-		if err != nil || c.Once == (Once{}) {
-			return events, err
-		}
-		_, err = w.Claims().Put(ctx, store.Claim{ID: c.Once.Key, Request: c.Once.Request, Object: object, ExpiresAt: m.now().Add(claimLife)})
+	return m.change(ctx, c, func(ctx context.Context, w store.Writer) (events []audit.Event, err error) {
+		err = m.once(ctx, w, c, func() (object string, err error) {
+			object, events, err = fn(ctx, w)
+			return object, err
+		})
 		return events, err
 	})
+}
+
+// once runs fn unless the request's key was used before; then nothing is done, and the error is a Replay. A request that
+// fails claims nothing.
+func (m *Manage) once(ctx context.Context, w store.Writer, c *Call, fn func() (object string, err error)) error {
+	if c.Once == (Once{}) {
+		_, err := fn()
+		return err
+	}
+	claim, err := w.Claims().Get(ctx, c.Once.Key)
+	switch {
+	case err == nil && claim.ExpiresAt.After(m.now()):
+		if claim.Request != c.Once.Request {
+			return fault.New(fault.Invalid, "idempotency_key_reused", "This Idempotency-Key was used for another request. Use a new key for a new request.")
+		}
+		return &Replay{Object: claim.Object}
+	case err == nil:
+		if err := w.Claims().Delete(ctx, claim.ID, claim.Rev); err != nil {
+			return err
+		}
+	case !fault.Is(err, fault.NotFound):
+		return err
+	}
+	object, err := fn()
+	if err != nil {
+		return err
+	}
+	_, err = w.Claims().Put(ctx, store.Claim{ID: c.Once.Key, Request: c.Once.Request, Object: object, ExpiresAt: m.now().Add(claimLife)})
+	return err
 }
 
 func (m *Manage) now() time.Time { return m.enter.Now() }

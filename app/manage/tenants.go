@@ -90,17 +90,20 @@ func (m *Manage) CreateTenant(ctx context.Context, c *Call, title string, kind o
 	}
 	var t tenant.Tenant
 	err = m.store.Across(ctx, c.Scope, ts, func(ctx context.Context, p, w store.Writer) ([]audit.Event, []audit.Event, error) {
-		if t, err = m.enter.Birth(ctx, w, id, title, kind); err != nil {
-			return nil, nil, err
-		}
-		own := inv
-		own.Node = t.Root
-		if _, err := w.Invitations().Put(ctx, own); err != nil {
-			return nil, nil, err
-		}
-		register := t
-		register.Rev = 0
-		_, err = p.Tenants().Put(ctx, register)
+		err := m.once(ctx, p, c, func() (string, error) {
+			if t, err = m.enter.Birth(ctx, w, id, title, kind); err != nil {
+				return "", err
+			}
+			own := inv
+			own.Node = t.Root
+			if _, err := w.Invitations().Put(ctx, own); err != nil {
+				return "", err
+			}
+			register := t
+			register.Rev = 0
+			_, err := p.Tenants().Put(ctx, register)
+			return id.String(), err
+		})
 		return []audit.Event{pe}, []audit.Event{te}, err
 	})
 	return t, whole, err

@@ -49,6 +49,9 @@ func (s *story) call(method, token, path string, body obj, match string) reply {
 	if match != "" {
 		req.Header.Set("If-Match", match)
 	}
+	for k, v := range s.header {
+		req.Header.Set(k, v)
+	}
 	res, err := s.client.Do(req)
 	if err != nil {
 		return reply{err: err}

@@ -79,6 +79,7 @@ type story struct {
 	client        *http.Client
 	steps, failed int
 	logins        strings.Builder
+	header        map[string]string // of the next requests
 }
 
 func (s *story) title(format string, args ...any) {

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+)
+
+// served starts a server in this process and answers a client of it and its setup token.
+func served(t *testing.T) (*story, string) {
+	t.Helper()
+	dir := t.TempDir()
+	conf, err := loadConfig("/dev/null", []string{"data=" + filepath.Join(dir, "data"), "listen=127.0.0.1:0", "metrics_listen=", "log_level=error"}, environment{lookup: func(string) (string, bool) { return "", false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := wire(t.Context(), conf, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var greeting bytes.Buffer
+	ready, over := make(chan string, 1), make(chan error, 1)
+	go func() { over <- app.serve(ctx, conf, &greeting, func(a string) { ready <- a }) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-over; err != nil {
+			t.Errorf("stopping: %v", err)
+		}
+	})
+	select {
+	case a := <-ready:
+		s := &story{ctx: t.Context(), dir: dir, base: "http://" + a, out: io.Discard, client: &http.Client{Timeout: 20 * time.Second}}
+		return s, regexp.MustCompile(`rf_set_[0-9A-Za-z]+`).FindString(greeting.String())
+	case err := <-over:
+		over <- nil
+		t.Fatal(err)
+		return nil, ""
+	}
+}
+
+func (s *story) keyed(token, path, key string, body obj) reply {
+	s.header = map[string]string{"Idempotency-Key": key}
+	defer func() { s.header = nil }()
+	return s.post(token, path, body)
+}
+
+func TestACreateThatIsRepeatedMakesOneThing(t *testing.T) {
+	s, setup := served(t)
+	admin, err := s.platform(setup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := s.keyed(admin, "/v1/platform/tenants", "one", obj{"name": "Acme", "owner_email": "ana@acme.example"})
+	again := s.keyed(admin, "/v1/platform/tenants", "one", obj{"name": "Acme", "owner_email": "ana@acme.example"})
+	if first.status != 201 || again.status != 201 || first.str("id") != again.str("id") || again.header.Get("Idempotency-Replayed") != "true" || again.at("owner_invitation").str("secret") != "" {
+		t.Fatalf("first %d %s\nagain %d %v %s", first.status, first.text, again.status, again.header, again.text)
+	}
+	if other := s.keyed(admin, "/v1/platform/tenants", "one", obj{"name": "Other", "owner_email": "ana@acme.example"}); other.status != 422 || other.code() != "idempotency_key_reused" {
+		t.Errorf("another request under the same key: %d %s", other.status, other.text)
+	}
+	ten, err := s.tenant(admin, "Brook Energy", "ben@brook.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := "/v1/tenants/" + ten.id
+	for _, c := range []struct {
+		path string
+		body obj
+	}{
+		{"/nodes", obj{"parent_id": ten.root, "kind": "site", "name": "South"}}, {"/roles", obj{"name": "technician", "permissions": []string{"device:read"}}},
+		{"/groups", obj{"name": "night shift"}}, {"/devices", obj{"name": "pump", "addresses": []obj{{"kind": "serial", "value": "x"}}}}, {"/decoders", obj{"name": "second"}},
+		{"/sources", obj{"name": "second", "format": "plain"}}, {"/tokens", obj{"name": "report", "permissions": []string{"device:read"}}},
+		{"/imports", obj{"csv": "name,serial\na,s1\n"}}, {"/sources/" + ten.source + "/keys", obj{"name": "second"}},
+	} {
+		first, again := s.keyed(ten.token, at+c.path, "k", c.body), s.keyed(ten.token, at+c.path, "k", c.body)
+		if first.status != 201 || again.status != 201 || first.str("id") != again.str("id") || again.str("secret") != "" || again.header.Get("Idempotency-Replayed") != "true" {
+			t.Errorf("%s: first %d %s\nagain %d %s", c.path, first.status, first.text, again.status, again.text)
+		}
+	}
+}

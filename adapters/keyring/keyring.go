@@ -1,27 +1,24 @@
 // Package keyring fills ports/seal with keys in a folder of their own, made at first start, readable by their owner alone
-// and never in the database.
+// and never in the database. It holds keys; what is sealed, peppered or signed with them is others' business.
 package keyring
 
 import (
-	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/ringfence/ringfence/core/audit"
-	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/ports/seal"
 )
 
@@ -45,141 +42,155 @@ var (
 // keySize is the size of every symmetric key.
 const keySize = 32
 
-// Open reads the keys of a folder, and makes them if there are none. A folder or file that others may read, and a key that
-// is known, weak or cut short, is refused: the server does not start with it.
+// The folder's files: seal-0001.key, seal-0002.key, …, pepper-0001.key, …, each 32 random bytes in base64, of which the last
+// is used for what is new and all are kept for what is old; the log's signing key; and, written when all of them were there
+// for the first time, the instance's name, which is no secret.
+const (
+	sealName     = "seal"
+	pepperName   = "pepper"
+	auditFile    = "audit.key"
+	instanceFile = "instance"
+)
+
+// Open reads the keys of a folder, and makes them at first start. A folder or file that others may read, and a key that is
+// known, weak or cut short, is refused: the server does not start with it. So is a folder from which a key is gone since:
+// a new one in its place would hide that whatever the old one sealed is lost.
 func Open(dir string) (*Keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
-	if err := closed(dir); err != nil {
+	if err := closed(dir, fs.ModeDir); err != nil {
 		return nil, err
 	}
-	k := &Keyring{seals: map[string][]byte{}, peppers: map[string][]byte{}}
-	var err error
-	if k.sealing, err = load(dir, "seal", k.seals); err != nil {
+	started, err := read(filepath.Join(dir, instanceFile))
+	first := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !first {
 		return nil, err
 	}
-	if k.pepper, err = load(dir, "pepper", k.peppers); err != nil {
+	k := &Keyring{}
+	if k.sealing, k.seals, err = load(dir, sealName, first); err != nil {
 		return nil, err
 	}
-	return k, k.loadLog(dir)
+	if k.pepper, k.peppers, err = load(dir, pepperName, first); err != nil {
+		return nil, err
+	}
+	if err := k.loadLog(dir, first); err != nil {
+		return nil, err
+	}
+	if !first && started != k.instance {
+		return nil, fmt.Errorf("keys: %s is the log key of another instance than %q; put the right one back from your backup", filepath.Join(dir, auditFile), started)
+	}
+	if first {
+		if err := create(filepath.Join(dir, instanceFile), k.instance); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
 }
 
-// closed refuses what others than the owner may read or write.
-func closed(path string) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return fmt.Errorf("keys: %w", err)
-	}
-	if info.Mode()&os.ModeSymlink != 0 {
-		return fmt.Errorf("keys: %s is a symbolic link; put the key itself there", path)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("keys: %s can be read by others; run chmod go-rwx %s", path, path)
-	}
-	return nil
+func lost(file string) error {
+	return fmt.Errorf("keys: %s is gone since the first start; put it back from your backup, since nothing else opens what it sealed", file)
 }
 
-// load reads all keys NAME-ID.key of a folder; ids sort by age, so the last is the newest.
-func load(dir, name string, into map[string][]byte) (string, error) {
+// numbered are the names that load takes: of one length, so that their order is that of their age.
+var numbered = regexp.MustCompile(`^(?:seal|pepper)-[0-9]{4}\.key$`)
+
+// load reads all keys NAME-NNNN.key of a folder. The last is the newest.
+func load(dir, name string, first bool) (string, map[string][]byte, error) {
 	files, err := filepath.Glob(filepath.Join(dir, name+"-*.key"))
 	if err != nil {
-		return "", fmt.Errorf("keys: %w", err)
+		return "", nil, fmt.Errorf("keys: %w", err)
 	}
 	if len(files) == 0 {
+		file := filepath.Join(dir, name+"-0001.key")
+		if !first {
+			return "", nil, lost(file)
+		}
 		key := make([]byte, keySize)
 		_, _ = rand.Read(key) // never fails: the runtime stops the program instead
-		file := filepath.Join(dir, name+"-0001.key")
-		if err := write(file, base64.StdEncoding.EncodeToString(key)+"\n"); err != nil {
-			return "", err
+		if err := create(file, base64.StdEncoding.EncodeToString(key)); err != nil {
+			return "", nil, err
 		}
 		files = []string{file}
 	}
 	slices.Sort(files)
-	newest := ""
+	newest, keys := "", map[string][]byte{}
 	for _, file := range files {
+		if !numbered.MatchString(filepath.Base(file)) {
+			return "", nil, fmt.Errorf("keys: %s is not named like %s-0001.key, with four digits", file, name)
+		}
 		text, err := read(file)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
-		key, err := base64.StdEncoding.Strict().DecodeString(text)
+		key, err := parse(text)
 		if err != nil {
-			return "", fmt.Errorf("keys: %s is not base64", file)
-		}
-		if err := Strong(key); err != nil {
-			return "", fmt.Errorf("keys: %s: %w", file, err)
+			return "", nil, fmt.Errorf("keys: %s: %w", file, err)
 		}
 		newest = strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), name+"-"), ".key")
-		into[newest] = key
+		keys[newest] = key
 	}
-	return newest, nil
+	return newest, keys, nil
 }
 
-// read takes a small file that only its owner can read.
-func read(file string) (string, error) {
-	if err := closed(file); err != nil {
-		return "", err
+// parse reads a symmetric key in its one spelling.
+func parse(text string) ([]byte, error) {
+	key, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || base64.StdEncoding.EncodeToString(key) != text {
+		return nil, errors.New("this is not base64; make a key with: head -c 32 /dev/urandom | base64")
 	}
-	raw, err := os.ReadFile(file) //nolint:gosec // a name of ours in the operator's folder
-	if err != nil {
-		return "", fmt.Errorf("keys: %w", err)
+	if err := wellKnown(text); err != nil { // typed in as if base64 were letters
+		return nil, err
 	}
-	if len(raw) > 4096 {
-		return "", fmt.Errorf("keys: %s is too large for a key", file)
-	}
-	return strings.TrimSpace(string(raw)), nil
+	return key, Strong(key)
 }
 
-// write makes a new file, whole or not at all.
-func write(file, text string) error {
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".new-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("keys: %w", err)
-	}
-	_, err = tmp.WriteString(text)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		return fmt.Errorf("keys: %w", errors.Join(err, os.Remove(tmp.Name())))
-	}
-	return nil
-}
-
-func (k *Keyring) loadLog(dir string) error {
-	file := filepath.Join(dir, "audit.key")
-	if _, err := os.Lstat(file); errors.Is(err, os.ErrNotExist) {
+func (k *Keyring) loadLog(dir string, first bool) error {
+	file := filepath.Join(dir, auditFile)
+	text, err := read(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !first {
+			return lost(file)
+		}
 		var id [8]byte
 		_, _ = rand.Read(id[:])
-		secret, _, err := note.GenerateKey(rand.Reader, fmt.Sprintf("ringfence-%x", id))
-		if err != nil {
-			return fmt.Errorf("keys: %w", err)
+		fresh, _, gerr := note.GenerateKey(rand.Reader, fmt.Sprintf("ringfence-%x", id))
+		if gerr != nil {
+			return fmt.Errorf("keys: %w", gerr)
 		}
-		if err := write(file, secret+"\n"); err != nil {
+		if err := create(file, fresh); err != nil {
 			return err
 		}
+		text, err = read(file)
 	}
-	text, err := read(file)
 	if err != nil {
 		return err
 	}
-	if k.signer, err = note.NewSigner(text); err != nil {
-		return fmt.Errorf("keys: %s is not a note signer key", file)
+	if k.signer, k.verifier, err = parseLog(text); err != nil {
+		return fmt.Errorf("keys: %s: %w", file, err)
 	}
 	k.instance = k.signer.Name()
-	k.verifier, err = verifierKey(k.instance, text)
-	return err
+	return nil
 }
 
-// verifierKey is the public half of a signer key, whose last part is its algorithm and Ed25519 seed.
-func verifierKey(name, skey string) (string, error) {
-	parts := strings.SplitN(skey, "+", 5) // PRIVATE+KEY+name+hash+key, where the key may hold a plus itself
-	raw, err := base64.StdEncoding.DecodeString(parts[len(parts)-1])
-	if err != nil || len(raw) != 1+32 {
-		return "", errors.New("keys: audit.key has a wrong length")
+// parseLog reads a signer key of x/mod's notes: PRIVATE+KEY+name+hash+key, where the last part is the algorithm and the
+// Ed25519 seed in base64, which may hold a plus itself.
+func parseLog(text string) (note.Signer, string, error) {
+	bad := errors.New("this is not the Ed25519 signer key of a note")
+	signer, err := note.NewSigner(text)
+	if err != nil {
+		return nil, "", bad
 	}
-	return publicNote(name, raw[1:])
+	parts := strings.SplitN(text, "+", 5)
+	raw, err := base64.StdEncoding.Strict().DecodeString(parts[len(parts)-1])
+	if err != nil || len(raw) != 1+keySize {
+		return nil, "", bad
+	}
+	if err := Strong(raw[1:]); err != nil {
+		return nil, "", err
+	}
+	verifier, err := publicNote(signer.Name(), raw[1:])
+	return signer, verifier, err
 }
 
 // Instance is the name that stands in every checkpoint's origin.
@@ -192,81 +203,16 @@ func (k *Keyring) Signer() audit.Signer { return k.signer }
 func (k *Keyring) VerifierKey() string { return k.verifier }
 
 // Current is the newest pepper.
-func (k *Keyring) Current() (string, []byte) { return k.pepper, k.peppers[k.pepper] }
+func (k *Keyring) Current() (string, []byte) { return k.pepper, slices.Clone(k.peppers[k.pepper]) }
 
 // Pepper is a kept one.
-func (k *Keyring) Pepper(kid string) ([]byte, bool) { p, ok := k.peppers[kid]; return p, ok }
-
-// Sealed values are: version, key id's length and id, salt, ciphertext. Each has a key of its own, derived from the key and
-// the random salt, so that no key is used too often for its nonce.
-const (
-	sealVersion = 1
-	saltSize    = 32
-)
-
-// Seal encrypts with AES-256-GCM under a key for this value alone.
-func (k *Keyring) Seal(_ context.Context, p seal.Place, plain []byte) ([]byte, error) {
-	out := make([]byte, 0, 2+len(k.sealing)+saltSize+len(plain)+16)
-	out = append(out, sealVersion, byte(len(k.sealing)))
-	out = append(out, k.sealing...)
-	salt := make([]byte, saltSize)
-	_, _ = rand.Read(salt)
-	out = append(out, salt...)
-	aead, err := derive(k.seals[k.sealing], salt)
-	if err != nil {
-		return nil, err
-	}
-	return aead.Seal(out, make([]byte, aead.NonceSize()), plain, placed(p, k.sealing)), nil
+func (k *Keyring) Pepper(kid string) ([]byte, bool) {
+	p, ok := k.peppers[kid]
+	return slices.Clone(p), ok
 }
 
-// Open decrypts at the value's own place.
-func (k *Keyring) Open(_ context.Context, p seal.Place, sealed []byte) ([]byte, error) {
-	if len(sealed) < 2 || sealed[0] != sealVersion || len(sealed) < 2+int(sealed[1])+saltSize {
-		return nil, elsewhere()
-	}
-	kid, rest := string(sealed[2:2+sealed[1]]), sealed[2+sealed[1]:]
-	key, ok := k.seals[kid]
-	if !ok {
-		return nil, elsewhere()
-	}
-	aead, err := derive(key, rest[:saltSize])
-	if err != nil {
-		return nil, err
-	}
-	plain, err := aead.Open(nil, make([]byte, aead.NonceSize()), rest[saltSize:], placed(p, kid))
-	if err != nil {
-		return nil, elsewhere()
-	}
-	return plain, nil
-}
-
-func elsewhere() error {
-	return fault.New(fault.Internal, "sealed_elsewhere", "A sealed value does not open at its place.")
-}
-
-func derive(key, salt []byte) (cipher.AEAD, error) {
-	own, err := hkdf.Key(sha256.New, key, salt, "ringfence seal v1", keySize)
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "seal", "A value could not be sealed.")
-	}
-	block, err := aes.NewCipher(own)
-	if err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "seal", "A value could not be sealed.")
-	}
-	return cipher.NewGCM(block)
-}
-
-// placed is the additional data: every part with its length before it, so that no two places look alike.
-func placed(p seal.Place, kid string) []byte {
-	aad := append([]byte(nil), p.Tenant[:]...)
-	for _, part := range []string{p.Table, p.Column, p.Row, kid} {
-		aad = binary.BigEndian.AppendUint32(aad, uint32(len(part))) //nolint:gosec // names and ids
-		aad = append(aad, part...)
-	}
-	return aad
-}
-
-// Derive answers a key for another purpose, such as sealing cursors, that is the same at every start.
+// Derive answers a key for another purpose, such as sealing cursors, that is the same at every start until a newer sealing
+// key is added: for what may be lost then.
 func (k *Keyring) Derive(purpose string) ([]byte, error) {
 	return hkdf.Key(sha256.New, k.seals[k.sealing], nil, "ringfence "+purpose, keySize)
 }

@@ -2,9 +2,12 @@ package keyring
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ringfence/ringfence/core/audit"
@@ -76,11 +79,8 @@ func TestKeysAreMadeOnceAndANewOneSeals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fresh := make([]byte, 32)
-	for i := range fresh {
-		fresh[i] = byte(i*37 + 11)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "seal-0002.key"), []byte(base64.StdEncoding.EncodeToString(fresh)), 0o600); err != nil {
+	fresh := sha256.Sum256([]byte("a key for a test"))
+	if err := os.WriteFile(filepath.Join(dir, "seal-0002.key"), []byte(base64.StdEncoding.EncodeToString(fresh[:])), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	second := opened(t, dir)
@@ -104,7 +104,7 @@ func TestKeysAreMadeOnceAndANewOneSeals(t *testing.T) {
 
 func TestKnownAndWeakKeysAreRefused(t *testing.T) {
 	weak := [][]byte{nil, []byte("short"), make([]byte, 32), bytes.Repeat([]byte("0123456789abcdef"), 2), bytes.Repeat([]byte{1, 2}, 16)}
-	for _, w := range known {
+	for _, w := range strings.Fields(known) {
 		for _, pad := range []string{"Zx9$kQ2!mW7@pL4#vR8%nT1^", "q7Lm0-PzV3_xT8=bN5+yH2~kD9"} {
 			weak = append(weak, []byte(w + pad + pad)[:max(32, len(w)+20)], []byte(pad+w+pad))
 		}
@@ -114,10 +114,83 @@ func TestKnownAndWeakKeysAreRefused(t *testing.T) {
 			t.Errorf("%q passes for a key", key)
 		}
 	}
-	for _, w := range known {
+	for _, w := range strings.Fields(known) {
 		if len(w) < 5 {
 			t.Errorf("%q is so short that random keys would hold it", w)
 		}
+	}
+}
+
+// A new key in the place of a lost one would start, and hide that nothing which the old one sealed opens any more.
+func TestAKeyGoneSinceTheFirstStartIsNotReplaced(t *testing.T) {
+	for _, name := range []string{"seal-0001.key", "pepper-0001.key", "audit.key"} {
+		dir := filepath.Join(t.TempDir(), "keys")
+		opened(t, dir)
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "put it back from your backup") {
+			t.Errorf("%s is gone: %v", name, err)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			t.Errorf("%s was made anew", name)
+		}
+	}
+}
+
+func TestAnotherInstancesLogKeyIsRefused(t *testing.T) {
+	here, there := filepath.Join(t.TempDir(), "keys"), filepath.Join(t.TempDir(), "keys")
+	opened(t, here)
+	opened(t, there)
+	if err := os.Rename(filepath.Join(there, "audit.key"), filepath.Join(here, "audit.key")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(here); err == nil || !strings.Contains(err.Error(), "another instance") {
+		t.Errorf("another's log key: %v", err)
+	}
+}
+
+func TestWhatIsNoPlainClosedFileOfOurNamesIsRefused(t *testing.T) {
+	random := sha256.Sum256([]byte("a key for a test"))
+	good := base64.StdEncoding.EncodeToString(random[:])
+	for what, put := range map[string]func(file string) error{
+		"a pipe":           func(file string) error { return syscall.Mkfifo(file, 0o600) },
+		"a folder":         func(file string) error { return os.Mkdir(file, 0o700) },
+		"a link":           func(file string) error { return os.Symlink("/dev/zero", file) },
+		"open to others":   func(file string) error { return os.WriteFile(file, []byte(good), 0o640) }, //nolint:gosec // that is the case
+		"too large":        func(file string) error { return os.WriteFile(file, bytes.Repeat([]byte("A"), maxFile+1), 0o600) },
+		"of two spellings": func(file string) error { return os.WriteFile(file, []byte(good[:20]+"\n"+good[20:]), 0o600) },
+		"letters": func(file string) error {
+			return os.WriteFile(file, []byte("changemeNowOrNeverPleaseThisIsAFineSecretKey="), 0o600)
+		},
+		"counted up": func(file string) error {
+			key := make([]byte, keySize)
+			for i := range key {
+				key[i] = byte(i)
+			}
+			return os.WriteFile(file, []byte(base64.StdEncoding.EncodeToString(key)), 0o600)
+		},
+	} {
+		dir := filepath.Join(t.TempDir(), "keys")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(filepath.Join(dir, "seal-0001.key")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir); err == nil {
+			t.Errorf("a key that is %s passes", what)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "keys")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "seal-2.key"), []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "four digits") {
+		t.Errorf("a name whose order is not that of its age: %v", err)
 	}
 }
 

@@ -3,28 +3,47 @@ package keyring
 import (
 	"bytes"
 	"crypto/ed25519"
+	_ "embed"
 	"errors"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Strong refuses a key that is short, known, or obviously not random.
+const remedy = "; make a key with: head -c 32 /dev/urandom | base64"
+
+// Strong refuses a key that is short, known, or obviously not random. It cannot tell that a key is random.
 func Strong(key []byte) error {
 	if len(key) < keySize {
-		return errors.New("a key has at least 32 random bytes; make one with: head -c 32 /dev/urandom | base64")
+		return errors.New("a key has at least 32 random bytes" + remedy)
 	}
-	distinct := map[byte]bool{}
-	for _, b := range key {
-		distinct[b] = true
+	values, steps, printable := map[byte]bool{}, map[byte]bool{}, true
+	for i, b := range key {
+		values[b] = true
+		printable = printable && b >= ' ' && b <= '~'
+		if i > 0 {
+			steps[b-key[i-1]] = true
+		}
 	}
-	if len(distinct) < 12 || period(key) <= len(key)/2 {
-		return errors.New("this key repeats itself; make one with: head -c 32 /dev/urandom | base64")
+	switch {
+	case len(values) < 12 || len(steps) < 12 || period(key) <= len(key)/2: // 00 01 02 … takes one step again and again
+		return errors.New("this key repeats itself" + remedy)
+	case printable: // of random keys one in 10^13 is
+		return errors.New("this key is text and not random" + remedy)
 	}
-	lower := strings.ToLower(string(key))
-	for _, word := range known {
-		if strings.Contains(lower, word) {
-			return errors.New("this key contains a well-known word; make one with: head -c 32 /dev/urandom | base64")
+	return holdsKnown(string(key), 5)
+}
+
+// wellKnown refuses a key's text that holds a word, as if base64 were letters.
+func wellKnown(text string) error { return holdsKnown(text, 8) }
+
+// holdsKnown refuses a text with a known value of a length in it, in capitals or not. With five letters one of 10^7 random
+// keys has one, with eight letters one of 10^8 random texts in base64.
+func holdsKnown(text string, length int) error {
+	text = strings.ToLower(text)
+	for _, word := range strings.Fields(known) {
+		if len(word) >= length && strings.Contains(text, word) {
+			return errors.New("this key contains a well-known word" + remedy)
 		}
 	}
 	return nil
@@ -40,19 +59,16 @@ func period(key []byte) int {
 	return len(key)
 }
 
-// known are words that stand in shipped defaults, examples and tutorials. Five letters or more: a random key of 32 bytes
-// contains one of them less than once in 10^8 keys.
-var known = strings.Fields(`changeme changeit secret password passw0rd default example insecure supersecret topsecret letmein
-qwerty admin123 administrator thingsboard chirpstack mosquitto ringfence localhost development testing mysecret jwtsecret
-jwt_secret signing privatekey private_key encryption 0123456789abcdef 123456789 abcdefgh deadbeef cafebabe notasecret
-replace-me replace_me replaceme your-secret your_secret yoursecret placeholder magistrala tbmqtt kafka rabbitmq guest12345
-postgres supabase keycloak grafana hunter2 correcthorse iloveyou dummykey samplekey testkey demokey`)
+// known are values that stand in shipped defaults, examples and tutorials, in small letters, of five letters or more.
+//
+//go:embed known.txt
+var known string
 
 // publicNote encodes the verifier key of an Ed25519 seed.
 func publicNote(name string, seed []byte) (string, error) {
 	public, ok := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
 	if !ok {
-		return "", errors.New("keys: audit.key is not an Ed25519 key")
+		return "", errors.New("this is not an Ed25519 key")
 	}
 	return note.NewEd25519VerifierKey(name, public)
 }

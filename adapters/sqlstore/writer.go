@@ -18,6 +18,7 @@ import (
 type writer struct {
 	conn  bun.Conn
 	begin string
+	group int // closures of one transaction at most
 	jobs  chan *job
 	stmts map[string]*sql.Stmt // owned by the loop
 
@@ -40,7 +41,7 @@ func newWriter(ctx context.Context, db *bun.DB, begin string) (*writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing connection: %w", err)
 	}
-	return &writer{conn: conn, begin: begin, jobs: make(chan *job, maxGroup), stmts: map[string]*sql.Stmt{}}, nil
+	return &writer{conn: conn, begin: begin, group: maxGroup, jobs: make(chan *job, maxGroup), stmts: map[string]*sql.Stmt{}}, nil
 }
 
 func (w *writer) closed() bool {
@@ -79,7 +80,7 @@ func (w *writer) loop() {
 	for j := range w.jobs {
 		group = append(group[:0], j)
 	more:
-		for len(group) < maxGroup {
+		for len(group) < w.group {
 			select {
 			case next, ok := <-w.jobs:
 				if !ok {

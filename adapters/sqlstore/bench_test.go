@@ -1,0 +1,97 @@
+package sqlstore_test
+
+import (
+	"context"
+	"crypto/rand"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/adapters/sqlstore"
+	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+func opened(b *testing.B) *sqlstore.Store {
+	b.Helper()
+	s, err := sqlite.Open(b.Context(), sqlite.Options{Path: filepath.Join(b.TempDir(), "ringfence.db"), Now: time.Now, Version: "bench", Node: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+var mint = ident.Mint{Now: time.Now, Random: func(p []byte) { _, _ = rand.Read(p) }}
+
+func scoped(t ident.Tenant) access.Scope {
+	return access.Grant(t, access.Actor{Kind: access.System, System: "bench"}, access.Origin{}, access.Decision{Allowed: true}, nil, access.Subject{}, time.Now())
+}
+
+// BenchmarkChange is the making of a device, audited and not, by one caller and by 64, who share a transaction unless it is
+// serial. Every one of them is synced to the disk before it is answered.
+func BenchmarkChange(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		callers int
+		audited bool
+		serial  bool
+	}{
+		{"audited one caller", 1, true, false}, {"unaudited one caller", 1, false, false},
+		{"audited 64 callers grouped", 64, true, false}, {"unaudited 64 callers grouped", 64, false, false},
+		{"audited 64 callers serial", 64, true, true},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			s := opened(b)
+			if c.serial {
+				s.Serial()
+			}
+			scope := scoped(ident.Tenant{1})
+			b.ReportAllocs()
+			b.ResetTimer()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var wg sync.WaitGroup
+			for range c.callers {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						if err := makeDevice(b.Context(), s, scope, c.audited); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tx/s")
+		})
+	}
+}
+
+func makeDevice(ctx context.Context, s *sqlstore.Store, scope access.Scope, audited bool) error {
+	now := time.Now()
+	d := device.Device{Name: "pump", Node: ident.Node{1}, State: device.Active, CreatedAt: now, UpdatedAt: now}
+	ident.Fresh(mint, &d.ID)
+	d.Addresses = []device.Address{{Kind: device.Serial, Value: d.ID.String()}}
+	if !audited {
+		return s.Unaudited(ctx, scope, func(ctx context.Context, w store.Writer) error {
+			_, err := w.Devices().Put(ctx, d)
+			return err
+		})
+	}
+	ev, err := audit.Complete(audit.Event{ID: ident.NewEntry(mint), Action: audit.DeviceCreated, Target: audit.Target{Kind: "device", ID: d.ID.String()}, Outcome: audit.OK,
+		Changes: []audit.Change{audit.Set("state", "", string(d.State)), audit.Set("name", "", d.Name)}, Address: audit.Personal{Value: "192.0.2.7"}, Agent: audit.Personal{Value: "bench/1.0"}}, mint.Random, func(plain string) ([]byte, error) { return []byte(plain), nil })
+	if err != nil {
+		return err
+	}
+	return s.Change(ctx, scope, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		_, err := w.Devices().Put(ctx, d)
+		return []audit.Event{ev}, err
+	})
+}

@@ -2,6 +2,7 @@
 package auditverify
 
 import (
+	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -15,9 +16,10 @@ import (
 )
 
 const usage = `audit-verify bundle.tar --policy policy.txt [--since old.checkpoint] [--json]
+audit-verify receipt.proof --policy policy.txt [--json]
 
-Checks an exported audit log: every entry, hash, checkpoint and signature. The policy file names the log's origin and key; it
-is printed when the server first starts, and by: ringfence audit key.
+Checks an exported audit log, every entry, hash, checkpoint and signature; or the receipt of one entry, and shows the entry.
+The policy file names the log's origin and key; it is printed when the server first starts, and by: ringfence audit key.
 
 Exit: 0 good, 1 tampered (the first bad entry is named), 2 wrong usage, 3 could not find out.
 `
@@ -47,7 +49,7 @@ func Main(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return 2
 	}
-	report, err := run(bundle, *policyFile, *sinceFile)
+	report, leaf, err := run(bundle, *policyFile, *sinceFile)
 	if err != nil {
 		fmt.Fprintln(stderr, "audit-verify:", err)
 		return 3
@@ -57,40 +59,72 @@ func Main(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 			return 3
 		}
 	} else {
-		show(stdout, report)
+		show(stdout, report, leaf)
 	}
 	return int(report.Verdict)
 }
 
-func run(bundle, policyFile, sinceFile string) (audit.Report, error) {
+func run(file, policyFile, sinceFile string) (audit.Report, []byte, error) {
 	if policyFile == "" {
-		return audit.Report{}, fmt.Errorf("no --policy: without the log's key nothing can be trusted; print it on the server with: ringfence audit key")
+		return audit.Report{}, nil, fmt.Errorf("no --policy: without the log's key nothing can be trusted; print it on the server with: ringfence audit key")
 	}
 	text, err := os.ReadFile(policyFile) //nolint:gosec // named by the user
 	if err != nil {
-		return audit.Report{}, err
+		return audit.Report{}, nil, err
 	}
 	policy, err := audit.ParsePolicy(string(text))
 	if err != nil {
-		return audit.Report{}, err
+		return audit.Report{}, nil, err
 	}
 	var since []byte
 	if sinceFile != "" {
 		if since, err = os.ReadFile(sinceFile); err != nil { //nolint:gosec // named by the user
-			return audit.Report{}, err
+			return audit.Report{}, nil, err
 		}
 	}
-	f, err := os.Open(bundle) //nolint:gosec // named by the user
+	f, err := os.Open(file) //nolint:gosec // named by the user
 	if err != nil {
-		return audit.Report{}, err
+		return audit.Report{}, nil, err
 	}
 	defer func() { _ = f.Close() }()
-	return audit.Verify(f, policy, since, onAllCores)
+	in := bufio.NewReader(f)
+	if start, _ := in.Peek(64); audit.IsProof(string(start)) { // a bundle that is shorter fails below
+		return receipt(in, policy)
+	}
+	report, err := audit.Verify(in, policy, since, onAllCores)
+	return report, nil, err
 }
 
-func show(w io.Writer, r audit.Report) {
+// receipt checks the proof of one entry that carries the entry itself.
+func receipt(in io.Reader, policy audit.Policy) (audit.Report, []byte, error) {
+	r := audit.Report{Verdict: audit.Tampered, Bad: -1, Entries: 1}
+	text, err := io.ReadAll(io.LimitReader(in, audit.MaxProof+1))
+	if err != nil {
+		return r, nil, err
+	}
+	proof, err := audit.ParseProof(string(text))
+	if err != nil {
+		return r, nil, err
+	}
+	if len(proof.Extra) == 0 {
+		return r, nil, fmt.Errorf("the receipt does not carry its entry; get one that does with: ringfence audit prove")
+	}
+	r.From, r.To = proof.Index, proof.Index+1
+	if err := audit.CheckProof(proof, proof.Extra, policy.Origin, policy.Verifier); err != nil {
+		r.Reason = err.Error()
+		return r, nil, nil
+	}
+	r.Verdict, r.Checkpoints = audit.Good, 1
+	return r, proof.Extra, nil
+}
+
+func show(w io.Writer, r audit.Report, leaf []byte) {
 	switch r.Verdict {
 	case audit.Good:
+		if leaf != nil {
+			fmt.Fprintf(w, "good: this entry stands in the log, at %d\n%s\n", r.From, leaf)
+			return
+		}
 		fmt.Fprintf(w, "good: %d entries, %d checkpoints\n", r.Entries, r.Checkpoints)
 	case audit.Tampered:
 		if r.Bad >= 0 {

@@ -38,13 +38,16 @@ type commands struct {
 	Set    []string `help:"A setting, as KEY=VALUE; stands above the file and the environment." placeholder:"KEY=VALUE" sep:"none"`
 
 	Serve serveCmd `cmd:"" help:"Run the server."`
+	Setup setupCmd `cmd:"" help:"Become the platform's administrator by the link that the server printed."`
 	Demo  demoCmd  `cmd:"" help:"See it work: a server in a temporary folder, two tenants, an attack, and the audit log verified."`
 	Conf  struct {
 		Check checkCmd `cmd:"" help:"Say what is wrong with the configuration."`
 		Show  showCmd  `cmd:"" help:"Show the settings in effect; secrets are never settings."`
 	} `cmd:"" name:"config" help:"Look at the configuration."`
 	Audit struct {
-		Verify verifyCmd `cmd:"" help:"Check an exported bundle; the same as audit-verify." passthrough:""`
+		Verify verifyCmd `cmd:"" help:"Check an exported bundle or a receipt; the same as audit-verify." passthrough:""`
+		Export exportCmd `cmd:"" help:"Get a tenant's whole log from a server, as a bundle."`
+		Prove  proveCmd  `cmd:"" help:"Get the receipt of one entry from a server."`
 		Key    keyCmd    `cmd:"" help:"Print the policy file of a tenant's log, which verifiers need."`
 	} `cmd:"" help:"The audit log."`
 	Decoder struct {
@@ -158,10 +161,6 @@ type verifyCmd struct {
 func (v verifyCmd) Run(env environment) error {
 	code := auditverify.Main(v.Args, env.stdin, env.stdout, env.stderr)
 	return exit(code)
-}
-
-type keyCmd struct {
-	Tenant string `arg:"" help:"Id of the tenant."`
 }
 
 type versionCmd struct{}

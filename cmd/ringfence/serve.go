@@ -9,11 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/httpapi"
+	"github.com/ringfence/ringfence/adapters/keyring"
+	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 )
@@ -157,20 +160,29 @@ func (r resetCmd) Run(ctx context.Context, c *commands, env environment) error {
 	return errors.Join(err, app.close(ctx))
 }
 
-// Run prints a policy file.
-func (k keyCmd) Run(ctx context.Context, c *commands, env environment) error {
+type keyCmd struct {
+	Tenant string `arg:"" help:"Id of the tenant; platform for the platform's own log." default:"platform"`
+}
+
+// Run prints a policy file. It reads the keys alone, so the server may run.
+func (k keyCmd) Run(c *commands, env environment) error {
 	conf, err := c.load(env)
 	if err != nil {
 		return err
 	}
-	t, err := ident.ParseTenant(k.Tenant)
-	if err != nil {
-		return fmt.Errorf("%w: want the id of a tenant, ten_ and 26 characters", errConfig)
+	t := ident.Platform
+	if k.Tenant != "platform" {
+		if t, err = ident.ParseTenant(k.Tenant); err != nil {
+			return fmt.Errorf("%w: want the id of a tenant, ten_ and 26 characters", errConfig)
+		}
 	}
-	app, err := wire(ctx, conf, env.stderr)
+	if _, err := os.Stat(conf.dataFile("keys")); err != nil {
+		return fmt.Errorf("there is no server's data in %s; name the folder with --set data=FOLDER", conf.str("data"))
+	}
+	keys, err := keyring.Open(conf.dataFile("keys"))
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(env.stdout, app.disclose.Policy(t))
-	return app.close(ctx)
+	fmt.Fprint(env.stdout, audit.PolicyFile(audit.Origin(keys.Instance(), t), keys.VerifierKey()))
+	return nil
 }

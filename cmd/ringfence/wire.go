@@ -41,6 +41,7 @@ type application struct {
 	metrics  *httpapi.Metrics
 	log      *slog.Logger
 	workers  int
+	locked   *os.File // the data folder is ours while it is open
 }
 
 const (
@@ -62,8 +63,11 @@ func wire(ctx context.Context, c config, stderr io.Writer) (*application, error)
 		app.workers = runtime.GOMAXPROCS(0)
 	}
 	var err error
-	if app.keys, err = keyring.Open(c.dataFile("keys")); err != nil {
+	if app.locked, err = lock(c.dataFile("lock")); err != nil {
 		return nil, err
+	}
+	if app.keys, err = keyring.Open(c.dataFile("keys")); err != nil {
+		return nil, errors.Join(err, app.close(ctx))
 	}
 	host, err := os.Hostname()
 	if err != nil {
@@ -71,9 +75,11 @@ func wire(ctx context.Context, c config, stderr io.Writer) (*application, error)
 	}
 	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
 	cache := enter.NewCache(cachedTenants)
-	if app.store, err = sqlite.Open(ctx, sqlite.Options{Path: c.dataFile("ringfence.db"), Now: time.Now, Revised: cache.Revised, Version: version(), Node: host}); err != nil {
-		return nil, err
+	opened, err := sqlite.Open(ctx, sqlite.Options{Path: c.dataFile("ringfence.db"), Now: time.Now, Revised: cache.Revised, Version: version(), Node: host})
+	if err != nil {
+		return nil, errors.Join(err, app.close(ctx))
 	}
+	app.store = opened
 	if err := app.rest(ctx, c, cache, mint, host); err != nil {
 		return nil, errors.Join(err, app.close(ctx))
 	}
@@ -138,5 +144,8 @@ func (app *application) close(ctx context.Context) error {
 	if app.engine != nil {
 		err = app.engine.Close(ctx)
 	}
-	return errors.Join(err, app.store.Close())
+	if app.store != nil {
+		err = errors.Join(err, app.store.Close())
+	}
+	return errors.Join(err, app.locked.Close())
 }

@@ -309,6 +309,11 @@ func TestProofHoldsForItsEntryAlone(t *testing.T) {
 		if err := CheckProof(back, h.leaves[(i+1)%30], h.policy.Origin, h.policy.Verifier); err == nil {
 			t.Fatalf("entry %d: the proof holds for another leaf", i)
 		}
+		p.Extra = h.leaves[i]
+		whole, err := ParseProof(p.String())
+		if err != nil || !IsProof(p.String()) || CheckProof(whole, whole.Extra, h.policy.Origin, h.policy.Verifier) != nil {
+			t.Fatalf("entry %d: a receipt that carries its leaf: %v", i, err)
+		}
 		back.Index = (back.Index + 1) % 30
 		if err := CheckProof(back, h.leaves[i], h.policy.Origin, h.policy.Verifier); err == nil {
 			t.Fatalf("entry %d: the proof holds at another index", i)

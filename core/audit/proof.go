@@ -15,6 +15,7 @@ type Proof struct {
 	Index      uint64
 	Path       []Hash
 	Checkpoint []byte // the signed note
+	Extra      []byte // the entry's leaf, if the receipt carries it; checked by nothing but CheckProof
 }
 
 const proofHeader = "c2sp.org/tlog-proof@v1"
@@ -31,7 +32,11 @@ func Prove(index, size uint64, checkpoint []byte, hashes func([]int64) ([]Hash, 
 // String is the proof in its published form.
 func (p Proof) String() string {
 	var b strings.Builder
-	b.WriteString(proofHeader + "\nindex " + strconv.FormatUint(p.Index, 10) + "\n")
+	b.WriteString(proofHeader + "\n")
+	if len(p.Extra) > 0 {
+		b.WriteString("extra " + base64.StdEncoding.EncodeToString(p.Extra) + "\n")
+	}
+	b.WriteString("index " + strconv.FormatUint(p.Index, 10) + "\n")
 	for _, h := range p.Path {
 		b.WriteString(base64.StdEncoding.EncodeToString(h[:]) + "\n")
 	}
@@ -40,19 +45,22 @@ func (p Proof) String() string {
 	return b.String()
 }
 
-// Bounds of a proof's text.
+// MaxProof bounds a proof's text, with the leaf that it may carry.
 const (
-	maxProof = 64 << 10
+	MaxProof = 64<<10 + (MaxLeaf+2)/3*4
 	maxPath  = 63
 )
 
 var errProof = errors.New("audit: not a proof of this entry")
 
-// ParseProof reads a proof's published form. An extra line is allowed and ignored.
+// IsProof tells a receipt from a bundle by its first line.
+func IsProof(text string) bool { return strings.HasPrefix(text, proofHeader+"\n") }
+
+// ParseProof reads a proof's published form.
 func ParseProof(text string) (Proof, error) {
 	var p Proof
 	head, checkpoint, ok := strings.Cut(text, "\n\n")
-	if !ok || len(text) > maxProof {
+	if !ok || len(text) > MaxProof {
 		return p, errProof
 	}
 	lines := strings.Split(head, "\n")
@@ -60,8 +68,14 @@ func ParseProof(text string) (Proof, error) {
 		return p, errProof
 	}
 	lines = lines[1:]
-	if len(lines) > 0 && strings.HasPrefix(lines[0], "extra ") {
-		lines = lines[1:]
+	if len(lines) > 0 {
+		if extra, ok := strings.CutPrefix(lines[0], "extra "); ok {
+			var err error
+			if p.Extra, err = base64.StdEncoding.Strict().DecodeString(extra); err != nil || len(p.Extra) > MaxLeaf {
+				return Proof{}, errProof
+			}
+			lines = lines[1:]
+		}
 	}
 	if len(lines) == 0 || len(lines) > 1+maxPath {
 		return p, errProof

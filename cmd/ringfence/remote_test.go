@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// told runs the program with an environment and an input.
+func told(t *testing.T, vars map[string]string, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, environment{lookup: func(k string) (string, bool) { v, ok := vars[k]; return v, ok }, stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs})
+	return code, out.String(), errs.String()
+}
+
+func TestSetupInATerminalDoesWhatThePageDoes(t *testing.T) {
+	s, token := served(t)
+	link := s.base + "/setup?token=" + token
+	code, out, errs := told(t, nil, "short\n", "setup", link, "--email", "olga@platform.example", "--name", "Olga")
+	if code != exitNo || !strings.Contains(errs, "15 characters") || strings.Contains(errs, token) {
+		t.Fatalf("a short password: exit %d %s%s", code, out, errs)
+	}
+	code, out, errs = told(t, nil, demoPassword+"\n", "setup", link, "--email", "olga@platform.example", "--name", "Olga", "--tenant", "Acme Water")
+	if code != exitDone || !strings.HasPrefix(out, "ten_") {
+		t.Fatalf("exit %d %s%s", code, out, errs)
+	}
+	if _, err := s.login("olga@platform.example"); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, _ := told(t, nil, demoPassword+"\n", "setup", link, "--email", "olga@platform.example", "--name", "Olga"); code != exitNo {
+		t.Errorf("the link is good a second time: exit %d", code)
+	}
+	if code, _, _ := told(t, nil, "", "setup", "not a link", "--email", "a@b.example", "--name", "A"); code != exitUsage {
+		t.Errorf("no link: exit %d", code)
+	}
+}
+
+func TestTheLogIsExportedProvedAndVerifiedByTheCommandLine(t *testing.T) {
+	s, _, ten := world1(t)
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	vars := map[string]string{"RINGFENCE_TOKEN": ten.token}
+	save := func(name, text string) string {
+		if err := os.WriteFile(file(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file(name)
+	}
+
+	code, policy, errs := told(t, nil, "", "--set", "data="+filepath.Join(s.dir, "data"), "audit", "key", ten.id)
+	if code != exitDone || !strings.Contains(policy, ten.id) {
+		t.Fatalf("the policy, while the server runs: exit %d %s%s", code, policy, errs)
+	}
+	save("policy.txt", policy)
+	if code, out, errs := told(t, vars, "", "audit", "export", ten.id, "--server", s.base, "-o", file("audit.tar")); code != exitDone {
+		t.Fatalf("export: exit %d %s%s", code, out, errs)
+	}
+	code, out, errs := told(t, nil, "", "audit", "verify", file("audit.tar"), "--policy", file("policy.txt"))
+	if code != exitDone || !strings.HasPrefix(out, "good: ") {
+		t.Errorf("verify: exit %d %s%s", code, out, errs)
+	}
+	code, receipt, errs := told(t, nil, "", "audit", "prove", ten.id, "0", "--server", s.base, "--token-file", save("token", ten.token))
+	if code != exitDone {
+		t.Fatalf("prove: exit %d %s", code, errs)
+	}
+	code, out, errs = told(t, nil, "", "audit", "verify", save("0.proof", receipt), "--policy", file("policy.txt"))
+	if code != exitDone || !strings.Contains(out, `"seq":0`) {
+		t.Errorf("the receipt: exit %d %s%s", code, out, errs)
+	}
+	lines := strings.Split(receipt, "\n")
+	for i, line := range lines {
+		if line == "" {
+			continue
+		}
+		forged := strings.Replace(line, line[len(line)/2:len(line)/2+1], map[bool]string{true: "B", false: "A"}[line[len(line)/2] == 'A'], 1)
+		text := strings.Join(append(append(append([]string{}, lines[:i]...), forged), lines[i+1:]...), "\n")
+		if code, out, _ := told(t, nil, "", "audit", "verify", save("forged.proof", text), "--policy", file("policy.txt")); code == exitDone {
+			t.Errorf("a receipt with another line %d (%s) is good: %s", i, forged, out)
+		}
+	}
+	_, other, _ := told(t, nil, "", "--set", "data="+filepath.Join(s.dir, "data"), "audit", "key")
+	if code, _, _ := told(t, nil, "", "audit", "verify", file("0.proof"), "--policy", save("platform.txt", other)); code != exitNo {
+		t.Errorf("the receipt under the platform's policy: exit %d", code)
+	}
+}
+
+func TestAClientCommandSaysWhatIsMissing(t *testing.T) {
+	s, _, ten := world1(t)
+	open := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(open, []byte(ten.token), 0o644); err != nil { //nolint:gosec // that is the case
+		t.Fatal(err)
+	}
+	vars := map[string]string{"RINGFENCE_TOKEN": ten.token}
+	for what, c := range map[string]struct {
+		vars map[string]string
+		args []string
+		code int
+		want string
+	}{
+		"no token":             {nil, []string{ten.id, "0", "--server", s.base}, exitUsage, "RINGFENCE_TOKEN"},
+		"an open token file":   {nil, []string{ten.id, "0", "--server", s.base, "--token-file", open}, exitUsage, "chmod"},
+		"no id":                {vars, []string{"acme", "0", "--server", s.base}, exitUsage, "ten_"},
+		"a token in clear":     {vars, []string{ten.id, "0", "--server", "http://iot.example.com"}, exitUsage, "https"},
+		"a foreign tenant":     {vars, []string{strings.Repeat("ten_0", 1) + strings.Repeat("0", 25), "0", "--server", s.base}, exitNo, "404"},
+		"an entry beyond":      {vars, []string{ten.id, "99999", "--server", s.base}, exitNo, "404"},
+		"nobody listens":       {vars, []string{ten.id, "0", "--server", "http://127.0.0.1:1"}, exitFail, "refused"},
+		"a revoked, bad token": {map[string]string{"RINGFENCE_TOKEN": "rf_pat_x"}, []string{ten.id, "0", "--server", s.base}, exitNo, "401"},
+	} {
+		code, out, errs := told(t, c.vars, "", append([]string{"audit", "prove"}, c.args...)...)
+		if code != c.code || !strings.Contains(errs, c.want) || out != "" || strings.Contains(errs, ten.token) {
+			t.Errorf("%s: exit %d, want %d and %q\n%s%s", what, code, c.code, c.want, out, errs)
+		}
+	}
+}
+
+func TestADataFolderIsOneProcesss(t *testing.T) {
+	s, _ := served(t)
+	code, _, errs := told(t, nil, "", "--set", "data="+filepath.Join(s.dir, "data"), "admin", "reset", "ana@acme.example")
+	if code != exitFail || !strings.Contains(errs, "another ringfence uses it") {
+		t.Errorf("exit %d %s", code, errs)
+	}
+}
+
+func TestADatabaseThatIsNoneIsSaidAndLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "ringfence.db")
+	text := strings.Repeat("this is somebody's diary. ", 100)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs := told(t, nil, "", "--set", "data="+dir, "--set", "listen=127.0.0.1:0", "--set", "metrics_listen=", "serve")
+	if code != exitFail || !strings.Contains(errs, "database") {
+		t.Errorf("exit %d %s", code, errs)
+	}
+	if raw, err := os.ReadFile(file); err != nil || string(raw) != text {
+		t.Errorf("the file was changed: %v", err)
+	}
+}

@@ -177,33 +177,16 @@ func (f flow) Expire(ctx context.Context, now time.Time, limit int) (int, error)
 	if err != nil || total >= limit {
 		return total, err
 	}
-	for _, expire := range []func(context.Context, *handle, time.Time, int) (int, error){
-		expired(claims, func(c store.Claim) time.Time { return c.ExpiresAt }),
+	for _, expire := range []func(context.Context, time.Time, int) (int, error){
+		put(f.h, claims).expire, put(f.h, bearers).expire, put(f.h, sessions).expire, put(f.h, links).expire,
 	} {
-		n, err := expire(ctx, f.h, now, limit-total)
+		n, err := expire(ctx, now, limit-total)
 		total += n
 		if err != nil || total >= limit {
 			return total, err
 		}
 	}
 	return total, nil
-}
-
-func expired[K comparable, V any](n *noun[K, V], at func(V) time.Time) func(context.Context, *handle, time.Time, int) (int, error) {
-	return func(ctx context.Context, h *handle, now time.Time, limit int) (int, error) {
-		page, err := on(h, n).List(ctx, store.Query{Reach: access.Everywhere, Limit: limit})
-		removed := 0
-		for _, v := range page.Items {
-			if at(v).After(now) {
-				continue
-			}
-			if _, err := h.exec(ctx, "DELETE FROM "+n.table+" WHERE tenant = ? AND id = ?", h.tenant[:], n.key(v)); err != nil { //nolint:gosec // the table is a constant
-				return removed, err
-			}
-			removed++
-		}
-		return removed, err
-	}
 }
 
 // found collects rows.

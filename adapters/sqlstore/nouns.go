@@ -146,7 +146,7 @@ var (
 	}
 	sessions = &noun[ident.Session, credential.Session]{
 		table: "sessions", bytes: func(k ident.Session) []byte { return k[:] }, key: func(v credential.Session) []byte { return v.ID[:] }, rev: func(v *credential.Session) *uint64 { return &v.Rev },
-		index: func(v credential.Session, r *row) { r.Owner = v.Principal[:] },
+		index: func(v credential.Session, r *row) { r.Owner = v.Principal[:]; r.expireAt(v.ExpiresAt) },
 		load:  func(ctx context.Context, h *handle, v *credential.Session) error { return h.touched(ctx, &v.Stored) },
 		after: func(ctx context.Context, h *handle, old, v *credential.Session) error {
 			if v == nil {
@@ -157,7 +157,7 @@ var (
 	}
 	bearers = &noun[ident.Token, credential.Bearer]{
 		table: "bearers", bytes: func(k ident.Token) []byte { return k[:] }, key: func(v credential.Bearer) []byte { return v.ID[:] }, rev: func(v *credential.Bearer) *uint64 { return &v.Rev },
-		index: func(v credential.Bearer, r *row) { r.Owner = v.Session[:] },
+		index: func(v credential.Bearer, r *row) { r.Owner = v.Session[:]; r.expireAt(v.ExpiresAt) },
 		load:  func(ctx context.Context, h *handle, v *credential.Bearer) error { return h.touched(ctx, &v.Stored) },
 		after: func(ctx context.Context, h *handle, old, v *credential.Bearer) error {
 			if v == nil {
@@ -168,7 +168,10 @@ var (
 	}
 	links = &noun[ident.Link, credential.Link]{
 		table: "links", bytes: func(k ident.Link) []byte { return k[:] }, key: func(v credential.Link) []byte { return v.ID[:] }, rev: func(v *credential.Link) *uint64 { return &v.Rev },
-		index: func(v credential.Link, r *row) { r.Owner, r.State = optional(v.Principal), string(v.Kind) },
+		index: func(v credential.Link, r *row) {
+			r.Owner, r.State = optional(v.Principal), string(v.Kind)
+			r.expireAt(v.ExpiresAt)
+		},
 		after: func(ctx context.Context, h *handle, old, v *credential.Link) error {
 			if v == nil {
 				return h.unlocate(ctx, old.Accessor)
@@ -178,7 +181,7 @@ var (
 	}
 	claims = &noun[[32]byte, store.Claim]{
 		table: "claims", bytes: func(k [32]byte) []byte { return k[:] }, key: func(v store.Claim) []byte { return v.ID[:] }, rev: func(v *store.Claim) *uint64 { return &v.Rev },
-		index: func(v store.Claim, r *row) {},
+		index: func(v store.Claim, r *row) { r.expireAt(v.ExpiresAt) },
 	}
 )
 
@@ -225,7 +228,10 @@ func (h *handle) locate(ctx context.Context, accessor string, kind credential.Ki
 }
 
 func (h *handle) unlocate(ctx context.Context, accessor string) error {
-	_, err := h.exec(ctx, "DELETE FROM locations WHERE accessor = ? AND tenant = ?", accessor, h.tenant[:])
+	if _, err := h.exec(ctx, "DELETE FROM locations WHERE accessor = ? AND tenant = ?", accessor, h.tenant[:]); err != nil {
+		return err
+	}
+	_, err := h.exec(ctx, "DELETE FROM touched WHERE tenant = ? AND accessor = ?", h.tenant[:], accessor)
 	return err
 }
 

@@ -97,6 +97,8 @@ type row struct {
 	Label  *string `bun:",nullzero"`
 	State  string
 	Body   []byte `bun:"type:blob"`
+
+	Expires *int64 `bun:",nullzero"`
 }
 
 // noun says how one kind of record is kept: its table, and what of it has a column.
@@ -105,7 +107,7 @@ type noun[K comparable, V any] struct {
 	key    func(V) []byte
 	bytes  func(K) []byte
 	rev    func(*V) *uint64
-	index  func(V, *row)                                         // sets Node, Owner, Label and State
+	index  func(V, *row)                                         // sets Node, Owner, Label, State and Expires
 	placed bool                                                  // it stands on a node: lists are filtered by it
 	policy bool                                                  // decisions are made from it
 	check  func(old, v V, exists bool) error                     // more than the revision must hold, or nil
@@ -275,7 +277,7 @@ func (s records[K, V]) Put(ctx context.Context, v V) (V, error) {
 		r.State = "-"
 	}
 	if exists {
-		_, err = s.h.db.NewUpdate().Model(&r).ModelTableExpr("? AS r", bun.Ident(s.n.table)).Column("rev", "node", "owner", "label", "state", "body").
+		_, err = s.h.db.NewUpdate().Model(&r).ModelTableExpr("? AS r", bun.Ident(s.n.table)).Column("rev", "node", "owner", "label", "state", "body", "expires").
 			Where("r.tenant = ?", s.h.tenant[:]).Where("r.id = ?", key).Exec(ctx)
 	} else {
 		_, err = s.h.db.NewInsert().Model(&r).ModelTableExpr("?", bun.Ident(s.n.table)).Exec(ctx)
@@ -306,15 +308,45 @@ func (s records[K, V]) Delete(ctx context.Context, id K, rev uint64) error {
 	if err != nil {
 		return err
 	}
+	return s.remove(ctx, key, &old)
+}
+
+func (s records[K, V]) remove(ctx context.Context, key []byte, old *V) error {
 	if _, err := s.h.db.NewDelete().Model((*row)(nil)).ModelTableExpr("? AS r", bun.Ident(s.n.table)).
 		Where("r.tenant = ?", s.h.tenant[:]).Where("r.id = ?", key).Exec(ctx); err != nil {
 		return away(err)
 	}
 	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
 	if s.n.after != nil {
-		return s.n.after(ctx, s.h, &old, nil)
+		return s.n.after(ctx, s.h, old, nil)
 	}
 	return nil
+}
+
+// expire removes at most limit records whose time is over, those first that are over longest.
+func (s records[K, V]) expire(ctx context.Context, now time.Time, limit int) (int, error) {
+	if err := s.h.alive(); err != nil || limit <= 0 {
+		return 0, err
+	}
+	var rows []row
+	if err := s.query().Where("r.expires <= ?", micros(now)).OrderExpr("r.expires, r.id").Limit(int64(limit)).Scan(ctx, &rows); err != nil {
+		return 0, away(err)
+	}
+	for i, r := range rows {
+		old, err := s.decode(ctx, r)
+		if err != nil {
+			return i, err
+		}
+		if err := s.remove(ctx, r.ID, &old); err != nil {
+			return i, err
+		}
+	}
+	return len(rows), nil
+}
+
+func (r *row) expireAt(at time.Time) {
+	us := micros(at)
+	r.Expires = &us
 }
 
 // within narrows a query to a reach.

@@ -215,11 +215,20 @@ func (d *Disclose) jobs(ctx context.Context, t ident.Tenant) error {
 	if _, err := d.Checkpoint(ctx, t); err != nil {
 		return err
 	}
-	return d.store.Ingest(ctx, s, func(ctx context.Context, f store.Flow) error {
-		_, err := f.Expire(ctx, now, 1000)
-		return err
-	})
+	for removed := expireAtOnce; removed == expireAtOnce; {
+		if err := d.store.Ingest(ctx, s, func(ctx context.Context, f store.Flow) error {
+			var err error
+			removed, err = f.Expire(ctx, now, expireAtOnce)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// expireAtOnce bounds one transaction, so that nobody waits long behind it.
+const expireAtOnce = 1000
 
 // fold turns counters whose time is over into audit entries with an exact count, and removes them, in one change.
 func (d *Disclose) fold(ctx context.Context, s access.Scope, now time.Time) error {

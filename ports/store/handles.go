@@ -115,7 +115,9 @@ type Flow interface {
 	// (fault Conflict).
 	Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error
 
-	// Expire removes at most limit rows of what has outlived its time: dedupe keys, claims, sessions, tokens, links.
+	// Expire removes at most limit rows of what has outlived its time, and answers how many: dedupe keys, claims, and the
+	// sessions, bearers and links whose ExpiresAt has come, with their place in the directory. What is still in force stays,
+	// and so do keys and personal tokens, whose owners are to see that they are over. Its cost is that of what it removes.
 	Expire(ctx context.Context, now time.Time, limit int) (int, error)
 }
 

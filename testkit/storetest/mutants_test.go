@@ -296,6 +296,14 @@ type flowing struct {
 	fold       int64
 	checkpoint bool
 	finish     bool
+	expire     func(store.Flow, context.Context, time.Time, int) (int, error)
+}
+
+func (f flowing) Expire(ctx context.Context, now time.Time, limit int) (int, error) {
+	if f.expire != nil {
+		return f.expire(f.Flow, ctx, now, limit)
+	}
+	return f.Flow.Expire(ctx, now, limit)
 }
 
 func (f flowing) Accept(ctx context.Context, us []uplink.Uplink) ([]store.Verdict, error) {
@@ -466,6 +474,13 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"finishing twice is fine", "FinishComparesTheRevision", byFlow(flowing{finish: true}), nil},
 		{"a counter is off by one", "CountersAreExact", byFlow(flowing{fold: 1}), nil},
 		{"a counter is dropped with what it grew by", "CountersAreExact", byWriter(func(w *writing) { w.drop = true }), nil},
+		{"nothing ever goes", "ExpiryTakesWhatIsOverAndNothingElse", byFlow(flowing{expire: func(store.Flow, context.Context, time.Time, int) (int, error) { return 0, nil }}), nil},
+		{"what is in force goes too", "ExpiryTakesWhatIsOverAndNothingElse", byFlow(flowing{expire: func(f store.Flow, ctx context.Context, now time.Time, limit int) (int, error) {
+			return f.Expire(ctx, now.Add(time.Minute), limit)
+		}}), nil},
+		{"the limit is not kept", "ExpiryTakesWhatIsOverAndNothingElse", byFlow(flowing{expire: func(f store.Flow, ctx context.Context, now time.Time, _ int) (int, error) {
+			return f.Expire(ctx, now, 1000)
+		}}), nil},
 		{"an older checkpoint is taken", "CheckpointsGrow", byFlow(flowing{checkpoint: true}), nil},
 		{"the directory knows nobody", "DirectoryLocatesCredentialsAndWork", func(s store.Store) store.Store {
 			return wrapped{Store: s, dir: func(d store.Directory) store.Directory { return lost{d} }}

@@ -198,6 +198,7 @@ func Checks() []Check {
 		{"DuplicateIsAnsweredWithTheFirstEvent", duplicate},
 		{"SameKeyWithAnotherPayloadIsQuarantined", conflict},
 		{"DedupeKeyExpiresWithItsWindow", window},
+		{"ExpiryTakesWhatIsOverAndNothingElse", expiry},
 		{"DueIsOldestFirstAndWaitsForNotBefore", due},
 		{"LatestReadingNeverGoesBack", latest},
 		{"FinishComparesTheRevision", finish},

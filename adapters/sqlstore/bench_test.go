@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/storetest"
 )
 
 func opened(b *testing.B) *sqlstore.Store {
@@ -30,9 +31,7 @@ func opened(b *testing.B) *sqlstore.Store {
 
 var mint = ident.Mint{Now: time.Now, Random: func(p []byte) { _, _ = rand.Read(p) }}
 
-func scoped(t ident.Tenant) access.Scope {
-	return access.Grant(t, access.Actor{Kind: access.System, System: "bench"}, access.Origin{}, access.Decision{Allowed: true}, nil, access.Subject{}, time.Now())
-}
+func scoped(t ident.Tenant) access.Scope { return new(storetest.World).Scope(t, 0) }
 
 // BenchmarkChange is the making of a device, audited and not, by one caller and by 64, who share a transaction unless it is
 // serial. Every one of them is synced to the disk before it is answered.

@@ -42,6 +42,7 @@ var settings = []setting{
 	{"known_passwords_file", "", "More known passwords to refuse, one a line", any1},
 	{"password_memory_kib", "47104", "Argon2id memory in KiB", number(8, 1<<20)},
 	{"password_time", "1", "Argon2id passes", number(1, 16)},
+	{"processing", "true", "Decode what was accepted; `false`: events are taken in and wait, for maintenance", boolean},
 	{"decoder_workers", "0", "Decoders at the same time; 0: as many as cores", number(0, 256)},
 	{"decoder_cache_bytes", "67108864", "Memory for loaded decoders", number(1<<20, 1<<40)},
 	{"max_connections", "2000", "Connections at the same time", number(1, 1<<20)},

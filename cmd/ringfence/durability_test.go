@@ -10,12 +10,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -23,92 +19,13 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 )
 
-// killed is a server of its own process that can be killed like a power cut kills it, less the page cache.
-type killed struct {
-	t              *testing.T
-	binary, dir    string
-	address, setup string
-	cmd            *exec.Cmd
-}
-
-// output is what a server prints, read while it prints.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) text() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-func (k *killed) start() {
-	k.t.Helper()
-	told := &output{}
-	k.cmd = exec.CommandContext(context.WithoutCancel(k.t.Context()), k.binary, "--config", os.DevNull, "--set", "data="+k.dir, "--set", "listen="+k.address, "--set", "metrics_listen=", "--set", "log_level=error",
-		"--set", "source_rate=1000000", "--set", "source_burst=1000000", "--set", "ingest_rate=1000000", "--set", "ingest_burst=1000000", "--set", "ingest_in_flight=1000", "--set", "ingest_backlog=1000000", "serve")
-	k.cmd.Stdout, k.cmd.Stderr = told, told
-	if err := k.cmd.Start(); err != nil {
-		k.t.Fatal(err)
-	}
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		text := told.text()
-		res, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://"+k.address+"/readyz", nil)
-		if err != nil {
-			k.t.Fatal(err)
-		}
-		if r, err := (&http.Client{Timeout: time.Second}).Do(res); err == nil {
-			_ = r.Body.Close()
-			if r.StatusCode == http.StatusOK && (k.setup != "" || regexp.MustCompile(`rf_set_[0-9A-Za-z]{71}`).MatchString(text)) {
-				if k.setup == "" {
-					k.setup = regexp.MustCompile(`rf_set_[0-9A-Za-z]{71}`).FindString(text)
-				}
-				return
-			}
-		}
-		if time.Now().After(deadline) {
-			k.t.Fatalf("the server did not come up: %s", text)
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-}
-
-func (k *killed) kill() {
-	_ = k.cmd.Process.Kill()
-	_ = k.cmd.Wait()
-}
-
 // TestAcknowledgedIsKeptThroughKills sends events from 64 clients and kills the server again and again. Clients repeat what
 // was not acknowledged, under the same id.
 func TestAcknowledgedIsKeptThroughKills(t *testing.T) {
 	kills, want := 20, 20_000
-	dir := t.TempDir()
-	binary := filepath.Join(dir, "ringfence")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	free, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_ = free.Close()
-	k := &killed{t: t, binary: binary, dir: filepath.Join(dir, "data"), address: address}
-	k.start()
-	s := &story{ctx: t.Context(), dir: dir, base: "http://" + address, out: io.Discard, client: &http.Client{Timeout: 20 * time.Second}}
-	admin, err := s.platform(k.setup)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := newChild(t, built(t), unlimited...)
+	address := k.address
+	s, admin := k.story()
 	ten, err := s.tenant(admin, "Acme Water", "ana@acme.example")
 	if err != nil {
 		t.Fatal(err)

@@ -80,7 +80,9 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 		start(servers[1], l)
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	wg.Go(func() { _ = app.ingest.Run(background, app.workers) })
+	if c.flag("processing") {
+		wg.Go(func() { _ = app.ingest.Run(background, app.workers) })
+	}
 	wg.Go(func() { app.jobs(background) })
 
 	debug.FreeOSMemory() // compiling the engine takes far more than running it

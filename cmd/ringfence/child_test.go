@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"testing"
+	"time"
+)
+
+// built is this program as it is shipped: without cgo and without the race detector.
+func built(t testing.TB) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "ringfence")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return binary
+}
+
+// unlimited are settings that leave the limits to those who measure them.
+var unlimited = []string{
+	"source_rate=1000000", "source_burst=1000000", "ingest_rate=1000000", "ingest_burst=1000000", "ingest_in_flight=1000", "ingest_backlog=100000000",
+	"fuel_per_minute=1000000000000000", "principal_rate=1000000", "principal_burst=1000000",
+}
+
+// child is a server in a process of its own.
+type child struct {
+	t              testing.TB
+	binary, dir    string
+	flags          []string
+	address, setup string
+	cmd            *exec.Cmd
+}
+
+// newChild starts a server on a data folder of its own; it ends with the test.
+func newChild(t testing.TB, binary string, settings ...string) *child {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &child{t: t, binary: binary, dir: filepath.Join(t.TempDir(), "data"), address: free.Addr().String()}
+	_ = free.Close()
+	c.flags = []string{"--config", os.DevNull}
+	for _, s := range append([]string{"data=" + c.dir, "listen=" + c.address, "metrics_listen=", "log_level=warn"}, settings...) {
+		c.flags = append(c.flags, "--set", s)
+	}
+	c.start()
+	t.Cleanup(c.kill)
+	return c
+}
+
+// output is what a server prints, read while it prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) text() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func (c *child) start() {
+	c.t.Helper()
+	told := &output{}
+	c.cmd = exec.CommandContext(context.WithoutCancel(c.t.Context()), c.binary, append(c.flags, "serve")...)
+	c.cmd.Stdout, c.cmd.Stderr = told, told
+	if err := c.cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	token := regexp.MustCompile(`rf_set_[0-9A-Za-z]{71}`)
+	client := &http.Client{Timeout: time.Second}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://"+c.address+"/readyz", nil)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if r, err := client.Do(req); err == nil {
+			_ = r.Body.Close()
+			if c.setup == "" {
+				c.setup = token.FindString(told.text())
+			}
+			if r.StatusCode == http.StatusOK && c.setup != "" {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("the server did not come up: %s", told.text())
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// kill ends the server as a power cut would, less the page cache.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+}
+
+// story is a client of the server that has set it up, and the administrator's token.
+func (c *child) story() (*story, string) {
+	c.t.Helper()
+	s := &story{ctx: c.t.Context(), dir: filepath.Dir(c.dir), base: "http://" + c.address, out: io.Discard, client: &http.Client{Timeout: 20 * time.Second}}
+	admin, err := s.platform(c.setup)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s, admin
+}

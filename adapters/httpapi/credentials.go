@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/secret"
 )
@@ -20,7 +21,7 @@ func (a *API) token(r *http.Request) (secret.Text, error) {
 	}
 	if len(header) == 1 {
 		scheme, token, ok := strings.Cut(header[0], " ")
-		if !ok || !strings.EqualFold(scheme, "Bearer") {
+		if !ok || !strings.EqualFold(scheme, "Bearer") || isSession(token) {
 			return secret.Text{}, enter.ErrCredential()
 		}
 		return secret.New(token), nil
@@ -32,5 +33,15 @@ func (a *API) token(r *http.Request) (secret.Text, error) {
 	if len(cookies) == 0 {
 		return secret.Text{}, nil
 	}
+	if !isSession(cookies[0].Value) {
+		return secret.Text{}, enter.ErrCredential()
+	}
 	return secret.New(cookies[0].Value), nil
+}
+
+// isSession reports whether a token is a browser's session, which is good in its cookie alone: nothing else is, and it is
+// good nowhere else, so that what guards the cookie guards all of its uses.
+func isSession(token string) bool {
+	t, err := credential.Parse(token)
+	return err == nil && t.Kind == credential.KindSession
 }

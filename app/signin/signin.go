@@ -50,7 +50,8 @@ func errSignIn() *fault.Error {
 	return fault.New(fault.Unauthenticated, "bad_sign_in", "The e-mail address or the password is not right. After several failures in a row each further try takes longer.")
 }
 
-// perPrefix bounds failures of one network, whatever names it tries.
+// perPrefix bounds failures of one network, whatever names it tries. Tries at the same time may go over it by as many as
+// passwords are looked at together, which ports/identity bounds.
 var perPrefix = limit.Rate{Every: 3 * time.Second, Burst: 20}
 
 // Login checks a password and opens a session. Names that nobody has cost the same work.
@@ -70,6 +71,10 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return Granted{}, err
 	}
+	// Asked before the password is looked at: a refusal that only a wrong one meets would tell the right one.
+	if v := s.limiter.Take(prefix, 0, perPrefix); v.Remaining == 0 {
+		return Granted{}, tooMany(perPrefix.Every)
+	}
 	key := failureKey(p, name)
 	if err := s.attempt(ctx, key, o); err != nil {
 		return Granted{}, err
@@ -83,9 +88,7 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 		return Granted{}, err
 	}
 	if !ok || p.Disabled() {
-		if v := s.limiter.Take(prefix, 1, perPrefix); !v.OK {
-			return Granted{}, tooMany(v.RetryAfter)
-		}
+		s.limiter.Take(prefix, 1, perPrefix)
 		return Granted{}, s.failed(ctx, p, o)
 	}
 	if err := s.store.Ingest(ctx, system, func(ctx context.Context, f store.Flow) error {

@@ -102,7 +102,7 @@ func TestNobodyGetsInWithoutOneGoodCredential(t *testing.T) {
 	s := newStand(t)
 	s.do = func(context.Context, *Call) error { t.Error("somebody got in"); return nil }
 	for name, fields := range map[string][]string{
-		"none": {"Authorization: -"}, "another": {"Authorization: Bearer " + canary}, "basic": {"Authorization: Basic " + good}, "no scheme": {"Authorization: " + good},
+		"none": {"Authorization: -"}, "another": {"Authorization: Bearer " + canary}, "a session that is no cookie": {"Authorization: Bearer " + baked()}, "a cookie that is no session": {"Authorization: -", "Cookie: __Host-sid=" + good}, "basic": {"Authorization: Basic " + good}, "no scheme": {"Authorization: " + good},
 		"empty": {"Authorization: "}, "two spaces": {"Authorization: Bearer  " + good}, "a cookie of another name": {"Authorization: -", "Cookie: sid=" + good}, "an empty cookie": {"Authorization: -", "Cookie: __Host-sid="},
 	} {
 		w := s.ask("GET", s.path(""), "", fields...)
@@ -119,7 +119,7 @@ func TestNobodyGetsInWithoutOneGoodCredential(t *testing.T) {
 func TestACookieIsNotUsedFromAnotherSite(t *testing.T) {
 	s := newStand(t)
 	try := func(method, path, body string, fields ...string) int {
-		return s.ask(method, path, body, append([]string{"Authorization: -", "Cookie: __Host-sid=" + good}, fields...)...).Code
+		return s.ask(method, path, body, append([]string{"Authorization: -", "Cookie: __Host-sid=" + baked()}, fields...)...).Code
 	}
 	for _, ours := range [][]string{{}, {"Sec-Fetch-Site: same-origin"}, {"Sec-Fetch-Site: none"}, {"Origin: https://iot.example.com"}, {"Origin: http://iot.example.com"}} {
 		if got := try("POST", s.path(""), `{"name":"pump"}`, ours...); got != 201 {

@@ -13,12 +13,13 @@ import (
 )
 
 // writer is group commit: one goroutine owns the writing connection and runs waiting closures in turn inside one
-// transaction, each in a savepoint of its own, and answers all of them after COMMIT. Cancellation never reaches a
+// transaction, where one's failure leaves the others whole, and answers all of them after COMMIT. Cancellation never reaches a
 // statement: a cancelled statement would roll back everybody's work and let the next insert commit by itself.
 type writer struct {
 	conn  bun.Conn
 	begin string
 	group int // closures of one transaction at most
+	wary  int // groups that are still run in savepoints
 	jobs  chan *job
 	stmts map[string]*sql.Stmt // owned by the loop
 
@@ -106,14 +107,34 @@ func (w *writer) loop() {
 	_ = w.conn.Close()
 }
 
-// commit runs a group. A non-nil error is the transaction's own: nothing of the group is kept.
-func (w *writer) commit(group []*job) (broken error) {
+// wary is how many groups run in savepoints after one that had to be run again.
+const wary = 16
+
+// commit runs a group and says what became of each closure. A non-nil error is the transaction's own: nothing of the group is
+// kept. Savepoints cost as much as a small closure does, so that a group is tried without them first: if a closure fails, the
+// transaction is rolled back and all of them run again, apart. That costs little: it happens once in so many groups at most.
+func (w *writer) commit(group []*job) error {
+	if len(group) == 1 || w.wary == 0 {
+		if whole, err := w.run(group, false); whole || err != nil || len(group) == 1 {
+			return err
+		}
+		w.wary = wary
+	} else {
+		w.wary--
+	}
+	_, err := w.run(group, true)
+	return err
+}
+
+// run runs a group in one transaction, and answers whether it was committed. Unless closures are kept apart, the first one
+// that fails rolls it back.
+func (w *writer) run(group []*job, apart bool) (whole bool, broken error) {
 	ctx := context.Background()
 	if err := w.exec(ctx, w.begin); err != nil {
-		return err
+		return false, err
 	}
 	defer func() {
-		if broken != nil {
+		if !whole {
 			// The transaction may be gone already; what matters is that the next one begins cleanly.
 			_ = w.exec(ctx, "ROLLBACK")
 		}
@@ -122,24 +143,35 @@ func (w *writer) commit(group []*job) (broken error) {
 		if j.err = j.ctx.Err(); j.err != nil {
 			continue
 		}
-		if err := w.exec(ctx, "SAVEPOINT job"); err != nil {
-			return err
+		if apart {
+			if err := w.exec(ctx, "SAVEPOINT job"); err != nil {
+				return false, err
+			}
 		}
 		own := context.WithoutCancel(j.ctx)
 		j.err = protect(func() error { return j.run(own, w.conn) })
 		if j.err == nil {
 			j.err = j.ctx.Err() // the caller went away before fn returned
 		}
+		if !apart {
+			if j.err != nil {
+				return false, nil
+			}
+			continue
+		}
 		if j.err != nil {
 			if err := w.exec(ctx, "ROLLBACK TO job"); err != nil {
-				return err
+				return false, err
 			}
 		}
 		if err := w.exec(ctx, "RELEASE job"); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return w.exec(ctx, "COMMIT")
+	if err := w.exec(ctx, "COMMIT"); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 func (w *writer) exec(ctx context.Context, query string) error {

@@ -86,6 +86,11 @@ func (s *SignIn) Refresh(ctx context.Context, presented secret.Text, o access.Or
 	if err == nil {
 		err = verdict
 	}
+	if err == nil { // refreshing is using: the session's idle time begins anew
+		err = s.store.Ingest(ctx, s.enter.System(ident.Platform, "refresh", o), func(ctx context.Context, f store.Flow) error {
+			return f.Touch(ctx, g.Session.Accessor, now)
+		})
+	}
 	if err != nil {
 		return Granted{}, gone(err)
 	}

@@ -81,6 +81,8 @@ type Keys interface {
 }
 
 // Persons are found by their sign-in name.
+//
+// ByEmail must do the same work whether the address is somebody's or not: everybody may ask by signing in.
 type Persons interface {
 	Shelf[ident.Principal, principal.Person]
 	ByEmail(ctx context.Context, email string) (principal.Person, error)

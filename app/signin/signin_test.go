@@ -6,7 +6,6 @@ import (
 	"math"
 	"os"
 	"sort"
-	"strings"
 	"testing"
 	"time"
 
@@ -211,15 +210,17 @@ func TestANetworkThatFailsTooOftenWaitsWhateverTheName(t *testing.T) {
 // C6: how long a refusal takes tells nothing of whether the name is somebody's.
 func TestTheTimeOfARefusalTellsNothingOfTheName(t *testing.T) {
 	w := newWorld(t)
-	var ts []string
-	for range 4 { // a leak shows each time, noise of the machine does not
-		v := w.timed(scaled(2000, 10_000))
-		ts = append(ts, fmt.Sprintf("%.1f", v))
-		if math.Abs(v) < distinct {
+	var ts []float64
+	for range 5 { // a leak shows most times, noise of the machine does not
+		v := math.Abs(w.timed(scaled(2000, 10_000)))
+		if v < distinct/2 {
 			return
 		}
+		ts = append(ts, v)
 	}
-	t.Errorf("known and unknown names are told apart by time: t = %s", strings.Join(ts, ", "))
+	if sort.Float64s(ts); ts[len(ts)/2] >= distinct {
+		t.Errorf("known and unknown names are told apart by time: |t| = %.1f", ts)
+	}
 }
 
 // quick is the bug that the test above is to find: no hash where there is no person.
@@ -235,9 +236,15 @@ func (q quick) Verify(ctx context.Context, phc string, p secret.Text) (ok, stale
 func TestAHashThatIsSparedForUnknownNamesIsSeen(t *testing.T) {
 	w := newWorld(t)
 	w.passwords.Passwords = quick{w.passwords.Passwords}
-	if v := w.timed(500); math.Abs(v) < distinct {
-		t.Errorf("t = %.1f", v)
+	var ts []float64
+	for range 5 {
+		v := w.timed(1000)
+		if math.Abs(v) >= distinct {
+			return
+		}
+		ts = append(ts, v)
 	}
+	t.Errorf("t = %.1f", ts)
 }
 
 // distinct is the t from which two samples differ: one in 100,000 of equal ones would.

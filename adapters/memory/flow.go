@@ -1,0 +1,209 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+type flow struct{ h *handle }
+
+var _ store.Flow = flow{}
+
+func (f flow) Read() store.Reader { return reader(f) }
+
+// Accept keeps uplinks and their dedupe keys.
+func (f flow) Accept(_ context.Context, us []uplink.Uplink) ([]store.Verdict, error) {
+	if err := f.h.alive(); err != nil {
+		return nil, err
+	}
+	b, verdicts := &f.h.book, make([]store.Verdict, len(us))
+	for i, u := range us {
+		v := &verdicts[i]
+		v.ID = u.ID
+		if u.DedupeKey != ([32]byte{}) {
+			key := string(u.DedupeKey[:])
+			switch held, taken := b.dedupe.get(key); {
+			case !taken || !held.expires.After(u.ArrivedAt):
+				f.h.expireKey(key, held.expires, u.ArrivedAt.Add(store.DedupeWindow))
+				b.dedupe = b.dedupe.put(key, first{u.ID, u.PayloadHash, u.ArrivedAt.Add(store.DedupeWindow)})
+			case held.hash == u.PayloadHash:
+				v.ID, v.Duplicate = held.id, true
+				continue
+			default:
+				v.Conflict = true
+				u.State, u.Reason = uplink.Quarantined, uplink.DedupeConflict
+			}
+		}
+		u.Rev = 1
+		u.Payload = bytes.Clone(u.Payload)
+		f.h.queue(u)
+	}
+	return verdicts, nil
+}
+
+// dedupeKeys stands beside the nouns among what expires.
+const dedupeKeys = nouns
+
+func (h *handle) expireKey(key string, old, at time.Time) {
+	place := func(t time.Time) string { return moment(t) + string(rune(dedupeKeys)) + key }
+	if !old.IsZero() {
+		h.book.expiries = h.book.expiries.drop(place(old))
+	}
+	h.book.expiries = h.book.expiries.put(place(at), mortal{dedupeKeys, key})
+}
+
+// queue keeps an uplink, and its place among those that wait.
+func (h *handle) queue(u uplink.Uplink) {
+	key, place := idKey(u.ID), moment(u.ArrivedAt)+idKey(u.ID)
+	h.book.uplinks = h.book.uplinks.put(key, u)
+	if u.State == uplink.Accepted {
+		h.book.waiting = h.book.waiting.put(place, u.ID)
+	} else {
+		h.book.waiting = h.book.waiting.drop(place)
+	}
+}
+
+// replace writes an uplink's mutable part, comparing its revision.
+func (h *handle) replace(u uplink.Uplink) (uplink.Uplink, error) {
+	if err := h.alive(); err != nil {
+		return u, err
+	}
+	stored, ok := h.book.uplinks.get(idKey(u.ID))
+	switch {
+	case !ok:
+		return u, fault.Missing()
+	case stored.Rev != u.Rev:
+		return u, store.ErrRevision
+	}
+	u.Rev++
+	stored.Rev, stored.Device, stored.Node, stored.State, stored.Reason = u.Rev, u.Device, u.Node, u.State, u.Reason
+	stored.Attempts, stored.NotBefore, stored.UpdatedAt = u.Attempts, u.NotBefore, u.UpdatedAt
+	h.queue(stored)
+	return u, nil
+}
+
+// Finish writes what became of an uplink.
+func (f flow) Finish(_ context.Context, done store.Finished) error {
+	u, b := done.Uplink, &f.h.book
+	if _, err := f.h.replace(u); err != nil {
+		return err
+	}
+	if !u.Device.IsZero() {
+		b.seen = later(b.seen, idKey(u.Device), u.ReceivedAt)
+	}
+	if done.Outcome != nil {
+		b.outcomes = b.outcomes.put(idKey(done.Outcome.ID), *done.Outcome)
+	}
+	if done.Reading == nil {
+		return nil
+	}
+	r := *done.Reading
+	r.Data, r.Warnings = bytes.Clone(r.Data), slices.Clone(r.Warnings)
+	place := moment(r.At) + idKey(r.ID)
+	b.readings, b.places = b.readings.put(place, r), b.places.put(idKey(r.ID), place)
+	if old, ok := b.latest.get(idKey(r.Device)); !ok || place > old {
+		b.latest = b.latest.put(idKey(r.Device), place)
+	}
+	return nil
+}
+
+// later keeps the later of two moments.
+func later(t tree[time.Time], key string, at time.Time) tree[time.Time] {
+	if old, ok := t.get(key); ok && !at.After(old) {
+		return t
+	}
+	return t.put(key, at)
+}
+
+// Touch notes a use.
+func (f flow) Touch(_ context.Context, accessor string, at time.Time) error {
+	f.h.book.touched = later(f.h.book.touched, accessor, at)
+	return f.h.alive()
+}
+
+// SetFailures keeps a count.
+func (f flow) SetFailures(_ context.Context, p principal.Failure) error {
+	if p.Count == 0 {
+		f.h.book.failures = f.h.book.failures.drop(p.Key)
+	} else {
+		f.h.book.failures = f.h.book.failures.put(p.Key, p)
+	}
+	return f.h.alive()
+}
+
+func foldKey(f store.Fold) string {
+	return moment(f.Bucket) + f.Kind + "\x00" + f.Key + "\x00" + idKey(f.Node)
+}
+
+// Fold counts.
+func (f flow) Fold(_ context.Context, c store.Fold, n int64) error {
+	old, _ := f.h.book.folds.get(foldKey(c))
+	c.Count = old.Count + n
+	f.h.book.folds = f.h.book.folds.put(foldKey(c), c)
+	return f.h.alive()
+}
+
+// Checkpoint keeps a larger one.
+func (f flow) Checkpoint(_ context.Context, c audit.StoredCheckpoint) error {
+	l := &f.h.book.log
+	if n := len(l.points); n > 0 && l.points[n-1].Size >= c.Size {
+		return fault.New(fault.Conflict, "old_checkpoint", "A checkpoint of this size or a later one is kept already.")
+	}
+	l.points = append(l.points, audit.StoredCheckpoint{Size: c.Size, Note: bytes.Clone(c.Note)})
+	return f.h.alive()
+}
+
+// Expire removes what is over, oldest first.
+func (f flow) Expire(ctx context.Context, now time.Time, limit int) (int, error) {
+	if err := f.h.alive(); err != nil {
+		return 0, err
+	}
+	over, end := make([]mortal, 0, limit), moment(now.Add(time.Microsecond))
+	var places []string
+	for place, m := range f.h.book.expiries.up("") {
+		if len(over) == limit || place >= end {
+			break
+		}
+		over, places = append(over, m), append(places, place)
+	}
+	for i, m := range over {
+		f.h.book.expiries = f.h.book.expiries.drop(places[i])
+		if err := f.remove(m); err != nil {
+			return 0, err
+		}
+	}
+	return len(over), ctx.Err()
+}
+
+func (f flow) remove(m mortal) error {
+	switch m.noun {
+	case dedupeKeys:
+		f.h.book.dedupe = f.h.book.dedupe.drop(m.key)
+		return nil
+	case sessionNoun:
+		return expire(f.h, sessions, m.key)
+	case bearerNoun:
+		return expire(f.h, bearers, m.key)
+	case linkNoun:
+		return expire(f.h, links, m.key)
+	default:
+		return expire(f.h, claims, m.key)
+	}
+}
+
+func expire[K comparable, V any](h *handle, n *noun[K, V], key string) error {
+	s := put(h, n)
+	r, ok := s.rows().get(key)
+	if !ok {
+		return nil
+	}
+	return s.remove(key, r)
+}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/ringfence/ringfence/adapters/keyring"
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/adapters/memlimit"
+	"github.com/ringfence/ringfence/adapters/memory"
 	"github.com/ringfence/ringfence/adapters/quickjssandbox"
 	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
 	"github.com/ringfence/ringfence/app/disclose"
@@ -61,8 +63,36 @@ func engine(t testing.TB) sandbox.Engine {
 	return e
 }
 
-// server assembles the application on SQLite, with limits that do not slow the sweep; spoil may break the store.
-func server(t testing.TB, e sandbox.Engine, spoil func(store.Store) store.Store) (isolation.Target, *logs) {
+// opened is an empty store, and a text that changes when any row of a tenant does.
+type opened struct {
+	store store.Store
+	rows  func(tenantID string) string
+}
+
+func onSQLite(t testing.TB, cache *enter.Cache) opened {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ringfence.db")
+	st, err := sqlite.Open(t.Context(), sqlite.Options{Path: file, Now: time.Now, Revised: cache.Revised})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened{st, func(id string) string { return rows(t, file, id) }}
+}
+
+func inMemory(t testing.TB, cache *enter.Cache) opened {
+	t.Helper()
+	st := memory.New(memory.Options{Now: time.Now, Revised: cache.Revised})
+	return opened{st, func(id string) string {
+		tenantID, err := ident.ParseTenant(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Fingerprint(tenantID)
+	}}
+}
+
+// server assembles the application on a store, with limits that do not slow the sweep; spoil may break the store.
+func server(t testing.TB, e sandbox.Engine, open func(testing.TB, *enter.Cache) opened, spoil func(store.Store) store.Store) (isolation.Target, *logs) {
 	t.Helper()
 	dir := t.TempDir()
 	must := func(err error) {
@@ -74,10 +104,8 @@ func server(t testing.TB, e sandbox.Engine, spoil func(store.Store) store.Store)
 	keys, err := keyring.Open(filepath.Join(dir, "keys"))
 	must(err)
 	cache := enter.NewCache(1000)
-	file := filepath.Join(dir, "ringfence.db")
-	var st store.Store
-	st, err = sqlite.Open(t.Context(), sqlite.Options{Path: file, Now: time.Now, Revised: cache.Revised})
-	must(err)
+	kept := open(t, cache)
+	st := kept.store
 	t.Cleanup(func() { _ = st.Close() })
 	if spoil != nil {
 		st = spoil(st)
@@ -102,7 +130,7 @@ func server(t testing.TB, e sandbox.Engine, spoil func(store.Store) store.Store)
 	must(err)
 	token, err := people.SetupLink(t.Context())
 	must(err)
-	return isolation.Target{Handler: api, SetupToken: token.Reveal(), Rows: func(id string) string { return rows(t, file, id) }, Settle: func() {
+	return isolation.Target{Handler: api, SetupToken: token.Reveal(), Rows: kept.rows, Settle: func() {
 		for {
 			waiting, err := st.Directory().Waiting(t.Context(), time.Now(), 100)
 			must(err)
@@ -172,12 +200,20 @@ func rows(t testing.TB, file, id string) string {
 }
 
 func TestNoActorReachesAnotherTenant(t *testing.T) {
-	target, out := server(t, engine(t), nil)
-	r := isolation.Run(t, target, isolation.Plan{Requests: 10_000})
-	t.Logf("%d requests on %d routes, %d findings", r.Requests, len(r.Routes), len(r.Findings))
-	for _, canary := range []string{"canaryalpha", "canarybravo", "canarycharlie"} {
-		if bytes.Contains([]byte(out.text()), []byte(canary)) {
-			t.Errorf("a log line holds %s", canary)
-		}
+	e, requests := engine(t), 10_000
+	if os.Getenv("RINGFENCE_LONG") != "" {
+		requests = 200_000
+	}
+	for name, open := range map[string]func(testing.TB, *enter.Cache) opened{"SQLite": onSQLite, "memory": inMemory} {
+		t.Run(name, func(t *testing.T) {
+			target, out := server(t, e, open, nil)
+			r := isolation.Run(t, target, isolation.Plan{Requests: requests})
+			t.Logf("%d requests on %d routes, %d findings", r.Requests, len(r.Routes), len(r.Findings))
+			for _, canary := range []string{"canaryalpha", "canarybravo", "canarycharlie"} {
+				if bytes.Contains([]byte(out.text()), []byte(canary)) {
+					t.Errorf("a log line holds %s", canary)
+				}
+			}
+		})
 	}
 }

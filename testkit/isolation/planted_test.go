@@ -307,7 +307,7 @@ func TestPlantedLeaksAreFound(t *testing.T) {
 func planted(t *testing.T, e sandbox.Engine, name, object string, spoil func(store.Store) store.Store) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
-		target, _ := server(t, e, spoil)
+		target, _ := server(t, e, onSQLite, spoil)
 		if r := isolation.Sweep(t, target, isolation.Plan{Objects: []string{object}, Quit: true}); len(r.Findings) == 0 {
 			t.Errorf("%d requests found nothing", r.Requests)
 		}

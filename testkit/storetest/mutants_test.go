@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -474,6 +475,17 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"finishing twice is fine", "FinishComparesTheRevision", byFlow(flowing{finish: true}), nil},
 		{"a counter is off by one", "CountersAreExact", byFlow(flowing{fold: 1}), nil},
 		{"a counter is dropped with what it grew by", "CountersAreExact", byWriter(func(w *writing) { w.drop = true }), nil},
+		{"events are kept in another order", "TheSameScriptLeavesTheSameLog", func(s store.Store) store.Store {
+			return wrapped{Store: s, events: func(evs []audit.Event, err error) ([]audit.Event, error) {
+				evs = slices.Clone(evs)
+				slices.Reverse(evs)
+				return evs, err
+			}}
+		}, nil},
+		{"a clock of its own", "TheSameScriptLeavesTheSameLog", func(s store.Store) store.Store { return s }, func(o *storetest.Options) {
+			now := o.Now
+			o.Now = func() time.Time { return now().Add(time.Microsecond) }
+		}},
 		{"nothing ever goes", "ExpiryTakesWhatIsOverAndNothingElse", byFlow(flowing{expire: func(store.Flow, context.Context, time.Time, int) (int, error) { return 0, nil }}), nil},
 		{"what is in force goes too", "ExpiryTakesWhatIsOverAndNothingElse", byFlow(flowing{expire: func(f store.Flow, ctx context.Context, now time.Time, limit int) (int, error) {
 			return f.Expire(ctx, now.Add(time.Minute), limit)

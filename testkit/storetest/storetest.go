@@ -205,6 +205,7 @@ func Checks() []Check {
 		{"CountersAreExact", folds},
 		{"CheckpointsGrow", checkpoints},
 		{"AuditIsWhatAppendMakesOfIt", auditRows},
+		{"TheSameScriptLeavesTheSameLog", golden},
 		{"AcrossIsOneTransactionOverTwoTrees", across},
 		{"DirectoryLocatesCredentialsAndWork", directoryCheck},
 		{"OneBadCallerInManyHarmsNobodyElse", many64},

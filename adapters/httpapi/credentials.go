@@ -42,6 +42,9 @@ func (a *API) token(r *http.Request) (secret.Text, error) {
 // isSession reports whether a token is a browser's session, which is good in its cookie alone: nothing else is, and it is
 // good nowhere else, so that what guards the cookie guards all of its uses.
 func isSession(token string) bool {
+	if !strings.HasPrefix(token, "rf_"+string(credential.KindSession)+"_") {
+		return false
+	}
 	t, err := credential.Parse(token)
 	return err == nil && t.Kind == credential.KindSession
 }

@@ -278,8 +278,9 @@ func (a *API) rate(w http.ResponseWriter, policy, key string, d *Declaration, pe
 // setRate says what is left, as the IETF's draft of RateLimit fields has it: one item a policy.
 func setRate(w http.ResponseWriter, policy string, v limit.Verdict) {
 	if v.Limit > 0 {
-		w.Header().Add("RateLimit-Policy", fmt.Sprintf("%q;q=%d", policy, v.Limit))
-		w.Header().Add("RateLimit", fmt.Sprintf("%q;r=%d;t=%d", policy, max(v.Remaining, 0), int(math.Ceil(v.Reset.Seconds()))))
+		name := `"` + policy + `"` // a constant of ours
+		w.Header().Add("RateLimit-Policy", name+";q="+strconv.Itoa(v.Limit))
+		w.Header().Add("RateLimit", name+";r="+strconv.Itoa(max(v.Remaining, 0))+";t="+strconv.Itoa(int(math.Ceil(v.Reset.Seconds()))))
 	}
 }
 

@@ -26,6 +26,7 @@ type Options struct {
 	Read    *bun.DB // a pool that cannot write
 	Begin   string  // statement that begins a writing transaction
 	Foreign string  // query whose answer changes when another process wrote; "" if there is none
+	Tidy    string  // statement for a reading connection after something was written, beside the writer's way; "" if there is none
 	Now     func() time.Time
 	Revised store.Revised
 	Version string
@@ -78,6 +79,9 @@ func (s *Store) watch(ctx context.Context) {
 		if err := conn.QueryRowContext(ctx, s.o.Foreign).Scan(&now); err != nil || now != last {
 			s.o.Revised(ident.Tenant{}, 0)
 			last = now
+			if s.o.Tidy != "" {
+				_, _ = conn.ExecContext(ctx, s.o.Tidy) // what is not done now is done by the writer, or the next time
+			}
 		}
 		select {
 		case <-ctx.Done():

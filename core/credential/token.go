@@ -118,7 +118,7 @@ func fits(s string, bits int) bool {
 			return false
 		}
 		carry := uint64(digit)
-		for j := range limbs {
+		for j := range min((i+1)*6/32+1, len(limbs)) { // a digit adds less than six bits: the limbs above are zero
 			carry += uint64(limbs[j]) * 62
 			limbs[j] = uint32(carry) //nolint:gosec // the low half is meant
 			carry >>= 32
@@ -137,8 +137,13 @@ func fits(s string, bits int) bool {
 
 // checksum is the CRC-32 (IEEE) of the text in six base62 digits.
 func checksum(s string) string {
+	var out [crcLen]byte
 	n := crc32.ChecksumIEEE([]byte(s))
-	return encode([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, crcLen)
+	for i := crcLen - 1; i >= 0; i-- {
+		out[i] = alphabet[n%62]
+		n /= 62
+	}
+	return string(out[:])
 }
 
 // Verifier is what is stored of a token: HMAC-SHA-256 under a pepper. A fast hash is right for secrets of 256 random bits.

@@ -33,7 +33,7 @@ type Options struct {
 }
 
 // durable are the pragmas of the writing connection: nothing is acknowledged that a power cut could take back.
-const durable = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=foreign_keys(1)&_txlock=immediate"
+const durable = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=wal_autocheckpoint(8000)&_pragma=foreign_keys(1)&_txlock=immediate"
 
 // reading are those of the reading ones.
 const reading = "_pragma=busy_timeout(5000)&_pragma=query_only(1)&_pragma=foreign_keys(1)"
@@ -61,7 +61,7 @@ func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 	read.SetMaxIdleConns(pool)
 	return sqlstore.New(ctx, sqlstore.Options{
 		Write: db, Read: bun.NewDB(read, sqlitedialect.New()), Begin: "BEGIN IMMEDIATE",
-		Foreign: "PRAGMA data_version", Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node,
+		Foreign: "PRAGMA data_version", Tidy: "PRAGMA wal_checkpoint(PASSIVE)", Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node,
 	})
 }
 

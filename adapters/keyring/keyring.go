@@ -88,6 +88,39 @@ func Open(dir string) (*Keyring, error) {
 	return k, nil
 }
 
+// Ephemeral makes keys that nobody keeps: for tests and examples, whose store is forgotten too.
+func Ephemeral() (*Keyring, error) {
+	const id = "0001"
+	k := &Keyring{sealing: id, pepper: id, seals: map[string][]byte{id: fresh()}, peppers: map[string][]byte{id: fresh()}}
+	text, err := freshLog()
+	if err != nil {
+		return nil, err
+	}
+	k.signer, k.verifier, err = parseLog(text)
+	if err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	k.instance = k.signer.Name()
+	return k, nil
+}
+
+func fresh() []byte {
+	key := make([]byte, keySize)
+	_, _ = rand.Read(key) // never fails: the runtime stops the program instead
+	return key
+}
+
+// freshLog makes a signer key with a name of its own.
+func freshLog() (string, error) {
+	var id [8]byte
+	_, _ = rand.Read(id[:])
+	text, _, err := note.GenerateKey(rand.Reader, fmt.Sprintf("ringfence-%x", id))
+	if err != nil {
+		return "", fmt.Errorf("keys: %w", err)
+	}
+	return text, nil
+}
+
 func lost(file string) error {
 	return fmt.Errorf("keys: %s is gone since the first start; put it back from your backup, since nothing else opens what it sealed", file)
 }
@@ -106,9 +139,7 @@ func load(dir, name string, first bool) (string, map[string][]byte, error) {
 		if !first {
 			return "", nil, lost(file)
 		}
-		key := make([]byte, keySize)
-		_, _ = rand.Read(key) // never fails: the runtime stops the program instead
-		if err := create(file, base64.StdEncoding.EncodeToString(key)); err != nil {
+		if err := create(file, base64.StdEncoding.EncodeToString(fresh())); err != nil {
 			return "", nil, err
 		}
 		files = []string{file}
@@ -152,13 +183,11 @@ func (k *Keyring) loadLog(dir string, first bool) error {
 		if !first {
 			return lost(file)
 		}
-		var id [8]byte
-		_, _ = rand.Read(id[:])
-		fresh, _, gerr := note.GenerateKey(rand.Reader, fmt.Sprintf("ringfence-%x", id))
+		made, gerr := freshLog()
 		if gerr != nil {
-			return fmt.Errorf("keys: %w", gerr)
+			return gerr
 		}
-		if err := create(file, fresh); err != nil {
+		if err := create(file, made); err != nil {
 			return err
 		}
 		text, err = read(file)

@@ -191,7 +191,10 @@ func (a *API) letIn(d *Declaration) func(huma.Context, func(huma.Context)) {
 
 // enter authenticates a request and lets it through the gate.
 func (a *API) enter(ctx context.Context, r *http.Request, w http.ResponseWriter, d *Declaration, param func(string) string) (*Call, error) {
-	c := &Call{Origin: originOf(ctx), d: d, api: a, Query: filters(r)}
+	c := &Call{Origin: originOf(ctx), d: d, api: a}
+	if d.Tenant != FromCredential { // ingest lists nothing
+		c.Query = filters(r)
+	}
 	types := []string{"application/json"}
 	if d.Method == http.MethodPatch {
 		types = append(types, "application/merge-patch+json")

@@ -73,13 +73,14 @@ func (s *Store) watch(ctx context.Context) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	var last int64
+	tidy := false
 	for {
 		var now int64
 		// Our own commits change it too: one reload too many is cheap, one too few is a right that outlives its revocation.
 		if err := conn.QueryRowContext(ctx, s.o.Foreign).Scan(&now); err != nil || now != last {
 			s.o.Revised(ident.Tenant{}, 0)
 			last = now
-			if s.o.Tidy != "" {
+			if tidy = !tidy; tidy && s.o.Tidy != "" { // once a second: what is written twice meanwhile is moved once
 				_, _ = conn.ExecContext(ctx, s.o.Tidy) // what is not done now is done by the writer, or the next time
 			}
 		}

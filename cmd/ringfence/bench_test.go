@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +16,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/ringfence/ringfence/core/ident"
 )
 
 // wire is a keep-alive connection that is written and read without net/http: the client must not be what is measured.
@@ -107,10 +106,15 @@ func eventsOf(t testing.TB, key, device string) events {
 
 // next writes event n of a connection.
 func (e *events) next(into []byte, run, conn, n int) []byte {
+	id := [16]byte{byte(run), byte(conn), byte(n >> 16), byte(n >> 8), byte(n)}
 	into = append(into[:0], e.before...)
-	into = fmt.Appendf(into, "%08x-%04x-4b1e-9a65-%012x", run, conn, n)
-	into = append(into, e.middle...)
-	into = fmt.Appendf(into, "%05d", 10_000+n%90_000)
+	for i, end := range [...]int{4, 6, 8, 10, 16} {
+		if i > 0 {
+			into = append(into, '-')
+		}
+		into = hex.AppendEncode(into, id[[...]int{0, 4, 6, 8, 10}[i]:end])
+	}
+	into = strconv.AppendInt(append(into, e.middle...), int64(10_000+n%90_000), 10)
 	return append(into, e.after...)
 }
 
@@ -260,5 +264,3 @@ func median(of []float64) float64 {
 	slices.Sort(of)
 	return of[len(of)/2]
 }
-
-var _ ident.Uplink

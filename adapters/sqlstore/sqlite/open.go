@@ -33,7 +33,7 @@ type Options struct {
 }
 
 // durable are the pragmas of the writing connection: nothing is acknowledged that a power cut could take back.
-const durable = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=wal_autocheckpoint(8000)&_pragma=foreign_keys(1)&_txlock=immediate"
+const durable = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=wal_autocheckpoint(16000)&_pragma=foreign_keys(1)&_txlock=immediate"
 
 // reading are those of the reading ones.
 const reading = "_pragma=busy_timeout(5000)&_pragma=query_only(1)&_pragma=foreign_keys(1)"

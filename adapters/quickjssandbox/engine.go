@@ -304,6 +304,9 @@ func (e *Engine) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error)
 	in.arm(fuel, e.o.Guard.Run, j.Input.RecvTime)
 	out, err := in.decode(&im.frame, text)
 	used := in.used()
+	if err != nil || used > quantum {
+		in.forget(im.top())
+	}
 	var r decoder.Result
 	if err == nil {
 		r = output(out, secrets)
@@ -334,6 +337,7 @@ func (e *Engine) load(in *instance, s sandbox.Script, now time.Time) (*image, in
 	used := in.used()
 	if err != nil {
 		in.last = nil
+		in.forget(base.top())
 		return nil, used, err
 	}
 	in.discard(in.mem[stackLow:stackHigh])

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/ringfence/ringfence/adapters/quickjssandbox"
+	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/testkit/sandboxtest"
 )
 
@@ -39,4 +40,15 @@ func TestTwoEnginesGiveTheSameBytesAndFuel(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+func TestQuickJSHoldsItsMemoryAndItsTime(t *testing.T) {
+	sandboxtest.RunMeasured(t, func(t testing.TB) sandbox.Engine {
+		e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = e.Close(context.Background()) })
+		return e
+	})
 }

@@ -41,7 +41,8 @@ func (in *instance) restore(im *image, tenant any) {
 	in.sp.Set(stackHigh)
 }
 
-// forget drops everything between a heap's top and the tail, and the old stack.
+// forget drops everything between a heap's top and the tail, and the old stack. Giving many pages back takes a millisecond:
+// a call that used much pays for it itself, before its guest is free, and not the tenant who comes next.
 func (in *instance) forget(top int) {
 	in.discard(in.mem[stackLow:stackHigh])
 	in.discard(in.mem[(top+4095)&^4095 : tailStart])

@@ -1,6 +1,7 @@
 package quickjssandbox
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"testing"
@@ -24,21 +25,54 @@ const typical = `function decodeUplink(input) {
   return { data: out, warnings: out.battery_1 < 10 ? ["battery low"] : [] };
 }`
 
-func benched(b *testing.B, tenant, n byte, source string) sandbox.Job {
+// small is a codec of a device with two values.
+const small = `function decodeUplink(input) { return { data: { temperature: (input.bytes[0] << 8 | input.bytes[1]) / 100, battery: input.bytes[2] } } }`
+
+func benched(b testing.TB, tenant, n byte, source string) sandbox.Job {
 	b.Helper()
 	return sandbox.Job{Script: sandbox.Script{Tenant: ident.Tenant{tenant}, Decoder: ident.Decoder{n}, Version: ident.Version{n, tenant}, Hash: sha256.Sum256([]byte(source)), Source: source, Limits: decoder.DefaultLimits},
 		Input: decoder.Input{Bytes: []byte{1, 0x75, 99, 3, 0x67, 1, 16, 4, 0x68, 101, 5, 0x67, 255, 215}, FPort: 85, RecvTime: time.Unix(1_790_000_000, 0)}}
 }
 
-func engineFor(b *testing.B, o Options) *Engine {
+func engineFor(b testing.TB, o Options) *Engine {
 	b.Helper()
 	o.Instances = 1
 	e, err := New(b.Context(), o)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = e.Close(b.Context()) })
+	b.Cleanup(func() { _ = e.Close(context.WithoutCancel(b.Context())) })
 	return e
+}
+
+// bare answers a decode that restores nothing before each call.
+func bare(b testing.TB, e *Engine, job sandbox.Job) func() {
+	b.Helper()
+	in := <-e.guests
+	b.Cleanup(func() { e.guests <- in })
+	im, _, err := e.load(in, job.Script, epoch)
+	if err != nil {
+		b.Fatal(err)
+	}
+	in.restore(im, job.Script.Tenant)
+	n := 0
+	return func() {
+		if n++; n%512 == 0 { // the guest frees nothing by itself: begin anew before it is full
+			in.restore(im, job.Script.Tenant)
+		}
+		text, err := inputText(job.Input)
+		if err != nil {
+			b.Fatal(err)
+		}
+		in.arm(decoder.DefaultLimits.RunFuel, e.o.Guard.Run, job.Input.RecvTime)
+		out, err := in.decode(&im.frame, text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if r := output(out, nil); r.Category != decoder.Success {
+			b.Fatal(r)
+		}
+	}
 }
 
 func decodes(b *testing.B, e *Engine, job func(int) sandbox.Job) {
@@ -58,33 +92,19 @@ func BenchmarkDecode(b *testing.B) {
 		decodes(b, engineFor(b, Options{unmetered: true}), func(int) sandbox.Job { return job })
 	})
 	b.Run("without isolation", func(b *testing.B) {
-		e := engineFor(b, Options{})
-		in := <-e.guests
-		b.Cleanup(func() { e.guests <- in })
-		im, _, err := e.load(in, job.Script, epoch)
-		if err != nil {
-			b.Fatal(err)
-		}
-		text, err := inputText(job.Input)
-		if err != nil {
-			b.Fatal(err)
-		}
-		in.restore(im, job.Script.Tenant)
+		call := bare(b, engineFor(b, Options{}), job)
 		b.ReportAllocs()
-		n := 0
 		for b.Loop() {
-			if n++; n%512 == 0 { // the guest frees nothing by itself: begin anew before it is full
-				in.restore(im, job.Script.Tenant)
-			}
-			in.arm(decoder.DefaultLimits.RunFuel, e.o.Guard.Run, job.Input.RecvTime)
-			out, err := in.decode(&im.frame, text)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if r := output(out, nil); r.Category != decoder.Success {
-				b.Fatal(r)
-			}
+			call()
 		}
+	})
+	b.Run("small isolated", func(b *testing.B) {
+		job := benched(b, 1, 2, small)
+		decodes(b, engineFor(b, Options{}), func(int) sandbox.Job { return job })
+	})
+	b.Run("small unmetered", func(b *testing.B) {
+		job := benched(b, 1, 2, small)
+		decodes(b, engineFor(b, Options{unmetered: true}), func(int) sandbox.Job { return job })
 	})
 	b.Run("first load", func(b *testing.B) {
 		e := engineFor(b, Options{CacheBytes: 1})

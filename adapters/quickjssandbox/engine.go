@@ -46,6 +46,7 @@ type Options struct {
 	CompileDir string        // keeps compiled machine code between starts; must be private. "" keeps nothing
 	Guard      sandbox.Guard // default 1 s and 5 s
 	unmetered  bool          // benchmarks alone
+	interpret  bool          // tests alone: wazero's interpreter, which is another machine to the guest
 }
 
 // Engine is the adapter.
@@ -86,7 +87,11 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{o: o, guests: make(chan *instance, o.Instances), images: newImages(o.CacheBytes), closed: make(chan struct{}), version: versionOf(module)}
-	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(memPages)
+	config := wazero.NewRuntimeConfig()
+	if o.interpret {
+		config = wazero.NewRuntimeConfigInterpreter()
+	}
+	config = config.WithMemoryLimitPages(memPages)
 	if o.CompileDir != "" {
 		if err := private(o.CompileDir); err != nil {
 			return nil, err

@@ -59,7 +59,8 @@ func Parse[K Kind](s string) (ID[K], error) {
 		return id, ErrMalformed
 	}
 	copy(id[:], raw)
-	if encoding.EncodeToString(id[:]) != body { // spare bits must be zero: one spelling each
+	// One spelling each: spare bits are zero, and what names nothing is written as nothing.
+	if encoding.EncodeToString(id[:]) != body || id.IsZero() {
 		return ID[K]{}, ErrMalformed
 	}
 	return id, nil

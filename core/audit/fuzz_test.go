@@ -1,0 +1,63 @@
+package audit
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func FuzzOpenCheckpoint(f *testing.F) {
+	h := grown(f, 5)
+	c := Checkpoint{Origin: h.policy.Origin, Size: 5, Root: Hash{1, 2, 3}}
+	good, err := c.Sign(h.signer)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(c.String()))
+	f.Add([]byte("a\n05\n" + strings.Repeat("A", 43) + "=\n"))
+	f.Add([]byte("a\n18446744073709551615\n" + strings.Repeat("A", 43) + "=\nextension\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if got, err := OpenCheckpoint(b, h.policy.Verifier); err == nil && got != c {
+			t.Fatalf("%q was never signed, and opens to %v", b, got)
+		}
+		// What stands under the signature is read in its one spelling.
+		got, err := parseCheckpoint(string(b))
+		if err == nil && !strings.HasPrefix(string(b), got.String()) {
+			t.Fatalf("%q became %q", b, got)
+		}
+	})
+}
+
+func FuzzParsePolicy(f *testing.F) {
+	f.Add("origin x/audit/tnt_1\nlog PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW\n")
+	f.Add("# nothing\norigin a\norigin b\n")
+	f.Add("log x+1+y\n")
+	f.Add("origin a#b\nlog")
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := ParsePolicy(s)
+		if err == nil && (p.Verifier == nil || p.Origin == "" || strings.ContainsAny(p.Origin, " \n#") || !strings.Contains(s, p.Origin)) {
+			t.Fatalf("%q became %+v", s, p)
+		}
+	})
+}
+
+func FuzzParseEntry(f *testing.F) {
+	h := grown(f, 2)
+	f.Add(h.leaves[1])
+	f.Add(h.leaves[1][:len(h.leaves[1])/2])
+	f.Add([]byte(`{"v":1,"seq":-1}`))
+	f.Add([]byte(`{"v":1,"seq":1,"ts":"2026-11-24T10:00:00Z","id":""}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := ParseEntry(b)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(e.Leaf, b) || len(e.Leaf) > MaxLeaf || e.Seq > 1<<63 || e.ID.IsZero() {
+			t.Fatalf("%q became %+v", b, e)
+		}
+		if at := e.At.Format(timeFormat); !bytes.Contains(b, []byte(at)) {
+			t.Fatalf("%q is of %s", b, at)
+		}
+	})
+}

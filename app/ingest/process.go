@@ -347,7 +347,11 @@ func (g *Ingest) judged(t ident.Tenant, v ident.Version, res decoder.Result, now
 	}
 	b.used += res.Fuel
 	g.budgets[t] = b
-	if res.Category != decoder.Fuel && res.Category != decoder.Memory {
+	switch res.Category {
+	case decoder.Fuel, decoder.Memory:
+	case decoder.Internal: // ours: no verdict, be it good or bad
+		return
+	default:
 		delete(g.fails, v)
 		return
 	}

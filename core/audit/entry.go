@@ -173,7 +173,7 @@ func ParseEntry(raw []byte) (Entry, error) {
 		return Entry{}, err
 	}
 	id, err := parseID(p.ID)
-	if err != nil {
+	if err != nil || id.IsZero() {
 		return Entry{}, errLeaf
 	}
 	return Entry{

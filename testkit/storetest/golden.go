@@ -2,9 +2,11 @@ package storetest
 
 import (
 	"context"
+	"crypto/ed25519"
 	_ "embed"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strings"
 	"testing"
 	"time"
@@ -36,8 +38,18 @@ func golden(t testing.TB, w *World) {
 	t.Errorf("the log has %d lines, want %d", len(have), len(want))
 }
 
-// Script does what tenants do to their logs, with a fixed clock and fixed ids, and answers the logs as text: changes that
-// succeed and fail, of several events and with personal values, refusals, changes of two trees at once, a clock that is set back.
+// fixedKey signs the script's checkpoints: the same bytes in every run. It says nothing about who may sign.
+type fixedKey struct{}
+
+func (fixedKey) Name() string    { return "storetest.example/audit" }
+func (fixedKey) KeyHash() uint32 { return 7 }
+func (fixedKey) Sign(msg []byte) ([]byte, error) {
+	return ed25519.Sign(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), msg), nil
+}
+
+// Script does what tenants do to their logs, with a fixed clock, fixed ids and a fixed key, and answers as text what is kept:
+// changes that succeed and fail, of several events and with personal values, refusals, changes of two trees at once, a clock
+// that is set back, checkpoints, and a list that is longer than its pages.
 func Script(t testing.TB, w *World) string {
 	t.Helper()
 	personal := func(field, value string, n byte) audit.Change {
@@ -55,6 +67,18 @@ func Script(t testing.TB, w *World) string {
 			t.Fatalf("change: %v, want %v", err, fail)
 		}
 	}
+	checkpoint := func(s access.Scope) {
+		t.Helper()
+		var head audit.Head
+		w.view(t, s, func(ctx context.Context, r store.Reader) (err error) { head, err = r.Audit().Head(ctx); return err })
+		signed, err := audit.Checkpoint{Origin: audit.Origin("storetest.example", s.Tenant()), Size: head.Size, Root: head.Root()}.Sign(fixedKey{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.ingest(t, s, func(ctx context.Context, f store.Flow) error {
+			return f.Checkpoint(ctx, audit.StoredCheckpoint{Size: head.Size, Note: signed})
+		})
+	}
 	mine := fault.New(fault.Conflict, "mine", "Mine.")
 	for i := range 12 {
 		ev := w.event(fmt.Sprintf("dev_%d", i))
@@ -65,6 +89,7 @@ func Script(t testing.TB, w *World) string {
 		append1(human, nil, w.event("a"), w.event("b"), w.event("c"))
 		w.now = w.now.Add(1234567 * time.Microsecond)
 	}
+	checkpoint(w.A)
 	denied := w.event("denied")
 	denied.Outcome, denied.Action, denied.Reason, denied.Count = audit.Denied, audit.AuthzFail, "not_found", 41
 	append1(refusal, nil, denied)
@@ -78,23 +103,71 @@ func Script(t testing.TB, w *World) string {
 	w.now = w.now.Add(-time.Hour)
 	append1(w.A, nil, w.event("after the clock was set back"))
 
+	for i := range 7 {
+		w.device(t, w.A, ident.Node{byte(i%2 + 1)}, fmt.Sprintf("serial%d", i))
+	}
+	checkpoint(w.A)
+	checkpoint(w.Platform)
+
 	var b strings.Builder
 	for _, s := range []access.Scope{w.Platform, w.A, w.B} {
 		w.view(t, s, func(ctx context.Context, r store.Reader) error {
-			head, err := r.Audit().Head(ctx)
-			if err != nil {
-				return err
-			}
-			rev, err := r.Revision(ctx)
-			root := head.Root()
-			fmt.Fprintf(&b, "tenant %s size %d revision %d root %x\n", s.Tenant(), head.Size, rev, root[:])
-			for seq := range head.Size {
-				e, eerr := r.Audit().Entry(ctx, seq)
-				err = errors.Join(err, eerr)
-				fmt.Fprintf(&b, "%s\n", e.Leaf)
-			}
-			return err
+			return errors.Join(writeLog(ctx, &b, s.Tenant(), r), writeDevices(ctx, &b, r))
 		})
 	}
 	return b.String()
+}
+
+// writeLog writes a tenant's log as it is read back: head, entries, the hashes of its tree by tlog index, checkpoints.
+func writeLog(ctx context.Context, b *strings.Builder, id ident.Tenant, r store.Reader) error {
+	head, err := r.Audit().Head(ctx)
+	if err != nil {
+		return err
+	}
+	rev, err := r.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b, "tenant %s size %d revision %d root %x\n", id, head.Size, rev, [32]byte(head.Root()))
+	for seq := range head.Size {
+		e, err := r.Audit().Entry(ctx, seq)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(b, "%s\n", e.Leaf)
+	}
+	indexes := make([]int64, 2*int(head.Size)-bits.OnesCount64(head.Size)) //nolint:gosec // the script's few
+	for i := range indexes {
+		indexes[i] = int64(i)
+	}
+	hashes, err := r.Audit().Hashes(ctx, indexes)
+	if err != nil {
+		return err
+	}
+	for i, h := range hashes {
+		fmt.Fprintf(b, "hash %d %x\n", i, [32]byte(h))
+	}
+	points, err := r.Audit().Checkpoints(ctx, 0, store.MaxPage)
+	for _, c := range points {
+		fmt.Fprintf(b, "checkpoint %d %q\n", c.Size, c.Note)
+	}
+	return err
+}
+
+// writeDevices writes the order of a list, page by page.
+func writeDevices(ctx context.Context, b *strings.Builder, r store.Reader) error {
+	for q := (store.Query{Reach: access.Everywhere, Limit: 3}); ; {
+		p, err := r.Devices().List(ctx, q)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(b, "devices")
+		for _, d := range p.Items {
+			fmt.Fprintf(b, " %s", d.ID)
+		}
+		fmt.Fprintln(b)
+		if q.After = p.Next; p.Next == "" {
+			return nil
+		}
+	}
 }

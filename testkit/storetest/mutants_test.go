@@ -153,6 +153,25 @@ type reading struct {
 	devices func(store.Devices) store.Devices
 	uplinks func(store.Uplinks) store.Uplinks
 	read    func(store.Readings) store.Readings
+	audit   func(store.Audit) store.Audit
+}
+
+func (r reading) Audit() store.Audit {
+	if r.audit != nil {
+		return r.audit(r.Reader.Audit())
+	}
+	return r.Reader.Audit()
+}
+
+// shifted answers the hash beside the one that was asked for.
+type shifted struct{ store.Audit }
+
+func (s shifted) Hashes(ctx context.Context, indexes []int64) ([]audit.Hash, error) {
+	hashes, err := s.Audit.Hashes(ctx, indexes)
+	if len(hashes) > 1 {
+		hashes[0], hashes[1] = hashes[1], hashes[0]
+	}
+	return hashes, err
 }
 
 func (r reading) Devices() store.Devices {
@@ -296,6 +315,7 @@ type flowing struct {
 	accept     func(store.Flow, context.Context, []uplink.Uplink) ([]store.Verdict, error)
 	fold       int64
 	checkpoint bool
+	rewrite    bool
 	finish     bool
 	expire     func(store.Flow, context.Context, time.Time, int) (int, error)
 }
@@ -319,6 +339,9 @@ func (f flowing) Fold(ctx context.Context, c store.Fold, n int64) error {
 }
 
 func (f flowing) Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error {
+	if f.rewrite {
+		c.Note = append(slices.Clone(c.Note), '\n')
+	}
 	if err := f.Flow.Checkpoint(ctx, c); err != nil && !f.checkpoint {
 		return err
 	}
@@ -486,6 +509,13 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 			now := o.Now
 			o.Now = func() time.Time { return now().Add(time.Microsecond) }
 		}},
+		{"a checkpoint is kept as something else", "TheSameScriptLeavesTheSameLog", byFlow(flowing{rewrite: true}), nil},
+		{"a hash of the tree is answered for another", "TheSameScriptLeavesTheSameLog", byReader(reading{audit: func(a store.Audit) store.Audit { return shifted{a} }}), nil},
+		{"a page in another order", "TheSameScriptLeavesTheSameLog", byDevices(devices{list: func(d store.Devices, ctx context.Context, q store.Query) (store.Page[device.Device], error) {
+			p, err := d.List(ctx, q)
+			slices.Reverse(p.Items)
+			return p, err
+		}}), nil},
 		{"nothing ever goes", "ExpiryTakesWhatIsOverAndNothingElse", byFlow(flowing{expire: func(store.Flow, context.Context, time.Time, int) (int, error) { return 0, nil }}), nil},
 		{"what is in force goes too", "ExpiryTakesWhatIsOverAndNothingElse", byFlow(flowing{expire: func(f store.Flow, ctx context.Context, now time.Time, limit int) (int, error) {
 			return f.Expire(ctx, now.Add(time.Minute), limit)

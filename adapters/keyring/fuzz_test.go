@@ -13,7 +13,7 @@ func FuzzParseKey(f *testing.F) {
 	f.Add("====")
 	f.Fuzz(func(t *testing.T, s string) {
 		key, err := parse(s)
-		if err == nil && (len(key) != keySize || base64.StdEncoding.EncodeToString(key) != s) {
+		if err == nil && (len(key) < keySize || base64.StdEncoding.EncodeToString(key) != s) {
 			t.Fatalf("%q was taken for a key", s)
 		}
 	})

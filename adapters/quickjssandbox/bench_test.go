@@ -36,7 +36,7 @@ func benched(b testing.TB, tenant, n byte, source string) sandbox.Job {
 
 func engineFor(b testing.TB, o Options) *Engine {
 	b.Helper()
-	o.Instances = 1
+	o.Instances = max(o.Instances, 1)
 	e, err := New(b.Context(), o)
 	if err != nil {
 		b.Fatal(err)

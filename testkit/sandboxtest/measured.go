@@ -2,6 +2,7 @@ package sandboxtest
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,7 @@ const (
 	quantum    = 8192        // how much more than its fuel a script may use
 	childEnv   = "RINGFENCE_SANDBOXTEST_CHILD"
 	rounds     = 5
+	tries      = 3 // of all rounds: a busy machine breaks one now and then, a slow engine all
 	childLimit = 3 * time.Minute
 )
 
@@ -154,21 +156,38 @@ func stopped(t testing.TB, e sandbox.Engine) {
 	t.Logf("%d scripts: stopped after %v at most (%s), with %d fuel at most", len(Corpus()), worst.Round(time.Microsecond), name, most)
 }
 
-// slowed compares the neighbour's decode right after each hostile script with its decode after a pause of the same length
-// in which nobody ran: at one pace, since a guest that rested is slower than one that is never left alone. Both in turns, so
-// that whatever else the machine does falls on both.
+// slowed compares the neighbour's decode right after each hostile script with its decode after work of the same length that
+// harms nobody: at one pace, since a guest that rested is slower than one that is never left alone. Both in turns, and less
+// what the kernel let the thread wait for a core, so that what else the machine does falls on both or on neither.
 func slowed(t testing.TB, e sandbox.Engine) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	want := run(t, e, Job(2, quiet))
 	timed := func(what string) time.Duration {
-		began := time.Now()
+		began, waited := time.Now(), waitedForCore()
 		r := run(t, e, Job(2, quiet))
-		took := time.Since(began)
+		took := time.Since(began) - (waitedForCore() - waited)
 		if r.Category != decoder.Success || !bytes.Equal(r.Data, want.Data) || r.Fuel != want.Fuel {
 			t.Fatalf("%s: the neighbour's decode is %s %s, %d fuel; want %s, %d fuel", what, r.Category, r.Data, r.Fuel, want.Data, want.Fuel)
 		}
 		return took
 	}
 	var ratios []float64
+	for try := 1; ; try++ {
+		got, held := compared(t, e, timed)
+		if ratios = append(ratios, got...); held {
+			break
+		}
+		if try == tries {
+			t.Errorf("the neighbour's p99 is more than %.0f times its quiet one: %.2f", MaxSlowdown, ratios)
+			break
+		}
+	}
+	t.Logf("after a hostile script the neighbour's p99 is %.2f times its quiet one", ratios)
+}
+
+// compared answers the ratios of the neighbour's p99 and whether their median is within the bound.
+func compared(t testing.TB, e sandbox.Engine, timed func(what string) time.Duration) (ratios []float64, held bool) {
 	broken := 0
 	// The median of all rounds is over the bound, or is not, as soon as more than half of them are.
 	for broken <= rounds/2 && len(ratios)-broken <= rounds/2 {
@@ -179,7 +198,9 @@ func slowed(t testing.TB, e sandbox.Engine) {
 				run(t, e, Job(1, h.Script))
 				took := time.Since(began)
 				after = append(after, timed(h.Name))
-				<-time.After(took)
+				for began = time.Now(); time.Since(began) < took; {
+					continue
+				}
 				alone = append(alone, timed("alone"))
 			}
 		}
@@ -190,10 +211,20 @@ func slowed(t testing.TB, e sandbox.Engine) {
 		}
 		t.Logf("the neighbour's p50 and p99: %v, %v alone; %v, %v after a hostile script", alone[len(alone)/2], q, after[len(after)/2], n)
 	}
-	if broken > rounds/2 {
-		t.Errorf("the neighbour's p99 is more than %.0f times its quiet one in %d rounds of %d: %.2f", MaxSlowdown, broken, len(ratios), ratios)
+	return ratios, broken <= rounds/2
+}
+
+// waitedForCore is how long this thread could run but had no core; zero where the kernel does not say.
+func waitedForCore() time.Duration {
+	text, err := os.ReadFile("/proc/thread-self/schedstat")
+	if err != nil {
+		return 0
 	}
-	t.Logf("after a hostile script the neighbour's p99 is %.2f times its quiet one", ratios)
+	var ran, waited time.Duration
+	if _, err := fmt.Sscan(string(text), &ran, &waited); err != nil {
+		return 0
+	}
+	return waited
 }
 
 func p99(d []time.Duration) time.Duration {

@@ -65,9 +65,9 @@ func TestEachPlantedBugOfMemoryAndTimeIsCaught(t *testing.T) {
 			}}},
 			{"what a hostile script left is cleared at the neighbour's cost", "TheNextTenantIsNotSlowed", faulty{after: func(j sandbox.Job, _ *decoder.Result) {
 				if dirty && !hostile(j) {
-					spin(3 * time.Millisecond)
+					spin(60 * time.Millisecond)
 				}
-				dirty = hostile(j)
+				dirty = strings.Contains(j.Script.Source, "bomb") || strings.Contains(j.Script.Source, "fill(1)") // only after some
 			}}},
 			{"the neighbour gets what was meant for another", "TheNextTenantIsNotSlowed", faulty{after: func(_ sandbox.Job, r *decoder.Result) {
 				if calls++; calls == 100 {

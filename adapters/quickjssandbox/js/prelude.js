@@ -4,7 +4,10 @@
   "use strict";
   var G = globalThis, parse = JSON.parse, stringify = JSON.stringify, D = Date, isArray = Array.isArray, S = String;
   var quiet = function () {};
-  G.console = { log: quiet, info: quiet, warn: quiet, error: quiet, debug: quiet, trace: quiet };
+  G.console = {};
+  ["log", "info", "warn", "error", "debug", "trace", "dir", "table", "assert", "count", "group", "groupCollapsed", "groupEnd", "time", "timeEnd", "timeLog"]
+    .forEach(function (name) { G.console[name] = quiet; });
+  G.self = G; // bundlers name the global object so
   delete G.SharedArrayBuffer;
   delete G.Atomics;
   delete G.performance;
@@ -22,16 +25,18 @@
   return function (api, text) {
     var raw = parse(text);
     var input = { bytes: raw.bytes, fPort: raw.fPort, recvTime: new D(raw.recvTime), variables: raw.variables };
-    if (api.decodeUplink) {
-      var o = api.decodeUplink(input);
+    // Called as plain functions: many codecs call their helpers on this, the global object.
+    var decodeUplink = api.decodeUplink, decode = api.decode, validate = api.validate, transform = api.transform;
+    if (decodeUplink) {
+      var o = decodeUplink(input);
       if (o === null || typeof o !== "object") return undefined;
       return stringify({ data: o.data, warnings: o.warnings, errors: o.errors });
     }
-    var object = api.decode(input);
-    if (api.validate) {
-      var messages = list(api.validate(object, input));
+    var object = decode(input);
+    if (validate) {
+      var messages = list(validate(object, input));
       if (messages.length > 0) return stringify({ errors: messages });
     }
-    return stringify({ data: api.transform ? api.transform(object, input) : object });
+    return stringify({ data: transform ? transform(object, input) : object });
   };
 })()

@@ -3,6 +3,9 @@
 package quickjssandbox
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"os"
 	"slices"
 	"syscall"
 	"testing"
@@ -13,22 +16,24 @@ import (
 	"github.com/ringfence/ringfence/testkit/sandboxtest"
 )
 
+// spent is the processor's time of this process.
+func spent(t *testing.T) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // ratio is the median of five repetitions' a ÷ b in time of the processor; in each they take turns, so that the machine's
 // noise falls on both.
 func ratio(t *testing.T, a, b func()) float64 {
-	spent := func() time.Duration {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			t.Fatal(err)
-		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
 	timed := func(f func()) time.Duration {
-		began := spent()
+		began := spent(t)
 		for range 100 {
 			f()
 		}
-		return spent() - began
+		return spent(t) - began
 	}
 	timed(a)
 	timed(b)
@@ -85,5 +90,45 @@ func TestMeteringAndRestoringCostWhatTheyMay(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// Patterns of a tenant run in its script alone. Each of these backtracks without end; fuel stops it, well before a person
+// would notice.
+func TestHostilePatternsAreStoppedSoon(t *testing.T) {
+	sandboxtest.InChild(t, func(t *testing.T) {
+		n := 200
+		if os.Getenv("RINGFENCE_LONG") != "" {
+			n = 10_000
+		}
+		e, r, worst, stopped := engineFor(t, Options{}), rand.New(rand.NewPCG(1, 2)), time.Duration(0), 0
+		inner := []string{"a", "a|a", "a|aa", "[ab]", "a?", ".", "\\w", "a*?", "(?:a|b|ab)", "\\S\\s*"}
+		outer := []string{"+", "*", "{1,99}", "+?", "*?"}
+		tail := []string{"$", "b$", "\\1c", "(?=c)", "(?<!a)$", "\\b!"}
+		for i := range n {
+			pick := func(of []string) string { return of[r.IntN(len(of))] }
+			p := "^(" + pick(inner) + pick(outer) + ")" + pick(outer)
+			for range r.IntN(3) {
+				p += "(" + pick(inner) + pick(outer) + pick(inner) + ")" + pick(outer)
+			}
+			p += pick(tail)
+			source := fmt.Sprintf(`function decodeUplink() { return { data: { m: new RegExp(%q, %q).test("a".repeat(%d) + "!") } } }`, p, []string{"", "i", "u", "s"}[i%4], 30+r.IntN(4000))
+			began := spent(t)
+			res, err := e.Run(t.Context(), benched(t, 1, 1, source))
+			took := spent(t) - began
+			if err != nil || res.Category != decoder.Success && res.Category != decoder.Fuel && res.Category != decoder.Memory && res.Category != decoder.Exception && res.Category != decoder.Stack {
+				t.Fatalf("%s: %+v, %v", p, res, err)
+			}
+			if res.Category == decoder.Fuel {
+				stopped++
+			}
+			if worst = max(worst, took); took > 50*time.Millisecond {
+				t.Errorf("%s took %v", p, took)
+			}
+		}
+		if stopped < n/4 {
+			t.Errorf("only %d of %d patterns are hostile", stopped, n)
+		}
+		t.Logf("%d patterns, %d stopped by fuel, the worst after %v of the processor", n, stopped, worst)
 	})
 }

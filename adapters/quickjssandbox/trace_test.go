@@ -27,8 +27,11 @@ const outward = `function decodeUplink(input) {
 // A guest's imports are ours: none of them opens, reads, writes, connects or starts anything.
 func TestAScriptMakesNoSystemCall(t *testing.T) {
 	strace, err := exec.LookPath("strace")
+	if err == nil {
+		err = exec.CommandContext(t.Context(), strace, "-qq", "-o", os.DevNull, os.Args[0], "-test.list=^$").Run() //nolint:gosec // ourselves
+	}
 	if err != nil {
-		t.Log("strace is not here: only what a script finds is checked")
+		t.Log("strace cannot be had here: only what a script finds is checked")
 		tried(t)
 		return
 	}
@@ -51,7 +54,7 @@ func TestAScriptMakesNoSystemCall(t *testing.T) {
 func calls(t *testing.T, strace, how string) map[string]int {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "calls")
-	traced := exec.CommandContext(t.Context(), strace, append([]string{"-f", "-qq", "-o", log}, os.Args...)...) //nolint:gosec // this very test
+	traced := exec.CommandContext(t.Context(), strace, append([]string{"-f", "-y", "-qq", "-o", log}, os.Args...)...) //nolint:gosec // this very test
 	traced.Env = append(os.Environ(), tracedEnv+"="+how)
 	if out, err := traced.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -70,7 +73,10 @@ func calls(t *testing.T, strace, how string) map[string]int {
 		"getpid", "gettid", "epoll_pwait", "clone", "clone3", "prctl", "rseq", "set_robust_list", "timer_settime", "timer_create", "timer_delete",
 	}
 	seen := map[string]int{"write": -1} // the second mark's
-	for _, m := range regexp.MustCompile(`(?m)^\d+ +([a-z0-9_]+)\(`).FindAllStringSubmatch(between, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\d+ +([a-z0-9_]+)\((.*)$`).FindAllStringSubmatch(between, -1) {
+		if strings.Contains(m[2], "[eventfd]") {
+			continue // the runtime wakes its own poller
+		}
 		if !slices.Contains(own, m[1]) {
 			seen[m[1]]++
 		}

@@ -197,7 +197,7 @@ const canary = `s3cret"canary\value`
 
 func masked(t testing.TB, e sandbox.Engine) {
 	for _, body := range []string{
-		`throw new Error("x" + v)`, `throw v`, `return { data: { x: "a" + v + "b" } }`, `return { data: { [v]: 1 } }`, `return { data: { x: 1 }, warnings: [v] }`, `return { data: {}, errors: ["no: " + v] }`,
+		`console.log(v); console.error(new Error(v)); return { data: { x: 1 } }`, `throw new Error("x" + v)`, `throw v`, `return { data: { x: "a" + v + "b" } }`, `return { data: { [v]: 1 } }`, `return { data: { x: 1 }, warnings: [v] }`, `return { data: {}, errors: ["no: " + v] }`,
 	} {
 		j := Job(1, `function decodeUplink(input) { var v = input.variables.key; `+body+` }`)
 		j.Input.Variables = []decoder.Variable{{Name: "key", Value: secret.New(canary), Secret: true}, {Name: "open", Value: secret.New("visible")}}

@@ -11,7 +11,7 @@ import (
 )
 
 func TestQuickJSFillsThePort(t *testing.T) {
-	e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 1})
+	e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,26 +20,28 @@ func TestQuickJSFillsThePort(t *testing.T) {
 }
 
 func TestTwoEnginesGiveTheSameBytesAndFuel(t *testing.T) {
-	const script = `function decodeUplink(i) { var x = 0; for (var n = 0; n < 1000; n++) x += Math.sqrt(n) * Math.random(); return { data: { x: x } } }`
-	var first string
-	for n := range 2 {
-		e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 1, CompileDir: filepath.Join(t.TempDir(), "engine")})
-		if err != nil {
-			t.Fatal(err)
+	sandboxtest.InChild(t, func(t *testing.T) {
+		const script = `function decodeUplink(i) { var x = 0; for (var n = 0; n < 1000; n++) x += Math.sqrt(n) * Math.random(); return { data: { x: x } } }`
+		var first string
+		for n := range 2 {
+			e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 1, CompileDir: filepath.Join(t.TempDir(), "engine")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := e.Run(t.Context(), sandboxtest.Job(1, script))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := string(r.Data) + string(rune(r.Fuel)) + e.Version() //nolint:gosec // only compared
+			if n > 0 && got != first {
+				t.Errorf("%q, the first engine %q", got, first)
+			}
+			first = got
+			if err := e.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
 		}
-		r, err := e.Run(t.Context(), sandboxtest.Job(1, script))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := string(r.Data) + string(rune(r.Fuel)) + e.Version() //nolint:gosec // only compared
-		if n > 0 && got != first {
-			t.Errorf("%q, the first engine %q", got, first)
-		}
-		first = got
-		if err := e.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
+	})
 }
 
 func TestQuickJSHoldsItsMemoryAndItsTime(t *testing.T) {

@@ -81,25 +81,31 @@ func golden(t *testing.T, got string) {
 }
 
 func TestVerdictsAreTheSameOnEveryHostHoweverBusy(t *testing.T) {
-	e := engineFor(t, Options{})
-	golden(t, verdicts(t, e, true))
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 4 * runtime.NumCPU() {
-		wg.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-					_ = sha256.Sum256([]byte{byte(n)})
-				}
-			}
-		})
+	if *update {
+		golden(t, verdicts(t, engineFor(t, Options{}), true))
+		return
 	}
-	golden(t, verdicts(t, e, true))
-	close(stop)
-	wg.Wait()
+	sandboxtest.InChild(t, func(t *testing.T) {
+		e := engineFor(t, Options{})
+		golden(t, verdicts(t, e, true))
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 4 * runtime.NumCPU() {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+						_ = sha256.Sum256([]byte{byte(n)})
+					}
+				}
+			})
+		}
+		golden(t, verdicts(t, e, true))
+		close(stop)
+		wg.Wait()
+	})
 }
 
 // The interpreter shares no machine code with the compiler: what it answers does not depend on the processor. Hostile scripts
@@ -112,17 +118,19 @@ func TestVerdictsAreTheSameInterpreted(t *testing.T) {
 
 // A stop depends on fuel alone: with twice the guard a script costs the same, and is stopped at the same place.
 func TestTheClockDecidesNothing(t *testing.T) {
-	job := benched(t, 1, 1, `var n = 0; function decodeUplink() { for (;;) n++ }`)
-	var first decoder.Result
-	for i, o := range []Options{{}, {Guard: sandbox.Guard{Run: 1 << 40, Load: 1 << 40}}} {
-		r, err := engineFor(t, o).Run(t.Context(), job)
-		if err != nil || r.Category != decoder.Fuel {
-			t.Fatalf("%+v, %v", r, err)
+	sandboxtest.InChild(t, func(t *testing.T) {
+		job := benched(t, 1, 1, `var n = 0; function decodeUplink() { for (;;) n++ }`)
+		var first decoder.Result
+		for i, o := range []Options{{}, {Guard: sandbox.Guard{Run: 1 << 40, Load: 1 << 40}}} {
+			r, err := engineFor(t, o).Run(t.Context(), job)
+			if err != nil || r.Category != decoder.Fuel {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if i == 0 {
+				first = r
+			} else if r.Fuel != first.Fuel || r.Message != first.Message {
+				t.Errorf("%+v; with the usual guard %+v", r, first)
+			}
 		}
-		if i == 0 {
-			first = r
-		} else if r.Fuel != first.Fuel || r.Message != first.Message {
-			t.Errorf("%+v; with the usual guard %+v", r, first)
-		}
-	}
+	})
 }

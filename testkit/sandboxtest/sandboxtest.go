@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ func Checks() []Check {
 		{"HostileScriptsAreStoppedAndHarmNobody", hostile},
 		{"NothingSurvivesACall", survives},
 		{"TenantsNeverShareAnImage", images},
+		{"TenantsAtOnceGetTheirOwn", atOnce},
 		{"SameInputGivesTheSameBytesAndFuel", deterministic},
 		{"FuelIsExact", exact},
 		{"TheClockIsTheUplinks", clock},
@@ -136,6 +138,25 @@ func images(t testing.TB, e sandbox.Engine) {
 			t.Errorf("tenant %d got %s, want %s", c.tenant, r.Data, c.who)
 		}
 	}
+}
+
+// atOnce runs it for several tenants from many goroutines, with more of them than any engine has guests.
+func atOnce(t testing.TB, e sandbox.Engine) {
+	var wg sync.WaitGroup
+	for n := range 16 {
+		wg.Go(func() {
+			tenant := byte(1 + n%5)
+			want := fmt.Sprintf(`{"mine":%d,"n":1}`, tenant)
+			j := Job(tenant, fmt.Sprintf(`var n = 0, mine = %d; function decodeUplink(input) { n++; for (var i = 0; i < 200; i++) input.bytes.push(i); return { data: { mine: mine, n: n } } }`, tenant))
+			for range 50 {
+				if r, err := e.Run(t.Context(), j); err != nil || string(r.Data) != want {
+					t.Errorf("tenant %d got %s %s, %v; want %s", tenant, r.Category, r.Data, err, want)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func deterministic(t testing.TB, e sandbox.Engine) {

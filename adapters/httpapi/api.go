@@ -56,6 +56,7 @@ type Options struct {
 type API struct {
 	o       Options
 	gate    gatekeeper
+	grants  grants
 	mint    ident.Mint
 	handler http.Handler
 	router  *bunrouter.Router
@@ -67,6 +68,9 @@ type API struct {
 	faults  []error // declarations that say too little or contradict themselves
 	csrf    *http.CrossOriginProtection
 }
+
+// grants tells what the platform granted a tenant beyond the server's settings.
+type grants func(context.Context, ident.Tenant) (tenant.Limits, error)
 
 // gatekeeper is what a route wants of app/enter, which fills it.
 type gatekeeper interface {
@@ -82,7 +86,7 @@ var once sync.Once
 
 // New registers every route. A route that declares too little makes it fail: the server does not start.
 func New(o Options) (*API, error) {
-	a, err := frame(o, o.Enter, o.Enter.Mint)
+	a, err := frame(o, o.Enter, o.Enter.Limits, o.Enter.Mint)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +100,7 @@ func New(o Options) (*API, error) {
 }
 
 // frame is an API without routes.
-func frame(o Options, gate gatekeeper, mint ident.Mint) (*API, error) {
+func frame(o Options, gate gatekeeper, granted grants, mint ident.Mint) (*API, error) {
 	once.Do(func() {
 		huma.NewErrorWithContext = humaProblem
 		huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
@@ -104,7 +108,7 @@ func frame(o Options, gate gatekeeper, mint ident.Mint) (*API, error) {
 		}
 		huma.ValidateStrictCasing = true
 	})
-	a := &API{o: o, gate: gate, mint: mint, csrf: http.NewCrossOriginProtection()}
+	a := &API{o: o, gate: gate, grants: granted, mint: mint, csrf: http.NewCrossOriginProtection()}
 	if err := a.keys(); err != nil {
 		return nil, err
 	}

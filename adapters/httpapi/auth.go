@@ -166,8 +166,7 @@ func setUpAnswer(p principal.Person, t *tenant.Tenant) *struct {
 }
 
 type sessionJSON struct {
-	ID         string  `json:"id"`
-	CreatedAt  string  `json:"created_at" format:"date-time"`
+	Common
 	ExpiresAt  string  `json:"expires_at" format:"date-time"`
 	LastUsedAt *string `json:"last_used_at" format:"date-time"`
 	Browser    bool    `json:"browser"`
@@ -202,23 +201,21 @@ func (a *API) meRoutes() {
 			return out, nil
 		})
 	Register(a, Declaration{Operation: "listSessions", Method: http.MethodGet, Path: "/v1/me/sessions", Summary: "List one's open sessions", Tag: "me", Self: own, Object: "session", Tenant: FromNobody},
-		func(ctx context.Context, c *Call, _ *struct{}) (*many[sessionJSON], error) {
-			open, err := s.Sessions(ctx, c.Identity, c.Origin)
-			if err != nil {
-				return nil, err
-			}
-			return paged(c, open, "", func(v credential.Session) sessionJSON {
-				return sessionJSON{v.ID.String(), stamp(v.CreatedAt), stamp(v.ExpiresAt), maybe(v.LastUsed), v.Browser, v.ID == c.Identity.Session}
-			}), nil
+		func(ctx context.Context, c *Call, in *ListIn) (*many[sessionJSON], error) {
+			open := func() ([]credential.Session, error) { return s.Sessions(ctx, c.Identity, c.Origin) }
+			return portion(c, *in, open, func(v credential.Session) string { return v.ID.String() }, func(v credential.Session) sessionJSON {
+				return sessionJSON{Common{v.ID.String(), v.Rev, stamp(v.CreatedAt), stamp(v.UpdatedAt)}, stamp(v.ExpiresAt), maybe(v.LastUsed), v.Browser, v.ID == c.Identity.Session}
+			})
 		})
 	Register(a, Declaration{Operation: "endSession", Method: http.MethodDelete, Path: "/v1/me/sessions/{session}", Summary: "End one of one's sessions", Tag: "me", Self: own, Object: "session", Tenant: FromNobody, Audit: []audit.Action{audit.SessionEnded}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
+			MatchIn
 			Session string `path:"session"`
 		}) (*none, error) {
 			var id ident.Session
-			err := path(in.Session, &id)
+			rev, err := target(in.Session, in.IfMatch, &id)
 			if err == nil {
-				err = s.EndSession(ctx, c.Identity, id, c.Origin)
+				err = s.EndSession(ctx, c.Identity, id, rev, c.Origin)
 			}
 			if err != nil {
 				return nil, err

@@ -45,6 +45,7 @@ type doorman struct {
 	gated   int
 	refused error // answers Gate
 	who     enter.Identity
+	granted tenant.Limits
 }
 
 func (d *doorman) Authenticate(_ context.Context, t secret.Text, _ access.Origin) (enter.Identity, error) {
@@ -71,6 +72,8 @@ func (d *doorman) Member(context.Context, enter.Identity, ident.Tenant, access.O
 func (d *doorman) Self(enter.Identity, access.Origin) (s access.Scope, err error) {
 	return s, d.refused
 }
+
+func (d *doorman) Limits(context.Context, ident.Tenant) (tenant.Limits, error) { return d.granted, nil }
 
 func (d *doorman) Refused(_ context.Context, _ enter.Identity, _ access.Scope, err error) error {
 	return err
@@ -165,7 +168,7 @@ func newStand(t testing.TB, change ...func(*Options)) *stand {
 		f(&o)
 	}
 	var err error
-	if s.API, err = frame(o, s.door, m); err != nil {
+	if s.API, err = frame(o, s.door, s.door.Limits, m); err != nil {
 		t.Fatal(err)
 	}
 	s.register()

@@ -347,5 +347,5 @@ func TestWhatIsForeignIsAsIfMissing(t *testing.T) {
 
 func node(t *testing.T) string {
 	t.Helper()
-	return "nod_" + strings.Repeat("0", 26)
+	return "nod_" + strings.Repeat("01", 13)[:25] + "0"
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/secret"
 )
 
 type memberJSON struct {
@@ -39,6 +40,18 @@ type invitationJSON struct {
 func invitationShape(i principal.Invitation) invitationJSON {
 	return invitationJSON{Common: Common{i.ID.String(), i.Rev, stamp(i.CreatedAt), stamp(i.UpdatedAt)}, Email: i.Email, RoleID: i.Role.String(), NodeID: i.Node.String(),
 		Recursive: i.Recursive, InviterID: ref(i.Inviter), ExpiresAt: stamp(i.ExpiresAt)}
+}
+
+// invited answers an invitation with its link, or without a token one that was made before.
+func (a *API) invited(inv principal.Invitation, token secret.Text, of string) *one[invitationJSON] {
+	out := &one[invitationJSON]{ETag: etag(inv.Rev), Location: "/v1/tenants/" + of + "/invitations/" + inv.ID.String(), Body: invitationShape(inv)}
+	if token.IsZero() {
+		out.Replayed = "true"
+		return out
+	}
+	l := a.link("/invite", token)
+	out.Body.Secret, out.Body.Link = l.Secret, l.Link
+	return out
 }
 
 type membershipJSON struct {
@@ -167,12 +180,10 @@ func (a *API) memberRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			out := &one[invitationJSON]{ETag: etag(inv.Rev), Replayed: replayed, Location: "/v1/tenants/" + in.Tenant + "/invitations/" + inv.ID.String(), Body: invitationShape(inv)}
-			if replayed == "" {
-				l := a.link("/invite", token)
-				out.Body.Secret, out.Body.Link = l.Secret, l.Link
+			if replayed != "" {
+				token = secret.Text{}
 			}
-			return out, nil
+			return a.invited(inv, token, in.Tenant), nil
 		})
 	type InvitationIn struct {
 		TenantIn

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/limit"
 )
 
@@ -223,7 +225,11 @@ func (a *API) enter(ctx context.Context, r *http.Request, w http.ResponseWriter,
 	if c.Identity, err = a.gate.Authenticate(ctx, token, c.Origin); err != nil {
 		return nil, err
 	}
-	if err := a.rate(w, "principal", c.Identity.Subject.Principal.String(), d, a.o.Limits.PrincipalRate, a.o.Limits.PrincipalBurst); err != nil {
+	own, err := a.limitsOf(ctx, c.Identity.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.rate(w, "principal", c.Identity.Subject.Principal.String(), d, cmp.Or(own.PrincipalRate, a.o.Limits.PrincipalRate), cmp.Or(own.PrincipalBurst, a.o.Limits.PrincipalBurst)); err != nil {
 		return nil, err
 	}
 	switch d.Tenant {
@@ -240,7 +246,12 @@ func (a *API) enter(ctx context.Context, r *http.Request, w http.ResponseWriter,
 		return nil, err
 	}
 	if d.Tenant == FromPath { // counted for those who are let in: a stranger does not use up a tenant's requests
-		if err := a.rate(w, "tenant", c.Tenant.String(), d, a.o.Limits.TenantRate, a.o.Limits.TenantRate); err != nil {
+		its, err := a.limitsOf(ctx, c.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		perSecond := cmp.Or(its.TenantRate, a.o.Limits.TenantRate)
+		if err := a.rate(w, "tenant", c.Tenant.String(), d, perSecond, perSecond); err != nil {
 			return nil, err
 		}
 	}
@@ -263,6 +274,14 @@ func (a *API) pass(ctx context.Context, c *Call) error {
 		c.Scope, err = a.gate.Gate(ctx, c.Identity, c.Tenant, c.d.Permission, c.d.At, c.Origin)
 	}
 	return err
+}
+
+// limitsOf is what a tenant was granted beyond the server's settings. A person who signed in is of none.
+func (a *API) limitsOf(ctx context.Context, t ident.Tenant) (l tenant.Limits, err error) {
+	if !t.IsZero() {
+		l, err = a.grants(ctx, t)
+	}
+	return l, err
 }
 
 // rate counts a request of somebody. Ingest has limits of its own.

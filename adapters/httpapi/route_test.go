@@ -24,7 +24,7 @@ func TestARouteThatDeclaresTooLittleIsRefusedAtStart(t *testing.T) {
 	start := func(change func(*Declaration)) error {
 		d := sound()
 		change(&d)
-		s, err := frame(options(&strings.Builder{}), &doorman{}, mint())
+		s, err := frame(options(&strings.Builder{}), &doorman{}, (&doorman{}).Limits, mint())
 		if err != nil {
 			t.Fatal(err)
 		}

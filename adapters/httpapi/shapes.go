@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ringfence/ringfence/core/fault"
@@ -63,6 +65,29 @@ func paged[V, J any](c *Call, items []V, next string, shape func(V) J) *many[J] 
 		out.Body.Items = append(out.Body.Items, shape(v))
 	}
 	return out
+}
+
+// portion turns a list that a limit keeps short into one page: newest first, as all lists. The list is read whole, after the
+// cursor was found good.
+func portion[V, J any](c *Call, in ListIn, read func() ([]V, error), id func(V) string, shape func(V) J) (*many[J], error) {
+	q, err := c.page(in.Cursor, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	all, err := read()
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b V) int { return strings.Compare(id(b), id(a)) })
+	if q.After != "" { // by place, not by name: what the last page ended with may be gone
+		all = slices.DeleteFunc(all, func(v V) bool { return id(v) >= q.After })
+	}
+	next := ""
+	if len(all) > q.Limit {
+		all = all[:q.Limit]
+		next = id(all[q.Limit-1])
+	}
+	return paged(c, all, next, shape), nil
 }
 
 // Common is what every resource has.

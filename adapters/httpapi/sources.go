@@ -178,16 +178,38 @@ func (a *API) sourceRoutes() {
 func (a *API) keyRoutes(m *manage.Manage) {
 	const at = sourcesPath + "/{source}/keys"
 	Register(a, Declaration{Operation: "listKeys", Method: http.MethodGet, Path: at, Summary: "List a source's ingestion keys", Tag: "sources", Permission: access.SourceRead, Object: "key", Tenant: FromPath, At: enter.Object},
-		func(ctx context.Context, c *Call, in *SourceIn) (*many[keyJSON], error) {
+		func(ctx context.Context, c *Call, in *struct {
+			SourceIn
+			ListIn
+		}) (*many[keyJSON], error) {
 			var id ident.Source
 			if err := path(in.Source, &id); err != nil {
 				return nil, err
 			}
-			keys, err := m.Keys(ctx, c.Scope, id)
+			keys := func() ([]credential.IngestionKey, error) { return m.Keys(ctx, c.Scope, id) }
+			return portion(c, in.ListIn, keys, func(k credential.IngestionKey) string { return k.ID.String() }, keyShape)
+		})
+	get := func(ctx context.Context, c *Call, source, text string) (k credential.IngestionKey, err error) {
+		var id ident.Source
+		var key ident.Key
+		if err = path(source, &id); err == nil {
+			err = path(text, &key)
+		}
+		if err == nil {
+			k, err = m.Key(ctx, c.Scope, id, key)
+		}
+		return k, err
+	}
+	Register(a, Declaration{Operation: "getKey", Method: http.MethodGet, Path: at + "/{key}", Summary: "Read what is known of an ingestion key", Tag: "sources", Permission: access.SourceRead, Object: "key", Tenant: FromPath, At: enter.Object},
+		func(ctx context.Context, c *Call, in *struct {
+			SourceIn
+			Key string `path:"key"`
+		}) (*one[keyJSON], error) {
+			k, err := get(ctx, c, in.Source, in.Key)
 			if err != nil {
 				return nil, err
 			}
-			return paged(c, keys, "", keyShape), nil
+			return &one[keyJSON]{ETag: etag(k.Rev), Body: keyShape(k)}, nil
 		})
 	create := func(ctx context.Context, c *Call, text, name string, ttl int64, overlap *time.Duration) (*one[keyJSON], error) {
 		var id ident.Source
@@ -195,22 +217,11 @@ func (a *API) keyRoutes(m *manage.Manage) {
 			return nil, err
 		}
 		k, token, err := m.CreateKey(ctx, &c.Call, id, name, time.Duration(ttl)*time.Second, overlap)
-		k, replayed, err := made(err, k, func(s string) (credential.IngestionKey, error) {
-			keys, err := m.Keys(ctx, c.Scope, id)
-			for _, k := range keys {
-				if k.ID.String() == s {
-					return k, err
-				}
-			}
-			if err == nil {
-				err = notFound()
-			}
-			return credential.IngestionKey{}, err
-		})
+		k, replayed, err := made(err, k, func(s string) (credential.IngestionKey, error) { return get(ctx, c, text, s) })
 		if err != nil {
 			return nil, err
 		}
-		return &one[keyJSON]{ETag: etag(k.Rev), Replayed: replayed, Body: keyShape(k).shown(token, replayed)}, nil
+		return &one[keyJSON]{ETag: etag(k.Rev), Location: "/v1/tenants/" + c.Tenant.String() + "/sources/" + text + "/keys/" + k.ID.String(), Replayed: replayed, Body: keyShape(k).shown(token, replayed)}, nil
 	}
 	Register(a, Declaration{Operation: "createKey", Method: http.MethodPost, Path: at, Summary: "Make an ingestion key; it is shown once", Tag: "sources", Permission: access.SourceKeyCreate, Object: "key", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.KeyCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
@@ -239,16 +250,18 @@ func (a *API) keyRoutes(m *manage.Manage) {
 	Register(a, Declaration{Operation: "revokeKey", Method: http.MethodDelete, Path: at + "/{key}", Summary: "End an ingestion key at once", Tag: "sources", Permission: access.SourceKeyRevoke, Object: "key", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.KeyRevoked}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
 			SourceIn
+			MatchIn
 			Key string `path:"key"`
 		}) (*none, error) {
 			var id ident.Source
 			var key ident.Key
+			var rev uint64
 			err := path(in.Source, &id)
 			if err == nil {
-				err = path(in.Key, &key)
+				rev, err = target(in.Key, in.IfMatch, &key)
 			}
 			if err == nil {
-				err = m.RevokeKey(ctx, &c.Call, id, key)
+				err = m.RevokeKey(ctx, &c.Call, id, key, rev)
 			}
 			if err != nil {
 				return nil, err
@@ -283,12 +296,30 @@ func (a *API) tokenRoutes(m *manage.Manage) {
 			return paged(c, page.Items, page.Next, tokenShape), nil
 		})
 	Register(a, Declaration{Operation: "listMyTokens", Method: http.MethodGet, Path: at + "/mine", Summary: "List the caller's own tokens of the tenant", Tag: "tokens", Self: "they are the caller's own", Object: "token", Tenant: FromPath},
-		func(ctx context.Context, c *Call, _ *TenantIn) (*many[keyJSON], error) {
-			own, err := m.MyTokens(ctx, c.Scope)
+		func(ctx context.Context, c *Call, in *struct {
+			TenantIn
+			ListIn
+		}) (*many[keyJSON], error) {
+			own := func() ([]credential.PAT, error) { return m.MyTokens(ctx, c.Scope) }
+			return portion(c, in.ListIn, own, func(t credential.PAT) string { return t.ID.String() }, tokenShape)
+		})
+	get := func(ctx context.Context, c *Call, text string) (t credential.PAT, err error) {
+		var id ident.Token
+		if err = path(text, &id); err == nil {
+			t, err = m.Token(ctx, c.Scope, id)
+		}
+		return t, err
+	}
+	Register(a, Declaration{Operation: "getToken", Method: http.MethodGet, Path: at + "/{token}", Summary: "Read what is known of a token: one's own, or another's with token:read", Tag: "tokens", Self: "one's own; others' take token:read, asked of the scope", Object: "token", Tenant: FromPath},
+		func(ctx context.Context, c *Call, in *struct {
+			TenantIn
+			Token string `path:"token"`
+		}) (*one[keyJSON], error) {
+			t, err := get(ctx, c, in.Token)
 			if err != nil {
 				return nil, err
 			}
-			return paged(c, own, "", tokenShape), nil
+			return &one[keyJSON]{ETag: etag(t.Rev), Body: tokenShape(t)}, nil
 		})
 	Register(a, Declaration{Operation: "createToken", Method: http.MethodPost, Path: at, Summary: "Make a personal access token of the tenant; it is shown once", Tag: "tokens", Self: "it is never wider than the caller", Object: "token", Tenant: FromPath, Audit: []audit.Action{audit.TokenCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
@@ -305,32 +336,22 @@ func (a *API) tokenRoutes(m *manage.Manage) {
 				return nil, err
 			}
 			t, token, err := m.CreateToken(ctx, &c.Call, in.Body.Name, set, time.Duration(in.Body.TTLSeconds)*time.Second)
-			t, replayed, err := made(err, t, func(s string) (credential.PAT, error) {
-				own, err := m.MyTokens(ctx, c.Scope)
-				for _, t := range own {
-					if t.ID.String() == s {
-						return t, err
-					}
-				}
-				if err == nil {
-					err = notFound()
-				}
-				return credential.PAT{}, err
-			})
+			t, replayed, err := made(err, t, func(s string) (credential.PAT, error) { return get(ctx, c, s) })
 			if err != nil {
 				return nil, err
 			}
-			return &one[keyJSON]{ETag: etag(t.Rev), Replayed: replayed, Body: tokenShape(t).shown(token, replayed)}, nil
+			return &one[keyJSON]{ETag: etag(t.Rev), Location: "/v1/tenants/" + in.Tenant + "/tokens/" + t.ID.String(), Replayed: replayed, Body: tokenShape(t).shown(token, replayed)}, nil
 		})
 	Register(a, Declaration{Operation: "revokeToken", Method: http.MethodDelete, Path: at + "/{token}", Summary: "End a token: one's own, or another's with token:revoke", Tag: "tokens", Self: "one's own; others' take token:revoke, asked of the scope", Object: "token", Tenant: FromPath, Audit: []audit.Action{audit.TokenRevoked}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
+			MatchIn
 			Token string `path:"token"`
 		}) (*none, error) {
 			var id ident.Token
-			err := path(in.Token, &id)
+			rev, err := target(in.Token, in.IfMatch, &id)
 			if err == nil {
-				err = m.RevokeToken(ctx, &c.Call, id)
+				err = m.RevokeToken(ctx, &c.Call, id, rev)
 			}
 			if err != nil {
 				return nil, err

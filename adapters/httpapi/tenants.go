@@ -164,6 +164,8 @@ func (a *API) platformRoutes() {
 				return &one[tenantJSON]{ETag: etag(t.Rev), Body: tenantShape(t)}, nil
 			})
 	}
+	a.limitRoutes()
+	a.platformRoleRoutes()
 	a.personRoutes()
 }
 

@@ -58,7 +58,11 @@ func (c *Cache) Revised(t ident.Tenant, rev uint64) { c.policies.revised(t, rev)
 func New(st store.Store, cache *Cache, r Recorder, peppers seal.Peppers, log *slog.Logger) *Enter {
 	e := &Enter{Recorder: r, store: st, peppers: peppers, cache: cache, log: log}
 	cache.policies.load = func(ctx context.Context, t ident.Tenant) (*standing, error) {
-		return read(ctx, st, e.System(t, "gate", access.Origin{}))
+		got, err := read(ctx, st, e.System(t, "gate", access.Origin{}))
+		if err == nil {
+			got.limits, err = granted(ctx, st, e.System(ident.Platform, "limits", access.Origin{}), t)
+		}
+		return got, err
 	}
 	return e
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/credential"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
@@ -158,6 +159,34 @@ func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error
 	}
 	return &out, nil
 }
+
+// granted reads what the platform granted a tenant, which is the platform's record: mostly nothing.
+func granted(ctx context.Context, st store.Store, s access.Scope, t ident.Tenant) (tenant.Limits, error) {
+	var l store.Limits
+	err := st.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		var err error
+		l, err = r.Limits().Get(ctx, t)
+		return err
+	})
+	if fault.Is(err, fault.NotFound) {
+		err = nil
+	}
+	return l.Limits, err
+}
+
+// Limits answers what the platform granted a tenant; a zero field is the server's setting. It costs no query while nothing
+// changes.
+func (e *Enter) Limits(ctx context.Context, t ident.Tenant) (tenant.Limits, error) {
+	st, err := e.cache.policies.get(ctx, t)
+	if err != nil {
+		return tenant.Limits{}, err
+	}
+	return st.limits, nil
+}
+
+// Renew makes what is remembered of a tenant be read again: its limits are the platform's records, of whose changes the
+// tenant is not told.
+func (e *Enter) Renew(t ident.Tenant) { e.cache.policies.revised(t, 0) }
 
 // each hands out every record of a noun whose number is bounded.
 func each[K comparable, V any](ctx context.Context, shelf store.Shelf[K, V], do func(V)) error {

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -102,6 +103,7 @@ func (g *Ingest) turn(ctx context.Context, workers int) (bool, error) {
 // room is what one batch knows of its tenant, read in one snapshot.
 type room struct {
 	scope    access.Scope
+	fuel     int64 // that the tenant may use in a minute
 	tree     org.Tree
 	sources  map[ident.Source]source.Source
 	devices  map[device.Address]*device.Device
@@ -114,7 +116,11 @@ type room struct {
 // Process decodes one batch of a tenant, and answers how many uplinks it finished. Everything is checked again as it is now:
 // the source, the device, the decoder.
 func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
-	rm := room{scope: g.enter.System(t, "process", access.Origin{})}
+	granted, err := g.enter.Limits(ctx, t)
+	if err != nil {
+		return 0, err
+	}
+	rm := room{scope: g.enter.System(t, "process", access.Origin{}), fuel: cmp.Or(granted.FuelPerMinute, g.limits.FuelPerMinute)}
 	if err := g.store.View(ctx, rm.scope, func(ctx context.Context, r store.Reader) error { return rm.read(ctx, r, g.enter.Now()) }); err != nil {
 		return 0, err
 	}
@@ -129,7 +135,7 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	if len(finished) == 0 {
 		return 0, nil
 	}
-	err := g.store.Ingest(ctx, rm.scope, func(ctx context.Context, f store.Flow) error {
+	err = g.store.Ingest(ctx, rm.scope, func(ctx context.Context, f store.Flow) error {
 		for _, one := range finished {
 			err := f.Finish(ctx, one)
 			if errors.Is(err, store.ErrRevision) {
@@ -164,7 +170,7 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 
 func (rm *room) read(ctx context.Context, r store.Reader, now time.Time) error {
 	*rm = room{
-		scope: rm.scope, sources: map[ident.Source]source.Source{}, devices: map[device.Address]*device.Device{}, nodes: map[ident.Uplink]ident.Node{},
+		scope: rm.scope, fuel: rm.fuel, sources: map[ident.Source]source.Source{}, devices: map[device.Address]*device.Device{}, nodes: map[ident.Uplink]ident.Node{},
 		decoders: map[ident.Decoder]decoder.Decoder{}, versions: map[ident.Version]decoder.Version{},
 	}
 	own, err := r.Tenants().Get(ctx, rm.scope.Tenant())
@@ -273,7 +279,7 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 		return store.Finished{Uplink: u, Outcome: &out}, nil
 	}
 	out.Version, out.Hash = v.ID, v.Hash
-	if until := g.pausedUntil(rm.scope.Tenant(), v.ID, now); !until.IsZero() {
+	if until := g.pausedUntil(rm.scope.Tenant(), v.ID, rm.fuel, now); !until.IsZero() {
 		u.NotBefore = until
 		return store.Finished{Uplink: u}, nil
 	}
@@ -325,13 +331,13 @@ func (g *Ingest) input(ctx context.Context, t ident.Tenant, d *device.Device, u 
 
 // pausedUntil is when an uplink may be decoded: not while its version is quarantined, nor when the tenant's fuel of this
 // minute is used up. Zero is now.
-func (g *Ingest) pausedUntil(t ident.Tenant, v ident.Version, now time.Time) time.Time {
+func (g *Ingest) pausedUntil(t ident.Tenant, v ident.Version, fuel int64, now time.Time) time.Time {
 	g.failMu.Lock()
 	defer g.failMu.Unlock()
 	if f := g.fails[v]; now.Before(f.until) {
 		return f.until
 	}
-	if b, minute := g.budgets[t], now.Truncate(time.Minute); b.minute.Equal(minute) && b.used >= g.limits.FuelPerMinute {
+	if b, minute := g.budgets[t], now.Truncate(time.Minute); b.minute.Equal(minute) && b.used >= fuel {
 		return minute.Add(time.Minute)
 	}
 	return time.Time{}

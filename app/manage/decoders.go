@@ -47,7 +47,7 @@ func (m *Manage) CreateDecoder(ctx context.Context, c *Call, title string) (deco
 		if err != nil {
 			return "", nil, err
 		}
-		if err := full("decoders", m.limits.Decoders, n); err != nil {
+		if err := full("decoders", c.limits.Decoders, n); err != nil {
 			return "", nil, err
 		}
 		made, err = w.Decoders().Put(ctx, fresh)
@@ -127,7 +127,7 @@ func (m *Manage) CreateVersion(ctx context.Context, c *Call, id ident.Decoder, s
 		if err != nil {
 			return "", nil, err
 		}
-		if err := m.keepVersions(ctx, w, d); err != nil {
+		if err := m.keepVersions(ctx, w, c, d); err != nil {
 			return "", nil, err
 		}
 		d.Latest++
@@ -158,9 +158,9 @@ func (m *Manage) version(c *Call, id ident.Decoder, source string) (decoder.Vers
 }
 
 // keepVersions makes room for one more: the oldest that is neither active nor kept for rolling back goes.
-func (m *Manage) keepVersions(ctx context.Context, w store.Writer, d decoder.Decoder) error {
+func (m *Manage) keepVersions(ctx context.Context, w store.Writer, c *Call, d decoder.Decoder) error {
 	n, err := w.Read().Versions().Count(ctx, d.ID)
-	if err != nil || n < m.limits.Versions {
+	if err != nil || n < c.limits.Versions {
 		return err
 	}
 	page, err := w.Read().Versions().Of(ctx, d.ID, store.Query{Reach: access.Everywhere})
@@ -172,7 +172,7 @@ func (m *Manage) keepVersions(ctx context.Context, w store.Writer, d decoder.Dec
 			return w.Versions().Delete(ctx, v.ID, v.Rev)
 		}
 	}
-	return full("versions of this decoder", m.limits.Versions, n)
+	return full("versions of this decoder", c.limits.Versions, n)
 }
 
 func versionShelf(r store.Reader) store.Shelf[ident.Version, decoder.Version] { return r.Versions() }

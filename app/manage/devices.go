@@ -115,7 +115,7 @@ func (m *Manage) CreateDevice(ctx context.Context, c *Call, in NewDevice) (devic
 		if err != nil {
 			return "", nil, err
 		}
-		if err := full("devices", m.limits.Devices, n); err != nil {
+		if err := full("devices", c.limits.Devices, n); err != nil {
 			return "", nil, err
 		}
 		if err := checkDevice(ctx, w, fresh); err != nil {
@@ -303,7 +303,7 @@ func (m *Manage) ImportDevices(ctx context.Context, c *Call, at ident.Node, rows
 		if err != nil {
 			return "", nil, err
 		}
-		if err := full("devices", m.limits.Devices, n+len(rows)-1); err != nil {
+		if err := full("devices", c.limits.Devices, n+len(rows)-1); err != nil {
 			return "", nil, err
 		}
 		wrong := func(e device.RowError) {

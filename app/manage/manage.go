@@ -38,6 +38,8 @@ type Call struct {
 	Scope    access.Scope
 	Once     Once
 	Revision uint64 // out: the tenant's policy revision after the change
+
+	limits tenant.Limits // of the scope's tenant, as they are when the change begins
 }
 
 // Once makes a request that creates something safe to repeat (Idempotency-Key). The zero Once does not.
@@ -57,6 +59,11 @@ const claimLife = 24 * time.Hour
 
 // change runs a use case's writing.
 func (m *Manage) change(ctx context.Context, c *Call, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+	granted, err := m.enter.Limits(ctx, c.Scope.Tenant())
+	if err != nil {
+		return err
+	}
+	c.limits = granted.Over(m.limits)
 	return m.store.Change(ctx, c.Scope, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
 		events, err := fn(ctx, w)
 		c.Revision = w.Revision()
@@ -166,7 +173,7 @@ func full(what string, limit, use int) error {
 	return fault.New(fault.Conflict, "quota_exceeded", "The tenant has all the %s it may have. Remove some, or ask the platform's operator for more.", what).WithUse(int64(limit), int64(use))
 }
 
-// within checks a count inside a change: the limit that the platform granted the tenant, or the server's.
+// countOf counts inside a change.
 func countOf[K comparable, V any](ctx context.Context, shelf store.Shelf[K, V]) (int, error) {
 	n, q := 0, store.Query{Reach: access.Everywhere}
 	for {

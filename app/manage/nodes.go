@@ -61,7 +61,7 @@ func (m *Manage) CreateNode(ctx context.Context, c *Call, parent ident.Node, kin
 		if err := tree.MayPlace(kind, parent); err != nil {
 			return "", nil, err
 		}
-		if err := full("nodes", m.limits.Nodes, tree.Live()); err != nil {
+		if err := full("nodes", c.limits.Nodes, tree.Live()); err != nil {
 			return "", nil, err
 		}
 		made, err = w.Nodes().Put(ctx, fresh)

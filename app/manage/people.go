@@ -73,11 +73,11 @@ func (m *Manage) RemoveMember(ctx context.Context, c *Call, id ident.Principal, 
 }
 
 func (m *Manage) leaveGroups(ctx context.Context, w store.Writer, id ident.Principal) error {
-	groups, err := w.Groups().List(ctx, store.Query{Reach: access.Everywhere})
+	groups, err := everyGroup(ctx, w)
 	if err != nil {
 		return err
 	}
-	for _, g := range groups.Items {
+	for _, g := range groups {
 		kept := make([]ident.Principal, 0, len(g.Members))
 		for _, one := range g.Members {
 			if one != id {
@@ -134,7 +134,14 @@ func (m *Manage) invite(ctx context.Context, c *Call, address string, role ident
 		if err != nil {
 			return "", nil, err
 		}
-		if err := full("open invitations", m.limits.Invitations, open); err != nil {
+		if err := full("open invitations", c.limits.Invitations, open); err != nil {
+			return "", nil, err
+		}
+		members, err := w.Read().Members().Count(ctx)
+		if err != nil {
+			return "", nil, err
+		}
+		if err := full("members", c.limits.Members, members+open); err != nil { // who is invited may come at any time
 			return "", nil, err
 		}
 		made, err = w.Invitations().Put(ctx, inv)
@@ -277,7 +284,7 @@ func (m *Manage) Grant(ctx context.Context, c *Call, in access.Membership) (acce
 		if err != nil {
 			return "", nil, err
 		}
-		if err := full("memberships", m.limits.Memberships, n); err != nil {
+		if err := full("memberships", c.limits.Memberships, n); err != nil {
 			return "", nil, err
 		}
 		made, err = w.Memberships().Put(ctx, in)

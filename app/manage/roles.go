@@ -86,7 +86,7 @@ func (m *Manage) CreateRole(ctx context.Context, c *Call, title string, set acce
 		if err != nil {
 			return "", nil, err
 		}
-		if err := full("roles", m.limits.Roles, n); err != nil {
+		if err := full("roles", c.limits.Roles, n); err != nil {
 			return "", nil, err
 		}
 		made, err = w.Roles().Put(ctx, fresh)
@@ -261,7 +261,7 @@ func (m *Manage) checkGroup(ctx context.Context, w store.Writer, c *Call, was, g
 		return err
 	}
 	if was.ID.IsZero() || was.Rev == 0 {
-		if err := full("groups", m.limits.Groups, len(all)); err != nil {
+		if err := full("groups", c.limits.Groups, len(all)); err != nil {
 			return err
 		}
 	}

@@ -58,7 +58,7 @@ func (m *Manage) CreateSource(ctx context.Context, c *Call, in source.Source) (s
 		if err != nil {
 			return "", nil, err
 		}
-		if err := full("sources", m.limits.Sources, n); err != nil {
+		if err := full("sources", c.limits.Sources, n); err != nil {
 			return "", nil, err
 		}
 		if err := checkSource(ctx, w, in); err != nil {
@@ -270,7 +270,7 @@ func (m *Manage) CreateKey(ctx context.Context, c *Call, of ident.Source, title 
 				}
 			}
 		}
-		if err := full("keys of this source", m.limits.KeysPerSource, live); err != nil {
+		if err := full("keys of this source", c.limits.KeysPerSource, live); err != nil {
 			return "", nil, err
 		}
 		if made, err = w.Keys().Put(ctx, fresh); err != nil {
@@ -283,8 +283,22 @@ func (m *Manage) CreateKey(ctx context.Context, c *Call, of ident.Source, title 
 	return made, whole, err
 }
 
+// Key answers one ingestion key of a source.
+func (m *Manage) Key(ctx context.Context, s access.Scope, of ident.Source, id ident.Key) (credential.IngestionKey, error) {
+	keys, err := m.Keys(ctx, s, of)
+	if err != nil {
+		return credential.IngestionKey{}, err
+	}
+	for _, k := range keys {
+		if k.ID == id {
+			return k, nil
+		}
+	}
+	return credential.IngestionKey{}, fault.Missing()
+}
+
 // RevokeKey ends a key at once.
-func (m *Manage) RevokeKey(ctx context.Context, c *Call, of ident.Source, id ident.Key) error {
+func (m *Manage) RevokeKey(ctx context.Context, c *Call, of ident.Source, id ident.Key, rev uint64) error {
 	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
 		src, err := m.source(ctx, w, c, of, access.SourceKeyRevoke)
 		if err != nil {
@@ -297,7 +311,7 @@ func (m *Manage) RevokeKey(ctx context.Context, c *Call, of ident.Source, id ide
 		if err != nil {
 			return nil, err
 		}
-		if err := w.Keys().Delete(ctx, id, k.Rev); err != nil {
+		if err := w.Keys().Delete(ctx, id, rev); err != nil {
 			return nil, err
 		}
 		return one(m.event(ctx, c, audit.KeyRevoked, m.sourceTarget(c, src), audit.Set("key", id.String(), ""), audit.Set("accessor", k.Accessor, "")))
@@ -362,7 +376,7 @@ func (m *Manage) CreateToken(ctx context.Context, c *Call, title string, set acc
 				return "", nil, err
 			}
 		}
-		if err := full("tokens of one person", m.limits.TokensPerPerson, live); err != nil {
+		if err := full("tokens of one person", c.limits.TokensPerPerson, live); err != nil {
 			return "", nil, err
 		}
 		made, err = w.Tokens().Put(ctx, fresh)
@@ -371,8 +385,20 @@ func (m *Manage) CreateToken(ctx context.Context, c *Call, title string, set acc
 	return made, whole, err
 }
 
+// Token answers a token: the caller's own, or another member's with token:read.
+func (m *Manage) Token(ctx context.Context, s access.Scope, id ident.Token) (credential.PAT, error) {
+	t, err := get(ctx, m, s, func(r store.Reader) store.Shelf[ident.Token, credential.PAT] { return r.Tokens() }, id)
+	if err == nil && t.Principal != s.Actor().ID {
+		err = s.Require(access.TokenRead, ident.Node{})
+	}
+	if err != nil {
+		return credential.PAT{}, err
+	}
+	return t, nil
+}
+
 // RevokeToken ends a token: the caller's own, or another member's with token:revoke.
-func (m *Manage) RevokeToken(ctx context.Context, c *Call, id ident.Token) error {
+func (m *Manage) RevokeToken(ctx context.Context, c *Call, id ident.Token, rev uint64) error {
 	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
 		t, err := w.Tokens().Get(ctx, id)
 		if err != nil {
@@ -383,7 +409,7 @@ func (m *Manage) RevokeToken(ctx context.Context, c *Call, id ident.Token) error
 				return nil, err
 			}
 		}
-		if err := w.Tokens().Delete(ctx, id, t.Rev); err != nil {
+		if err := w.Tokens().Delete(ctx, id, rev); err != nil {
 			return nil, err
 		}
 		return one(m.event(ctx, c, audit.TokenRevoked, enter.Target("token", id), audit.Set("accessor", t.Accessor, ""), audit.Set("principal", t.Principal.String(), "")))

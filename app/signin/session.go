@@ -107,15 +107,16 @@ func gone(err error) error {
 
 // Logout ends the caller's session and its tokens.
 func (s *SignIn) Logout(ctx context.Context, id enter.Identity, o access.Origin) error {
-	return s.end(ctx, id, id.Session, audit.Logout, o)
+	return s.end(ctx, id, id.Session, 0, audit.Logout, o)
 }
 
-// EndSession ends one of the caller's sessions.
-func (s *SignIn) EndSession(ctx context.Context, id enter.Identity, session ident.Session, o access.Origin) error {
-	return s.end(ctx, id, session, audit.SessionEnded, o)
+// EndSession ends one of the caller's sessions, of the revision that they saw.
+func (s *SignIn) EndSession(ctx context.Context, id enter.Identity, session ident.Session, rev uint64, o access.Origin) error {
+	return s.end(ctx, id, session, rev, audit.SessionEnded, o)
 }
 
-func (s *SignIn) end(ctx context.Context, id enter.Identity, session ident.Session, a audit.Action, o access.Origin) error {
+// end ends a session of a revision; 0 is whatever it has.
+func (s *SignIn) end(ctx context.Context, id enter.Identity, session ident.Session, rev uint64, a audit.Action, o access.Origin) error {
 	sc, err := s.enter.Self(id, o)
 	if err != nil {
 		return err
@@ -131,6 +132,9 @@ func (s *SignIn) end(ctx context.Context, id enter.Identity, session ident.Sessi
 		}
 		if old.Principal != id.Subject.Principal {
 			return nil, fault.Missing()
+		}
+		if rev != 0 && old.Rev != rev {
+			return nil, store.ErrRevision
 		}
 		return []audit.Event{ev}, drop(ctx, w, old)
 	})

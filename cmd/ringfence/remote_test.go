@@ -104,7 +104,7 @@ func TestAClientCommandSaysWhatIsMissing(t *testing.T) {
 		"an open token file":   {nil, []string{ten.id, "0", "--server", s.base, "--token-file", open}, exitUsage, "chmod"},
 		"no id":                {vars, []string{"acme", "0", "--server", s.base}, exitUsage, "ten_"},
 		"a token in clear":     {vars, []string{ten.id, "0", "--server", "http://iot.example.com"}, exitUsage, "https"},
-		"a foreign tenant":     {vars, []string{strings.Repeat("ten_0", 1) + strings.Repeat("0", 25), "0", "--server", s.base}, exitNo, "404"},
+		"a foreign tenant":     {vars, []string{"ten_0" + strings.Repeat("10", 12) + "0", "0", "--server", s.base}, exitNo, "404"},
 		"an entry beyond":      {vars, []string{ten.id, "99999", "--server", s.base}, exitNo, "404"},
 		"nobody listens":       {vars, []string{ten.id, "0", "--server", "http://127.0.0.1:1"}, exitFail, "refused"},
 		"a revoked, bad token": {map[string]string{"RINGFENCE_TOKEN": "rf_pat_x"}, []string{ten.id, "0", "--server", s.base}, exitNo, "401"},

@@ -77,6 +77,16 @@ func TestPropagationFollowsScopeAndBarriers(t *testing.T) {
 	}
 }
 
+func TestAnExpiryIsTakenAsItIsHoweverFarAway(t *testing.T) {
+	for at, want := range map[time.Time]bool{time.Unix(0, 0): false, now: false, now.Add(time.Microsecond): true, time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC): true, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC): true} {
+		m := member(1, site, true)
+		m.ExpiresAt = at
+		if got := Compile(world(m)).Decide(Subject{Principal: ana}, DeviceRead, site, now).Allowed; got != want {
+			t.Errorf("expires at %v: allowed %v", at, got)
+		}
+	}
+}
+
 func TestDecisionNamesWhatDecidedIt(t *testing.T) {
 	p := Compile(world(member(1, site, true)))
 	d := p.Decide(Subject{Principal: ana}, DeviceRead, site, now)

@@ -101,7 +101,7 @@ func Compile(r Records) *Policy {
 		}
 		g := grant{permissions: set, place: at, recursive: m.Recursive, membership: m.ID, role: m.Role}
 		if !m.ExpiresAt.IsZero() {
-			g.expires = m.ExpiresAt.UnixNano()
+			g.expires = max(1, m.ExpiresAt.UnixMicro()) // microseconds reach beyond year 9999, nanoseconds to 2262; 0 is never
 		}
 		if !m.Principal.IsZero() {
 			p.give(r.Active, m.Principal, g)
@@ -137,7 +137,7 @@ func (p *Policy) Anywhere(s Subject, perm Permission, now time.Time) Decision {
 		d.Reason = ReasonToken
 		return d
 	}
-	moment := now.UnixNano()
+	moment := now.UnixMicro()
 	grants := p.grants[s.Principal]
 	for i := range grants {
 		g := &grants[i]
@@ -218,7 +218,7 @@ func (p *Policy) Decide(s Subject, perm Permission, node ident.Node, now time.Ti
 		return d
 	}
 	grants := p.grants[s.Principal]
-	moment := now.UnixNano()
+	moment := now.UnixMicro()
 	for i := range grants {
 		g := &grants[i]
 		if g.expires != 0 && moment >= g.expires {
@@ -264,7 +264,7 @@ func (p *Policy) Reach(s Subject, perm Permission, now time.Time) Reach {
 	}
 	var live []*grant
 	grants := p.grants[s.Principal]
-	moment := now.UnixNano()
+	moment := now.UnixMicro()
 	for i := range grants {
 		if g := &grants[i]; g.permissions.Has(perm) && (g.expires == 0 || moment < g.expires) {
 			live = append(live, g)

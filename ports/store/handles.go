@@ -165,5 +165,6 @@ type Limits struct {
 	ID  ident.Tenant
 	Rev uint64
 	tenant.Limits
+	CreatedAt time.Time
 	UpdatedAt time.Time
 }

@@ -94,11 +94,15 @@ func (a *API) auditRoutes() {
 			return out, nil
 		})
 	Register(a, Declaration{Operation: "exportAudit", Method: http.MethodGet, Path: at + "/bundle", Summary: "Export the whole log as a bundle for audit-verify", Tag: "audit", Permission: access.AuditExport, Object: "bundle", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.AuditExported}},
-		func(_ context.Context, c *Call, _ *TenantIn) (*huma.StreamResponse, error) {
+		func(ctx context.Context, c *Call, _ *TenantIn) (*huma.StreamResponse, error) {
+			write, err := d.Bundle(ctx, c.Scope)
+			if err != nil {
+				return nil, err
+			}
 			return &huma.StreamResponse{Body: func(hc huma.Context) {
 				hc.SetHeader("Content-Type", "application/x-tar")
 				hc.SetHeader("Content-Disposition", `attachment; filename="audit.tar"`)
-				if err := d.Bundle(hc.Context(), c.Scope, hc.BodyWriter()); err != nil {
+				if err := write(hc.Context(), hc.BodyWriter()); err != nil {
 					panic(http.ErrAbortHandler) // a bundle that is cut short must not look whole
 				}
 			}}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/ringfence/ringfence/core/access"
@@ -14,8 +15,8 @@ import (
 )
 
 // note records that the log is read, and commits it, before anything of it is answered: one entry a query.
-func (d *Disclose) note(ctx context.Context, s access.Scope, a audit.Action, what string) error {
-	ev, err := d.enter.Outcome(ctx, s, a, audit.Target{Kind: "audit", ID: what}, audit.OK, "")
+func (d *Disclose) note(ctx context.Context, s access.Scope, a audit.Action, of audit.Target) error {
+	ev, err := d.enter.Outcome(ctx, s, a, of, audit.OK, "")
 	if err != nil {
 		return err
 	}
@@ -25,7 +26,7 @@ func (d *Disclose) note(ctx context.Context, s access.Scope, a audit.Action, wha
 // Entries lists entries of the scope's tenant, newest first.
 func (d *Disclose) Entries(ctx context.Context, s access.Scope, q store.Query, f store.AuditFilter) (store.Page[audit.Entry], error) {
 	var page store.Page[audit.Entry]
-	if err := d.note(ctx, s, audit.SensitiveRead, "query"); err != nil {
+	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit", ID: "query"}); err != nil {
 		return page, err
 	}
 	q.Reach = access.Everywhere // the log as a whole is decided at the root, by the gate
@@ -40,7 +41,7 @@ func (d *Disclose) Entries(ctx context.Context, s access.Scope, q store.Query, f
 // Entry answers one entry.
 func (d *Disclose) Entry(ctx context.Context, s access.Scope, seq uint64) (audit.Entry, error) {
 	var e audit.Entry
-	if err := d.note(ctx, s, audit.SensitiveRead, "entry"); err != nil {
+	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_entry", ID: strconv.FormatUint(seq, 10)}); err != nil {
 		return e, err
 	}
 	err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
@@ -55,7 +56,7 @@ func (d *Disclose) Entry(ctx context.Context, s access.Scope, seq uint64) (audit
 func (d *Disclose) Proof(ctx context.Context, s access.Scope, seq uint64) (audit.Proof, []byte, error) {
 	var p audit.Proof
 	var leaf []byte
-	if err := d.note(ctx, s, audit.SensitiveRead, "proof"); err != nil {
+	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_proof", ID: strconv.FormatUint(seq, 10)}); err != nil {
 		return p, nil, err
 	}
 	c, err := d.Checkpoint(ctx, s.Tenant())
@@ -113,15 +114,20 @@ func (d *Disclose) Checkpoint(ctx context.Context, t ident.Tenant) (audit.Stored
 	return next, err
 }
 
-// Bundle writes the whole log to w, to be verified without us. A checkpoint is made first and the bundle ends there.
-func (d *Disclose) Bundle(ctx context.Context, s access.Scope, w io.Writer) error {
-	if err := d.note(ctx, s, audit.AuditExported, "bundle"); err != nil {
-		return err
+// Bundle answers what writes the whole log, to be verified without us. A checkpoint is made first and the bundle ends there;
+// that it is taken is recorded by then, so that what refuses is an error and not a bundle cut short.
+func (d *Disclose) Bundle(ctx context.Context, s access.Scope) (write func(context.Context, io.Writer) error, err error) {
+	if err := d.note(ctx, s, audit.AuditExported, audit.Target{Kind: "audit", ID: "bundle"}); err != nil {
+		return nil, err
 	}
 	end, err := d.Checkpoint(ctx, s.Tenant())
 	if err != nil {
-		return err
+		return nil, err
 	}
+	return func(ctx context.Context, w io.Writer) error { return d.bundle(ctx, s, end, w) }, nil
+}
+
+func (d *Disclose) bundle(ctx context.Context, s access.Scope, end audit.StoredCheckpoint, w io.Writer) error {
 	return d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
 		b := audit.NewBundleWriter(w)
 		for after := uint64(0); after < end.Size; {

@@ -203,11 +203,17 @@ func (m *Manage) DeleteNode(ctx context.Context, c *Call, id ident.Node, rev uin
 	})
 }
 
-// stillOwned refuses a change after which the tenant would have no owner.
+// stillOwned refuses a change after which the tenant, or what lies behind a barrier, would be nobody's.
 func stillOwned(ctx context.Context, w store.Writer) error {
 	records, err := w.Read().Policy(ctx)
-	if err == nil && access.Owners(records) == 0 {
-		err = fault.New(fault.Conflict, "last_owner", "This would leave the tenant without an owner. Make somebody else an owner at the root first.")
+	if err != nil {
+		return err
 	}
-	return err
+	if access.Owners(records) == 0 {
+		return fault.New(fault.Conflict, "last_owner", "This would leave the tenant without an owner. Make somebody else an owner at the root first.")
+	}
+	if _, lost := access.Unkept(records); lost {
+		return fault.New(fault.Conflict, "barrier_without_owner", "Nobody could lift this barrier any more: an owner's rights do not pass it either. First give somebody an owner's or admin's membership at the barrier itself, recursive and without expiry.")
+	}
+	return nil
 }

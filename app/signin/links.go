@@ -408,7 +408,7 @@ func (s *SignIn) Reset(ctx context.Context, presented secret.Text, password secr
 	return s.setPassword(ctx, sc, p.ID, sealed, &l)
 }
 
-// ChangePassword sets the caller's own password, who must know the present one. Every other session ends.
+// ChangePassword sets the caller's own password, who must know the present one. Every session ends, this one too.
 func (s *SignIn) ChangePassword(ctx context.Context, id enter.Identity, present, next secret.Text, o access.Origin) error {
 	sc, err := s.enter.Self(id, o)
 	if err != nil {

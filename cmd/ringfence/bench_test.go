@@ -245,18 +245,20 @@ func BenchmarkIngest(b *testing.B) {
 	c := newChild(b, built(b), append(unlimited, "processing=false", "max_connections_per_address=1000")...)
 	e := eventsOf(b, benchTenant(b, c, "Acme Water")[0].key, "70b3d57ed0000001")
 	pid := c.cmd.Process.Pid
-	var ratios, rates, bare, cost, most []float64
+	var ratios, rates, bare, cost, most, slow []float64
 	for run := range rounds {
 		h := load(b, c.address, 64, slice, 0, 200, func([]byte, int, int) []byte { return health })
 		before := spent(b, pid)
 		i := load(b, c.address, 64, slice, 0, 202, func(into []byte, conn, n int) []byte { return e.next(into, run, conn, n) })
 		ratios, rates, bare = append(ratios, i.perSecond/h.perSecond), append(rates, i.perSecond), append(bare, h.perSecond)
+		slow = append(slow, float64(i.percentile(0.99).Microseconds())/1000)
 		cost, most = append(cost, float64((spent(b, pid)-before).Microseconds())/float64(len(i.took))), append(most, memory(b, pid))
 	}
 	b.ReportMetric(median(ratios), "x-of-health")
 	b.ReportMetric(median(rates), "events/s")
 	b.ReportMetric(median(bare), "health/s")
 	b.ReportMetric(median(cost), "cpu-µs/event")
+	b.ReportMetric(median(slow), "p99-ms")
 	b.ReportMetric(slices.Max(most), "MiB")
 }
 

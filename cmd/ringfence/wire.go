@@ -80,17 +80,18 @@ func wire(ctx context.Context, c config, stderr io.Writer) (*application, error)
 		return nil, errors.Join(err, app.close(ctx))
 	}
 	app.store = opened
-	if err := app.rest(ctx, c, cache, mint, host); err != nil {
+	passwords, err := openPasswords(c)
+	if err == nil {
+		err = app.rest(ctx, c, cache, passwords, mint, host)
+	}
+	if err != nil {
 		return nil, errors.Join(err, app.close(ctx))
 	}
 	return app, nil
 }
 
-func (app *application) rest(ctx context.Context, c config, cache *enter.Cache, mint ident.Mint, host string) error {
-	passwords, err := openPasswords(c)
-	if err != nil {
-		return err
-	}
+// rest builds what stands on the store.
+func (app *application) rest(ctx context.Context, c config, cache *enter.Cache, passwords *localauth.Passwords, mint ident.Mint, host string) (err error) {
 	if app.engine, err = quickjssandbox.New(ctx, quickjssandbox.Options{Instances: app.workers, CacheBytes: int64(c.num("decoder_cache_bytes")), CompileDir: c.dataFile("engine")}); err != nil {
 		return err
 	}

@@ -209,6 +209,33 @@ func TestOwnersAreDirectRecursiveAtTheRootWithoutExpiry(t *testing.T) {
 	}
 }
 
+func TestABarrierHasAnOwnerOrAdminOfItsOwn(t *testing.T) {
+	own := Membership{ID: ident.Membership{1}, Principal: ana, Role: Admin, Node: site, Recursive: true}
+	for _, c := range []struct {
+		name string
+		with func(*Membership)
+		lost bool
+	}{
+		{"an admin", func(*Membership) {}, false},
+		{"an owner", func(m *Membership) { m.Role = Owner }, false},
+		{"local", func(m *Membership) { m.Recursive = false }, true},
+		{"above", func(m *Membership) { m.Node = root }, true},
+		{"expiring", func(m *Membership) { m.ExpiresAt = now.Add(time.Hour) }, true},
+		{"who may not lift it", func(m *Membership) { m.Role = Operator }, true},
+		{"no member", func(m *Membership) { m.Principal = ident.Principal{1} }, true},
+	} {
+		m := own
+		c.with(&m)
+		r := world(m)
+		for i := range r.Nodes {
+			r.Nodes[i].Barrier = r.Nodes[i].ID == site
+		}
+		if _, got := Unkept(r); got != c.lost {
+			t.Errorf("%s: nobody could lift it %v, want %v", c.name, got, c.lost)
+		}
+	}
+}
+
 func TestBuiltInRolesAreTheGoldenTable(t *testing.T) {
 	var b strings.Builder
 	roles := BuiltIns()

@@ -350,6 +350,23 @@ func Owners(r Records) int {
 	return len(owners)
 }
 
+// Unkept is a barrier that nobody could lift any more. Nothing inherited passes it, an owner's rights included, so each needs
+// an owner or admin of its own: a direct, recursive membership at the barrier without expiry.
+func Unkept(r Records) (ident.Node, bool) {
+	kept := map[ident.Node]bool{}
+	for _, m := range r.Memberships {
+		if (m.Role == Owner || m.Role == Admin) && m.Recursive && m.ExpiresAt.IsZero() && r.Active[m.Principal] {
+			kept[m.Node] = true
+		}
+	}
+	for _, n := range r.Nodes {
+		if n.Barrier && !n.Deleted() && !kept[n.ID] {
+			return n.ID, true
+		}
+	}
+	return ident.Node{}, false
+}
+
 // expansion finds all principals of a group, nested groups included. Cycles end, and nesting beyond MaxNesting gives nothing.
 type expansion struct{ groups map[ident.Group]Group }
 

@@ -4,10 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"database/sql"
-	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -76,19 +72,28 @@ func onSQLite(t testing.TB, cache *enter.Cache) opened {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return opened{st, func(id string) string { return rows(t, file, id) }}
+	return opened{st, func(id string) string {
+		digest, err := sqlite.Fingerprint(t.Context(), file, parsed(t, id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return digest
+	}}
 }
 
 func inMemory(t testing.TB, cache *enter.Cache) opened {
 	t.Helper()
 	st := memory.New(memory.Options{Now: time.Now, Revised: cache.Revised})
-	return opened{st, func(id string) string {
-		tenantID, err := ident.ParseTenant(id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Fingerprint(tenantID)
-	}}
+	return opened{st, func(id string) string { return st.Fingerprint(parsed(t, id)) }}
+}
+
+func parsed(t testing.TB, id string) ident.Tenant {
+	t.Helper()
+	tenantID, err := ident.ParseTenant(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tenantID
 }
 
 // server assembles the application on a store, with limits that do not slow the sweep; spoil may break the store.
@@ -143,60 +148,6 @@ func server(t testing.TB, e sandbox.Engine, open func(testing.TB, *enter.Cache) 
 			}
 		}
 	}}, out
-}
-
-// rows is a digest of every row of a tenant in every table.
-func rows(t testing.TB, file, id string) string {
-	t.Helper()
-	tenantID, err := ident.ParseTenant(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	tables, err := db.QueryContext(t.Context(), "SELECT m.name FROM sqlite_master m WHERE m.type = 'table' AND EXISTS (SELECT 1 FROM pragma_table_info(m.name) WHERE name = 'tenant') ORDER BY 1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for tables.Next() {
-		var n string
-		if err := tables.Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, n)
-	}
-	if err := errors.Join(tables.Err(), tables.Close()); err != nil || len(names) < 20 {
-		t.Fatalf("%d tables of tenants: %v", len(names), err)
-	}
-	h := sha256.New()
-	for _, n := range names {
-		rs, err := db.QueryContext(t.Context(), "SELECT * FROM "+n+" WHERE tenant = ? ORDER BY 1, 2, 3", tenantID[:]) //nolint:gosec // names of our own tables
-		if err != nil {
-			t.Fatal(err)
-		}
-		columns, err := rs.Columns()
-		if err != nil {
-			t.Fatal(err)
-		}
-		values, into := make([]any, len(columns)), make([]any, len(columns))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		for rs.Next() {
-			if err := rs.Scan(into...); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintf(h, "%s%q\n", n, values)
-		}
-		if err := errors.Join(rs.Err(), rs.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
 func TestNoActorReachesAnotherTenant(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ringfence/ringfence/core/decoder"
 	"github.com/ringfence/ringfence/ports/sandbox"
@@ -109,10 +110,10 @@ func TestVerdictsAreTheSameOnEveryHostHoweverBusy(t *testing.T) {
 }
 
 // The interpreter shares no machine code with the compiler: what it answers does not depend on the processor. Hostile scripts
-// are left out: it is thirty times slower, so that the outer guard stops them before their fuel does.
+// are left out: it is thirty times slower, and the guard, which decides nothing, is wider for it.
 func TestVerdictsAreTheSameInterpreted(t *testing.T) {
 	sandboxtest.InChild(t, func(t *testing.T) {
-		golden(t, verdicts(t, engineFor(t, Options{interpret: true}), false))
+		golden(t, verdicts(t, engineFor(t, Options{interpret: true, Guard: sandbox.Guard{Run: time.Minute, Load: time.Minute}}), false))
 	})
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/ports/store"
 )
 
 // built is this program as it is shipped: without cgo and without the race detector.
@@ -27,6 +31,66 @@ func built(t testing.TB) string {
 	return binary
 }
 
+// plantedEnv makes this test binary a server with a bug: its tests are then not run.
+const plantedEnv = "RINGFENCE_PLANTED"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(plantedEnv) != "" {
+		os.Exit(hasty(context.Background(), os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// hasty serves as serve does, on a store that answers before it has committed.
+func hasty(ctx context.Context, args []string) int {
+	env := environment{lookup: os.LookupEnv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	var sets []string
+	for i, a := range args {
+		if a == "--set" {
+			sets = append(sets, args[i+1])
+		}
+	}
+	err := func() error {
+		c, err := loadConfig(os.DevNull, sets, env)
+		if err != nil {
+			return err
+		}
+		app, err := opened(ctx, c, env.stderr)
+		if err != nil {
+			return err
+		}
+		app.store = early{app.store}
+		passwords, err := openPasswords(c)
+		if err != nil {
+			return err
+		}
+		if err := app.rest(ctx, c, passwords); err != nil {
+			return err
+		}
+		return app.serve(ctx, c, env.stdout, nil)
+	}()
+	fmt.Fprintln(env.stderr, err)
+	return 1
+}
+
+// early answers an Ingest when fn has run, and commits in its own time.
+type early struct{ store.Store }
+
+func (e early) Ingest(ctx context.Context, s access.Scope, fn func(context.Context, store.Flow) error) error {
+	ran := make(chan error, 2)
+	go func() {
+		ran <- e.Store.Ingest(context.WithoutCancel(ctx), s, func(ctx context.Context, f store.Flow) error {
+			err := fn(ctx, f)
+			select {
+			case ran <- err:
+			default: // it runs once more
+			}
+			return err
+		})
+	}()
+	return <-ran
+}
+
 // unlimited are settings that leave the limits to those who measure them.
 var unlimited = []string{
 	"source_rate=1000000", "source_burst=1000000", "ingest_rate=1000000", "ingest_burst=1000000", "ingest_in_flight=1000", "ingest_backlog=100000000",
@@ -37,7 +101,7 @@ var unlimited = []string{
 type child struct {
 	t              testing.TB
 	binary, dir    string
-	flags          []string
+	flags, env     []string
 	address, setup string
 	cmd            *exec.Cmd
 }
@@ -45,11 +109,19 @@ type child struct {
 // newChild starts a server on a data folder of its own; it ends with the test.
 func newChild(t testing.TB, binary string, settings ...string) *child {
 	t.Helper()
+	c := &child{t: t, binary: binary}
+	c.begin(settings)
+	return c
+}
+
+func (c *child) begin(settings []string) {
+	t := c.t
+	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{t: t, binary: binary, dir: filepath.Join(t.TempDir(), "data"), address: free.Addr().String()}
+	c.dir, c.address = filepath.Join(t.TempDir(), "data"), free.Addr().String()
 	_ = free.Close()
 	c.flags = []string{"--config", os.DevNull}
 	for _, s := range append([]string{"data=" + c.dir, "listen=" + c.address, "metrics_listen=", "log_level=warn"}, settings...) {
@@ -57,7 +129,6 @@ func newChild(t testing.TB, binary string, settings ...string) *child {
 	}
 	c.start()
 	t.Cleanup(c.kill)
-	return c
 }
 
 // output is what a server prints, read while it prints.
@@ -82,6 +153,7 @@ func (c *child) start() {
 	c.t.Helper()
 	told := &output{}
 	c.cmd = exec.CommandContext(context.WithoutCancel(c.t.Context()), c.binary, append(c.flags, "serve")...)
+	c.cmd.Env = append(os.Environ(), c.env...)
 	c.cmd.Stdout, c.cmd.Stderr = told, told
 	if err := c.cmd.Start(); err != nil {
 		c.t.Fatal(err)

@@ -2,20 +2,15 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"errors"
-	"log/slog"
-	"path/filepath"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/ringfence/ringfence/adapters/httpapi"
-	"github.com/ringfence/ringfence/adapters/keyring"
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
-	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/store"
 	"github.com/ringfence/ringfence/testkit/audittest"
@@ -32,19 +27,13 @@ func audited(t *testing.T, spoil func(store.Store) store.Store) audittest.Target
 	}
 	conf, err := loadConfig("/dev/null", []string{"data=" + t.TempDir(), "principal_rate=100000", "principal_burst=100000"}, environment{lookup: func(string) (string, bool) { return "", false }})
 	must(err)
-	app := &application{log: slog.New(slog.DiscardHandler), metrics: httpapi.NewMetrics(), workers: 1}
-	app.keys, err = keyring.Open(conf.dataFile("keys"))
-	must(err)
-	cache, file := enter.NewCache(cachedTenants), conf.dataFile("ringfence.db")
-	app.store, err = sqlite.Open(t.Context(), sqlite.Options{Path: file, Now: time.Now, Revised: cache.Revised, Version: "test", Node: "n1"})
-	must(err)
-	app.locked, err = lock(filepath.Join(t.TempDir(), "lock"))
+	app, err := opened(t.Context(), conf, io.Discard)
 	must(err)
 	t.Cleanup(func() { must(app.close(context.Background())) })
 	app.store = spoil(app.store)
 	passwords, err := localauth.New(localauth.Options{Cost: localauth.Cost{Memory: 64, Time: 1}, TestCost: true})
 	must(err)
-	must(app.rest(t.Context(), conf, cache, passwords, ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}, "n1"))
+	must(app.rest(t.Context(), conf, passwords))
 	link, err := app.signin.SetupLink(t.Context())
 	must(err)
 	return audittest.Target{
@@ -61,7 +50,7 @@ func audited(t *testing.T, spoil func(store.Store) store.Store) audittest.Target
 			}
 		},
 		Break: func(broken bool) {
-			db, err := sql.Open("sqlite", "file:"+file)
+			db, err := sql.Open("sqlite", "file:"+conf.dataFile("ringfence.db"))
 			must(err)
 			statement := "DROP TRIGGER full"
 			if broken {
@@ -71,7 +60,7 @@ func audited(t *testing.T, spoil func(store.Store) store.Store) audittest.Target
 			must(errors.Join(err, db.Close()))
 		},
 		Rows: func(id ident.Tenant) string {
-			digest, err := sqlite.Fingerprint(t.Context(), file, id, "failures", "touched") // written without an entry: ARCHITECTURE.md has the list
+			digest, err := sqlite.Fingerprint(t.Context(), conf.dataFile("ringfence.db"), id, "failures", "touched") // written without an entry: ARCHITECTURE.md has the list
 			must(err)
 			return digest
 		},

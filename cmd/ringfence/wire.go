@@ -40,6 +40,8 @@ type application struct {
 	api      *httpapi.API
 	metrics  *httpapi.Metrics
 	log      *slog.Logger
+	cache    *enter.Cache
+	node     string // which of our processes
 	workers  int
 	locked   *os.File // the data folder is ours while it is open
 }
@@ -51,38 +53,13 @@ const (
 
 // wire opens the data folder and builds the application.
 func wire(ctx context.Context, c config, stderr io.Writer) (*application, error) {
-	if err := os.MkdirAll(c.str("data"), 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
-	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.str("log_level"))); err != nil {
+	app, err := opened(ctx, c, stderr)
+	if err != nil {
 		return nil, err
 	}
-	app := &application{log: slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})), metrics: httpapi.NewMetrics(), workers: c.num("decoder_workers")}
-	if app.workers == 0 {
-		app.workers = runtime.GOMAXPROCS(0)
-	}
-	var err error
-	if app.locked, err = lock(c.dataFile("lock")); err != nil {
-		return nil, err
-	}
-	if app.keys, err = keyring.Open(c.dataFile("keys")); err != nil {
-		return nil, errors.Join(err, app.close(ctx))
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
-	cache := enter.NewCache(cachedTenants)
-	opened, err := sqlite.Open(ctx, sqlite.Options{Path: c.dataFile("ringfence.db"), Now: time.Now, Revised: cache.Revised, Version: version(), Node: host})
-	if err != nil {
-		return nil, errors.Join(err, app.close(ctx))
-	}
-	app.store = opened
 	passwords, err := openPasswords(c)
 	if err == nil {
-		err = app.rest(ctx, c, cache, passwords, mint, host)
+		err = app.rest(ctx, c, passwords)
 	}
 	if err != nil {
 		return nil, errors.Join(err, app.close(ctx))
@@ -90,14 +67,49 @@ func wire(ctx context.Context, c config, stderr io.Writer) (*application, error)
 	return app, nil
 }
 
-// rest builds what stands on the store.
-func (app *application) rest(ctx context.Context, c config, cache *enter.Cache, passwords *localauth.Passwords, mint ident.Mint, host string) (err error) {
+// opened has the data folder's keys and database open, and nothing built on them yet.
+func opened(ctx context.Context, c config, stderr io.Writer) (*application, error) {
+	if err := os.MkdirAll(c.str("data"), 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.str("log_level"))); err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	app := &application{
+		log: slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})), metrics: httpapi.NewMetrics(), workers: c.num("decoder_workers"),
+		cache: enter.NewCache(cachedTenants), node: host,
+	}
+	if app.workers == 0 {
+		app.workers = runtime.GOMAXPROCS(0)
+	}
+	if app.locked, err = lock(c.dataFile("lock")); err != nil {
+		return nil, err
+	}
+	if app.keys, err = keyring.Open(c.dataFile("keys")); err != nil {
+		return nil, errors.Join(err, app.close(ctx))
+	}
+	st, err := sqlite.Open(ctx, sqlite.Options{Path: c.dataFile("ringfence.db"), Now: time.Now, Revised: app.cache.Revised, Version: version(), Node: host})
+	if err != nil {
+		return nil, errors.Join(err, app.close(ctx))
+	}
+	app.store = st
+	return app, nil
+}
+
+// rest builds what stands on keys and store.
+func (app *application) rest(ctx context.Context, c config, passwords *localauth.Passwords) (err error) {
 	if app.engine, err = quickjssandbox.New(ctx, quickjssandbox.Options{Instances: app.workers, CacheBytes: int64(c.num("decoder_cache_bytes")), CompileDir: c.dataFile("engine")}); err != nil {
 		return err
 	}
+	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
 	limiter := memlimit.New(time.Now, limitedKeys)
 	limits := c.limits()
-	app.enter = enter.New(app.store, cache, enter.Recorder{Mint: mint, Sealer: app.keys}, app.keys, app.log)
+	app.enter = enter.New(app.store, app.cache, enter.Recorder{Mint: mint, Sealer: app.keys}, app.keys, app.log)
 	app.signin = signin.New(app.enter, app.store, passwords, limiter)
 	app.ingest = ingest.New(app.enter, app.store, app.engine, limiter, limits, app.log)
 	app.disclose = disclose.New(app.enter, app.store, app.keys)
@@ -112,7 +124,7 @@ func (app *application) rest(ctx context.Context, c config, cache *enter.Cache, 
 	app.api, err = httpapi.New(httpapi.Options{
 		Enter: app.enter, SignIn: app.signin, Manage: manage.New(app.enter, app.store, app.engine, limits, app.ingest.Wake), Ingest: app.ingest, Disclose: app.disclose,
 		Limiter: limiter, Limits: limits, CursorKey: cursorKey, PublicURL: strings.TrimSuffix(publicURL(c), "/"), Trusted: trusted, Docs: c.flag("docs"),
-		Ready: app.enter.Ready, Metrics: app.metrics, Log: app.log, Version: version(), Node: host,
+		Ready: app.enter.Ready, Metrics: app.metrics, Log: app.log, Version: version(), Node: app.node,
 	})
 	return err
 }

@@ -3,7 +3,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -32,16 +31,10 @@ type Options struct {
 	Node    string // which of our processes
 }
 
-// durable are the pragmas of the writing connection: nothing is acknowledged that a power cut could take back.
-const durable = "_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=wal_autocheckpoint(16000)&_pragma=foreign_keys(1)&_txlock=immediate"
-
-// reading are those of the reading ones.
-const reading = "_pragma=busy_timeout(5000)&_pragma=query_only(1)&_pragma=foreign_keys(1)"
-
 // Open opens the file, brings its schema up to date and starts the writer.
 func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 	file := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: o.Path}).EscapedPath()}).String()
-	write, err := sql.Open("sqlite", file+"?"+durable)
+	write, err := pool(file, written(), "&_txlock=immediate")
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.Path, err)
 	}
@@ -51,16 +44,16 @@ func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 		_ = write.Close()
 		return nil, err
 	}
-	read, err := sql.Open("sqlite", file+"?"+reading)
+	reading, err := pool(file, read(), "")
 	if err != nil {
 		_ = write.Close()
 		return nil, fmt.Errorf("open %s for reading: %w", o.Path, err)
 	}
-	pool := max(4, 2*runtime.GOMAXPROCS(0))
-	read.SetMaxOpenConns(pool)
-	read.SetMaxIdleConns(pool)
+	conns := max(4, 2*runtime.GOMAXPROCS(0))
+	reading.SetMaxOpenConns(conns)
+	reading.SetMaxIdleConns(conns)
 	return sqlstore.New(ctx, sqlstore.Options{
-		Write: db, Read: bun.NewDB(read, sqlitedialect.New()), Begin: "BEGIN IMMEDIATE",
+		Write: db, Read: bun.NewDB(reading, sqlitedialect.New()), Begin: "BEGIN IMMEDIATE",
 		Foreign: "PRAGMA data_version", Tidy: "PRAGMA wal_checkpoint(PASSIVE)", Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node,
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +27,21 @@ type Identity struct {
 	Kind     credential.Kind
 	Tenant   ident.Tenant // of a credential that is good in one tenant alone; zero for a person's own
 	Session  ident.Session
-	Source   ident.Source // of an ingestion key
+	joined   []ident.Tenant // of a session's person: every tenant where they may be a member
+	Source   ident.Source   // of an ingestion key
 	Accessor string
+}
+
+// elsewhere reports that the identity can have no right in a tenant, without looking at the tenant: so one that is there takes
+// as long to refuse as one that is not, and strangers do not fill the cache with others' policies.
+func (id Identity) elsewhere(t ident.Tenant) bool {
+	switch {
+	case !id.Tenant.IsZero():
+		return id.Tenant != t
+	case id.Session.IsZero() || t == ident.Platform:
+		return false
+	}
+	return !slices.Contains(id.joined, t)
 }
 
 // Enter is the gate. Its zero value opens nothing: use New.
@@ -185,7 +199,7 @@ func (e *Enter) person(ctx context.Context, t credential.Token, o access.Origin)
 		used = s.LastUsed
 		id = Identity{
 			Actor:   access.Actor{Kind: access.Human, ID: p.ID, Accessor: t.Accessor, AMR: s.AMR},
-			Subject: access.Subject{Principal: p.ID}, Kind: t.Kind, Session: s.ID, Accessor: s.Accessor,
+			Subject: access.Subject{Principal: p.ID}, Kind: t.Kind, Session: s.ID, Accessor: s.Accessor, joined: p.Tenants,
 		}
 		return nil
 	})
@@ -268,7 +282,7 @@ const (
 // Gate lets an identity into a tenant for a permission. Another tenant, one that is not there and one that the identity is no
 // member of are answered alike. Refusals are recorded.
 func (e *Enter) Gate(ctx context.Context, id Identity, t ident.Tenant, p access.Permission, at At, o access.Origin) (access.Scope, error) {
-	if (!id.Tenant.IsZero() && id.Tenant != t) || (t == ident.Platform) != p.OfPlatform() {
+	if id.elsewhere(t) || (t == ident.Platform) != p.OfPlatform() {
 		return access.Scope{}, e.refuse(ctx, id, t, false, p, o, fault.Missing())
 	}
 	st, err := e.cache.policies.get(ctx, t)
@@ -319,7 +333,7 @@ func (e *Enter) Self(id Identity, o access.Origin) (access.Scope, error) {
 
 // Member lets a member into a tenant for what is their own there. What they may do beyond that is asked of the scope.
 func (e *Enter) Member(ctx context.Context, id Identity, t ident.Tenant, o access.Origin) (access.Scope, error) {
-	if (!id.Tenant.IsZero() && id.Tenant != t) || t == ident.Platform || id.Actor.Kind != access.Human {
+	if id.elsewhere(t) || t == ident.Platform || id.Actor.Kind != access.Human {
 		return access.Scope{}, fault.Missing()
 	}
 	st, err := e.cache.policies.get(ctx, t)

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -260,6 +262,101 @@ func BenchmarkIngest(b *testing.B) {
 	b.ReportMetric(median(cost), "cpu-µs/event")
 	b.ReportMetric(median(slow), "p99-ms")
 	b.ReportMetric(slices.Max(most), "MiB")
+}
+
+// BenchmarkSustained is ingest with decoding on: what comes in and is decoded for as long as it comes, and how long an event
+// waits for its reading. The times are the server's own, of arrival and outcome.
+func BenchmarkSustained(b *testing.B) {
+	c := newChild(b, built(b), append(unlimited, "max_connections_per_address=1000")...)
+	e := eventsOf(b, benchTenant(b, c, "Acme Water")[0].key, "70b3d57ed0000001")
+	const pause = 40 * time.Millisecond // 64 connections offer 1,600 events a second at most
+	var rates []float64
+	for run := range 5 {
+		i := load(b, c.address, 64, 2*slice, pause, 202, func(into []byte, conn, n int) []byte { return e.next(into, run, conn, n) })
+		rates = append(rates, i.perSecond)
+	}
+	waited := c.waits()
+	b.ReportMetric(median(rates), "events/s")
+	b.ReportMetric(waited[len(waited)/2]/1000, "p50-ms")
+	b.ReportMetric(waited[len(waited)*99/100]/1000, "p99-ms")
+
+	began := time.Now() // and as fast as they come, until the last one is decoded
+	flood := load(b, c.address, 64, 4*slice, 0, 202, func(into []byte, conn, n int) []byte { return e.next(into, 100, conn, n) })
+	for len(c.waits()) < len(waited)+len(flood.took) {
+		if time.Since(began) > 5*time.Minute {
+			b.Fatal("the backlog is not worked off")
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	b.ReportMetric(float64(len(flood.took))/time.Since(began).Seconds(), "decoded/s")
+}
+
+// waits are the microseconds from arrival to outcome of all events that have one, sorted.
+func (c *child) waits() (out []float64) {
+	c.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(c.dir, "ringfence.db")+"?mode=ro")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	rows, err := db.QueryContext(c.t.Context(), "SELECT o.at - u.arrived FROM outcomes o JOIN uplinks u ON u.tenant = o.tenant AND u.id = o.uplink ORDER BY 1")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for rows.Next() {
+		var w float64
+		if err := rows.Scan(&w); err != nil {
+			c.t.Fatal(err)
+		}
+		out = append(out, w)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+// BenchmarkNeighbour is a quiet tenant's p99, alone and while another floods with 64 connections that wait as long as they
+// are told to, all limits at their defaults.
+func BenchmarkNeighbour(b *testing.B) {
+	c := newChild(b, built(b))
+	both := benchTenant(b, c, "Quiet Water", "Loud Power")
+	quiet, loud := eventsOf(b, both[0].key, "70b3d57ed0000001"), eventsOf(b, both[1].key, "70b3d57ed0000001")
+	var ratios, alone, beside []float64
+	var accepted, refused int
+	ask := func(run int) float64 {
+		got := load(b, c.address, 1, 3*slice, 12*time.Millisecond, 202, func(into []byte, conn, n int) []byte { return quiet.next(into, run, conn, n) })
+		if got.refused > 0 {
+			b.Fatal("the quiet tenant was refused")
+		}
+		return float64(got.percentile(0.99).Microseconds()) / 1000
+	}
+	for run := range 7 {
+		alone = append(alone, ask(2*run))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			f := load(b, c.address, 64, 3*slice, 0, 202, func(into []byte, conn, n int) []byte { return loud.next(into, 50+run, conn, n) })
+			accepted, refused = accepted+len(f.took), refused+f.refused
+		})
+		beside = append(beside, ask(2*run+1))
+		wg.Wait()
+		ratios = append(ratios, beside[run]/alone[run])
+	}
+	b.ReportMetric(median(ratios), "x-of-quiet")
+	b.ReportMetric(median(alone), "quiet-p99-ms")
+	b.ReportMetric(median(beside), "flooded-p99-ms")
+	b.ReportMetric(float64(accepted)/21, "flood-accepted/s")
+	b.ReportMetric(float64(refused)/21, "flood-refused/s")
+}
+
+// BenchmarkRest is the memory of a server that has been set up, a minute after its start.
+func BenchmarkRest(b *testing.B) {
+	binary := built(b)
+	newChild(b, binary).kill() // the engine's code is compiled once and kept
+	c := newChild(b, binary)
+	benchTenant(b, c, "Acme Water")
+	<-time.After(time.Minute)
+	b.ReportMetric(memory(b, c.cmd.Process.Pid), "MiB")
 }
 
 func median(of []float64) float64 {

@@ -94,7 +94,7 @@ func (e early) Ingest(ctx context.Context, s access.Scope, fn func(context.Conte
 // unlimited are settings that leave the limits to those who measure them.
 var unlimited = []string{
 	"source_rate=1000000", "source_burst=1000000", "ingest_rate=1000000", "ingest_burst=1000000", "ingest_in_flight=1000", "ingest_backlog=100000000",
-	"fuel_per_minute=1000000000000000", "principal_rate=1000000", "principal_burst=1000000",
+	"fuel_per_minute=1000000000000", "principal_rate=1000000", "principal_burst=1000000", "tenant_rate=1000000",
 }
 
 // child is a server in a process of its own.

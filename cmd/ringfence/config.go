@@ -26,7 +26,7 @@ type setting struct {
 
 var errConfig = errors.New("configuration")
 
-var d = tenant.DefaultLimits
+var d, most = tenant.DefaultLimits, tenant.MaxLimits
 
 var settings = []setting{
 	{"data", "data", "Folder of database and keys; made at first start, readable by its owner alone", notEmpty},
@@ -47,19 +47,33 @@ var settings = []setting{
 	{"decoder_cache_bytes", "67108864", "Memory for loaded decoders", number(1<<20, 1<<40)},
 	{"max_connections", "2000", "Connections at the same time", number(1, 1<<20)},
 	{"max_connections_per_address", "100", "Connections of one address at the same time", number(1, 1<<20)},
-	{"source_rate", strconv.Itoa(d.SourceRate), "Events a second, per source", number(1, 1<<30)},
-	{"source_burst", strconv.Itoa(d.SourceBurst), "Events at once, per source", number(1, 1<<30)},
-	{"ingest_rate", strconv.Itoa(d.IngestRate), "Events a second, per tenant", number(1, 1<<30)},
-	{"ingest_burst", strconv.Itoa(d.IngestBurst), "Events at once, per tenant", number(1, 1<<30)},
-	{"ingest_in_flight", strconv.Itoa(d.InFlight), "Ingest requests at the same time, per tenant", number(1, 1<<30)},
-	{"ingest_backlog", strconv.Itoa(d.Backlog), "Uplinks that may wait to be decoded, per tenant", number(1, 1<<30)},
-	{"fuel_per_minute", strconv.FormatInt(d.FuelPerMinute, 10), "Decoder fuel a minute, per tenant", number(1, 1<<60)},
-	{"principal_rate", strconv.Itoa(d.PrincipalRate), "API requests a second, per person or account", number(1, 1<<30)},
-	{"principal_burst", strconv.Itoa(d.PrincipalBurst), "API requests at once, per person or account", number(1, 1<<30)},
-	{"devices", strconv.Itoa(d.Devices), "Devices a tenant may have", number(1, 1<<30)},
-	{"nodes", strconv.Itoa(d.Nodes), "Org nodes a tenant may have", number(1, 2000)},
-	{"decoders", strconv.Itoa(d.Decoders), "Decoders a tenant may have", number(1, 1<<30)},
-	{"sources", strconv.Itoa(d.Sources), "Sources a tenant may have", number(1, 1<<30)},
+	limited("source_rate", d.SourceRate, most.SourceRate, "Events a second, per source"),
+	limited("source_burst", d.SourceBurst, most.SourceBurst, "Events at once, per source"),
+	limited("ingest_rate", d.IngestRate, most.IngestRate, "Events a second, per tenant"),
+	limited("ingest_burst", d.IngestBurst, most.IngestBurst, "Events at once, per tenant"),
+	limited("ingest_in_flight", d.InFlight, most.InFlight, "Ingest requests at the same time, per tenant"),
+	limited("ingest_backlog", d.Backlog, most.Backlog, "Uplinks that may wait to be decoded, per tenant"),
+	limited("fuel_per_minute", int(d.FuelPerMinute), int(most.FuelPerMinute), "Decoder fuel a minute, per tenant"),
+	limited("principal_rate", d.PrincipalRate, most.PrincipalRate, "API requests a second, per person or account"),
+	limited("principal_burst", d.PrincipalBurst, most.PrincipalBurst, "API requests at once, per person or account"),
+	limited("tenant_rate", d.TenantRate, most.TenantRate, "API requests a second, per tenant"),
+	limited("devices", d.Devices, most.Devices, "Devices a tenant may have"),
+	limited("nodes", d.Nodes, most.Nodes, "Org nodes a tenant may have"),
+	limited("members", d.Members, most.Members, "Members a tenant may have, open invitations included"),
+	limited("invitations", d.Invitations, most.Invitations, "Open invitations a tenant may have"),
+	limited("groups", d.Groups, most.Groups, "Groups a tenant may have"),
+	limited("roles", d.Roles, most.Roles, "Roles of its own a tenant may have"),
+	limited("memberships", d.Memberships, most.Memberships, "Memberships a tenant may have"),
+	limited("decoders", d.Decoders, most.Decoders, "Decoders a tenant may have"),
+	limited("versions", d.Versions, most.Versions, "Versions kept of a decoder"),
+	limited("sources", d.Sources, most.Sources, "Sources a tenant may have"),
+	limited("keys_per_source", d.KeysPerSource, most.KeysPerSource, "Ingestion keys of a source at the same time"),
+	limited("tokens_per_person", d.TokensPerPerson, most.TokensPerPerson, "Personal access tokens of a person in a tenant"),
+}
+
+// limited is the server's own limit of one kind, at most what may be granted to a tenant.
+func limited(key string, def, most int, doc string) setting {
+	return setting{key, strconv.Itoa(def), doc, number(1, most)}
 }
 
 // config is the settings in effect.
@@ -78,8 +92,10 @@ func (c config) limits() tenant.Limits {
 	l := tenant.DefaultLimits
 	l.SourceRate, l.SourceBurst, l.IngestRate, l.IngestBurst = c.num("source_rate"), c.num("source_burst"), c.num("ingest_rate"), c.num("ingest_burst")
 	l.InFlight, l.Backlog, l.FuelPerMinute = c.num("ingest_in_flight"), c.num("ingest_backlog"), int64(c.num("fuel_per_minute"))
-	l.PrincipalRate, l.PrincipalBurst = c.num("principal_rate"), c.num("principal_burst")
-	l.Devices, l.Nodes, l.Decoders, l.Sources = c.num("devices"), c.num("nodes"), c.num("decoders"), c.num("sources")
+	l.PrincipalRate, l.PrincipalBurst, l.TenantRate = c.num("principal_rate"), c.num("principal_burst"), c.num("tenant_rate")
+	l.Devices, l.Nodes, l.Members, l.Invitations, l.Groups = c.num("devices"), c.num("nodes"), c.num("members"), c.num("invitations"), c.num("groups")
+	l.Roles, l.Memberships, l.Decoders, l.Versions = c.num("roles"), c.num("memberships"), c.num("decoders"), c.num("versions")
+	l.Sources, l.KeysPerSource, l.TokensPerPerson = c.num("sources"), c.num("keys_per_source"), c.num("tokens_per_person")
 	return l
 }
 

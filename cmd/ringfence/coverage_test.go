@@ -25,7 +25,7 @@ func audited(t *testing.T, spoil func(store.Store) store.Store) audittest.Target
 			t.Fatal(err)
 		}
 	}
-	conf, err := loadConfig("/dev/null", []string{"data=" + t.TempDir(), "principal_rate=100000", "principal_burst=100000"}, environment{lookup: func(string) (string, bool) { return "", false }})
+	conf, err := loadConfig("/dev/null", []string{"data=" + t.TempDir(), "principal_rate=100000", "principal_burst=100000", "tenant_rate=100000"}, environment{lookup: func(string) (string, bool) { return "", false }})
 	must(err)
 	app, err := opened(t.Context(), conf, io.Discard)
 	must(err)

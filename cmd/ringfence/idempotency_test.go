@@ -12,10 +12,10 @@ import (
 )
 
 // served starts a server in this process and answers a client of it and its setup token.
-func served(t *testing.T) (*story, string) {
+func served(t *testing.T, settings ...string) (*story, string) {
 	t.Helper()
 	dir := t.TempDir()
-	conf, err := loadConfig("/dev/null", []string{"data=" + filepath.Join(dir, "data"), "listen=127.0.0.1:0", "metrics_listen=", "log_level=error"}, environment{lookup: func(string) (string, bool) { return "", false }})
+	conf, err := loadConfig("/dev/null", append([]string{"data=" + filepath.Join(dir, "data"), "listen=127.0.0.1:0", "metrics_listen=", "log_level=error"}, settings...), environment{lookup: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func read() settings {
 }
 
 // pool opens connections to a file, each of which has the settings or is refused.
-func pool(file string, s settings, more string) (*sql.DB, error) {
+func pool(file string, s settings, more string, wrap func(driver.Conn) driver.Conn) (*sql.DB, error) {
 	registered, err := sql.Open("sqlite", "")
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func pool(file string, s settings, more string) (*sql.DB, error) {
 	for i, p := range s {
 		asked[i] = fmt.Sprintf("_pragma=%s(%s)", p.pragma, p.set)
 	}
-	c := &checked{driver: registered.Driver(), dsn: file + "?" + strings.Join(asked, "&") + more, want: s}
+	c := &checked{driver: registered.Driver(), dsn: file + "?" + strings.Join(asked, "&") + more, want: s, wrap: wrap}
 	return sql.OpenDB(c), registered.Close()
 }
 
@@ -48,6 +48,7 @@ type checked struct {
 	driver driver.Driver
 	dsn    string
 	want   settings
+	wrap   func(driver.Conn) driver.Conn
 }
 
 func (c *checked) Driver() driver.Driver { return c.driver }
@@ -65,6 +66,9 @@ func (c *checked) Connect(ctx context.Context) (driver.Conn, error) {
 		if err != nil {
 			return nil, errors.Join(err, conn.Close())
 		}
+	}
+	if c.wrap != nil {
+		conn = c.wrap(conn)
 	}
 	return conn, nil
 }

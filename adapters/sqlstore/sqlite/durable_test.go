@@ -36,7 +36,7 @@ func TestAConnectionThatCouldLoseACommitIsRefused(t *testing.T) {
 					s[i].set = c.set
 				}
 			}
-			db, err := pool(file+strings.ReplaceAll(name, " ", "-"), s, "")
+			db, err := pool(file+strings.ReplaceAll(name, " ", "-"), s, "", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +55,7 @@ func TestAConnectionThatCouldLoseACommitIsRefused(t *testing.T) {
 func TestEveryConnectionHasItsSettings(t *testing.T) {
 	file := "file:" + filepath.Join(t.TempDir(), "ringfence.db")
 	for name, s := range map[string]settings{"written": written(), "read": read()} {
-		db, err := pool(file, s, "")
+		db, err := pool(file, s, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

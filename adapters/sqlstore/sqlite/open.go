@@ -3,6 +3,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -32,9 +33,12 @@ type Options struct {
 }
 
 // Open opens the file, brings its schema up to date and starts the writer.
-func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
+func Open(ctx context.Context, o Options) (*sqlstore.Store, error) { return open(ctx, o, nil) }
+
+// open opens with connections that wrap may have put something around.
+func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*sqlstore.Store, error) {
 	file := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: o.Path}).EscapedPath()}).String()
-	write, err := pool(file, written(), "&_txlock=immediate")
+	write, err := pool(file, written(), "&_txlock=immediate", wrap)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.Path, err)
 	}
@@ -44,7 +48,7 @@ func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 		_ = write.Close()
 		return nil, err
 	}
-	reading, err := pool(file, read(), "")
+	reading, err := pool(file, read(), "", wrap)
 	if err != nil {
 		_ = write.Close()
 		return nil, fmt.Errorf("open %s for reading: %w", o.Path, err)

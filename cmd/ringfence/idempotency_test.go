@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"testing"
 	"time"
 )
@@ -82,5 +85,70 @@ func TestACreateThatIsRepeatedMakesOneThing(t *testing.T) {
 		if first.status != 201 || again.status != 201 || first.str("id") != again.str("id") || again.str("secret") != "" || again.header.Get("Idempotency-Replayed") != "true" {
 			t.Errorf("%s: first %d %s\nagain %d %s", c.path, first.status, first.text, again.status, again.text)
 		}
+	}
+}
+
+// F4: a thousand keys, each sent five times at once, some of them cut off by the client at a moment of chance: one device each.
+func TestRetriesThatRaceMakeOneThing(t *testing.T) {
+	s, setup := served(t, "principal_rate=1000000", "principal_burst=1000000", "tenant_rate=1000000")
+	admin, err := s.platform(setup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ten, err := s.tenant(admin, "Acme Water", "ana@acme.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "/v1/tenants/" + ten.id + "/devices"
+	before := len(s.get(ten.token, path).list("items"))
+	const keys = 1000
+	ids := make([]map[string]bool, keys)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	gate := make(chan struct{}, 16)
+	for n := range keys {
+		ids[n] = map[string]bool{}
+		body := obj{"name": fmt.Sprint("retried ", n), "addresses": []obj{{"kind": "serial", "value": fmt.Sprint("retried-", n)}}}
+		for try := range 5 {
+			gate <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-gate }()
+				for cut := try % 2; ; cut = 0 {
+					ctx, cancel := s.ctx, context.CancelFunc(func() {})
+					if cut > 0 {
+						ctx, cancel = context.WithTimeout(s.ctx, time.Duration(rand.IntN(8))*time.Millisecond) //nolint:gosec // when, not what
+					}
+					one := &story{ctx: ctx, base: s.base, client: s.client, header: map[string]string{"Idempotency-Key": fmt.Sprint("key ", n)}}
+					r := one.post(ten.token, path, body)
+					cancel()
+					if r.err != nil && cut > 0 {
+						continue // cut off: the same again, and this time to the end
+					}
+					mu.Lock()
+					ids[n][r.str("id")] = true
+					mu.Unlock()
+					status(t, "a retry", r, http.StatusCreated)
+					return
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for n, made := range ids {
+		if len(made) != 1 {
+			t.Errorf("key %d made %d devices", n, len(made))
+		}
+	}
+	devices := 0
+	for next := ""; ; {
+		page := s.get(ten.token, path+"?limit=200"+next)
+		devices += len(page.list("items"))
+		if page.str("next_cursor") == "" {
+			break
+		}
+		next = "&cursor=" + page.str("next_cursor")
+	}
+	if want := before + keys; devices != want {
+		t.Errorf("%d devices, want %d", devices, want)
 	}
 }

@@ -50,6 +50,7 @@ var advice = map[string]string{
 	"empty_role":             "Give the role at least one permission, or delete it.",
 	"exists":                 "A record of this id is there already. Read it.",
 	"gave_up":                "The server stopped waiting and did nothing. Send the request again, with the same Idempotency-Key if it creates something.",
+	"grant_outlives":         "A right that ends cannot be given beyond its end. Give the grant an end no later than your own, or ask somebody whose right does not end.",
 	"group_in_use":           "Revoke the group's memberships and take it out of other groups, then delete it.",
 	"group_nesting":          "Groups are nested up to a bound and never in a circle. Choose other groups.",
 	"headers_too_large":      "Send fewer or smaller header fields; cookies of other applications on the same host are a usual cause.",

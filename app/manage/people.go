@@ -46,14 +46,14 @@ func (m *Manage) RemoveMember(ctx context.Context, c *Call, id ident.Principal, 
 			return nil, err
 		}
 		for _, one := range ms {
-			if err := m.mayGrant(ctx, w, c, one.Role, one.Node, one.Recursive); err != nil {
+			if err := m.mayGrant(ctx, w, c, one, c.Scope.At()); err != nil {
 				return nil, err
 			}
 			if err := w.Memberships().Delete(ctx, one.ID, one.Rev); err != nil {
 				return nil, err
 			}
 		}
-		if err := m.leaveGroups(ctx, w, id); err != nil {
+		if err := m.leaveGroups(ctx, w, c, id); err != nil {
 			return nil, err
 		}
 		tokens, err := w.Read().Tokens().Of(ctx, id)
@@ -72,7 +72,8 @@ func (m *Manage) RemoveMember(ctx context.Context, c *Call, id ident.Principal, 
 	})
 }
 
-func (m *Manage) leaveGroups(ctx context.Context, w store.Writer, id ident.Principal) error {
+// leaveGroups takes somebody out of every group, by the rule that holds for one.
+func (m *Manage) leaveGroups(ctx context.Context, w store.Writer, c *Call, id ident.Principal) error {
 	groups, err := everyGroup(ctx, w)
 	if err != nil {
 		return err
@@ -86,6 +87,9 @@ func (m *Manage) leaveGroups(ctx context.Context, w store.Writer, id ident.Princ
 		}
 		if len(kept) == len(g.Members) {
 			continue
+		}
+		if err := m.mayGrantGroup(ctx, w, c, groups, g.ID, true); err != nil {
+			return err
 		}
 		g.Members, g.UpdatedAt = kept, m.now()
 		if _, err := w.Groups().Put(ctx, g); err != nil {
@@ -123,7 +127,7 @@ func (m *Manage) invite(ctx context.Context, c *Call, address string, role ident
 	var made principal.Invitation
 	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
 		if !inviter.IsZero() {
-			if err := m.mayGrant(ctx, w, c, role, at, recursive); err != nil {
+			if err := m.mayGrant(ctx, w, c, access.Membership{Role: role, Node: at, Recursive: recursive}, time.Time{}); err != nil {
 				return "", nil, err
 			}
 		}
@@ -187,40 +191,48 @@ func (m *Manage) RevokeInvitation(ctx context.Context, c *Call, id ident.Link, r
 
 // mayGrant is the rule that nobody grants what they lack: whoever grants, or takes away, a role at a node holds
 // membership:grant (or ownership:grant for a role that holds it) and every permission of the role there, with the same
-// reach.
-func (m *Manage) mayGrant(ctx context.Context, w store.Writer, c *Call, role ident.Role, at ident.Node, recursive bool) error {
+// reach and until the same moment; the zero time is forever.
+func (m *Manage) mayGrant(ctx context.Context, w store.Writer, c *Call, given access.Membership, until time.Time) error {
 	records, err := w.Read().Policy(ctx)
 	if err != nil {
 		return err
 	}
 	records.Platform = c.Scope.Tenant() == ident.Platform
-	set := access.PermissionsOf(records, role)
+	set := access.PermissionsOf(records, given.Role)
 	if set.IsEmpty() || set.Has(access.UplinkSubmit) {
 		return fault.New(fault.Invalid, "unknown_role", "There is no such role to grant. List the roles of this tenant.").WithField("/role_id", "no such role")
 	}
-	return m.holds(c, set, at, recursive)
+	return m.holds(c, set, given.Node, given.Recursive, until)
 }
 
 // holds checks a set of permissions against what the caller holds at a node, by the snapshot that let them in (a change of
 // rights meanwhile makes the whole change stale).
-func (m *Manage) holds(c *Call, set access.Set, at ident.Node, recursive bool) error {
+func (m *Manage) holds(c *Call, set access.Set, at ident.Node, recursive bool, until time.Time) error {
 	p := c.Scope.Policy()
 	if p == nil {
 		return fault.Missing()
 	}
-	held := p.Held(c.Scope.Subject(), at, recursive, c.Scope.At())
 	need := access.MembershipGrant
 	if c.Scope.Tenant() == ident.Platform {
 		need = access.PlatformRoleGrant
 	}
-	if !held.Has(need) {
-		return access.Refuse(need)
-	}
-	if missing := set.Less(held); !missing.IsEmpty() {
-		if missing.Has(access.OwnershipGrant) {
-			return access.Refuse(access.OwnershipGrant)
+	lacks := func(held access.Set) (access.Permission, bool) {
+		missing := set.Less(held)
+		switch {
+		case !held.Has(need):
+			return need, true
+		case missing.Has(access.OwnershipGrant):
+			return access.OwnershipGrant, true
+		case !missing.IsEmpty():
+			return missing.List()[0], true
 		}
-		return access.Refuse(missing.List()[0])
+		return 0, false
+	}
+	if lacked, ok := lacks(p.Held(c.Scope.Subject(), at, recursive, c.Scope.At())); ok {
+		return access.Refuse(lacked)
+	}
+	if lacked, ok := lacks(p.HeldUntil(c.Scope.Subject(), at, recursive, c.Scope.At(), until)); ok {
+		return fault.New(fault.Denied, "grant_outlives", "You hold the permission %s here for a time, and cannot give it for longer. Let the grant end when yours does, or sooner.", lacked).WithPermission(lacked.String())
 	}
 	return nil
 }
@@ -263,7 +275,7 @@ func (m *Manage) Grant(ctx context.Context, c *Call, in access.Membership) (acce
 	}
 	var made access.Membership
 	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
-		if err := m.mayGrant(ctx, w, c, in.Role, in.Node, in.Recursive); err != nil {
+		if err := m.mayGrant(ctx, w, c, in, in.ExpiresAt); err != nil {
 			return "", nil, err
 		}
 		if err := living(ctx, w.Read(), in.Node); err != nil {

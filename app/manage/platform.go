@@ -101,7 +101,7 @@ func (m *Manage) GrantPlatform(ctx context.Context, c *Call, to ident.Principal,
 		return in, fault.New(fault.Invalid, "bad_expiry", "A membership expires in the future, or never.").WithField("/expires_at", "in the past")
 	}
 	err := m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
-		if err := m.mayGrant(ctx, w, c, in.Role, in.Node, in.Recursive); err != nil {
+		if err := m.mayGrant(ctx, w, c, in, in.ExpiresAt); err != nil {
 			return "", nil, err
 		}
 		p, err := w.Persons().Get(ctx, to)

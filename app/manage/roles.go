@@ -4,12 +4,14 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -124,6 +126,9 @@ func (m *Manage) UpdateRole(ctx context.Context, c *Call, id ident.Role, rev uin
 			if set.IsEmpty() {
 				return nil, fault.New(fault.Invalid, "empty_role", "A role holds at least one permission.").WithField("/permissions", "empty")
 			}
+			if err := m.mayRaise(ctx, w, c, id, was.Permissions.Union(*set)); err != nil {
+				return nil, err
+			}
 			r.Permissions = *set
 		}
 		r.UpdatedAt = m.now()
@@ -134,6 +139,50 @@ func (m *Manage) UpdateRole(ctx context.Context, c *Call, id ident.Role, rev uin
 			audit.Set("permissions", permissionNames(was.Permissions), permissionNames(r.Permissions))))
 	})
 	return out, err
+}
+
+// mayRaise checks the caller wherever a role is given or promised: changing it gives and takes there, behind barriers too.
+func (m *Manage) mayRaise(ctx context.Context, w store.Writer, c *Call, id ident.Role, set access.Set) error {
+	ms, err := w.Read().Memberships().OfRole(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, one := range ms {
+		if one.ExpiresAt.IsZero() || one.ExpiresAt.After(c.Scope.At()) {
+			if err := m.holds(c, set, one.Node, one.Recursive, one.ExpiresAt); err != nil {
+				return err
+			}
+		}
+	}
+	promised, err := m.promised(ctx, w, id)
+	if err != nil {
+		return err
+	}
+	for _, inv := range promised {
+		if err := m.holds(c, set, inv.Node, inv.Recursive, time.Time{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promised are the open invitations that name a role.
+func (m *Manage) promised(ctx context.Context, w store.Writer, id ident.Role) (open []principal.Invitation, err error) {
+	for q := (store.Query{Reach: access.Everywhere}); ; {
+		page, err := w.Read().Invitations().List(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, inv := range page.Items {
+			if inv.Role == id && inv.ExpiresAt.After(m.now()) {
+				open = append(open, inv)
+			}
+		}
+		if page.Next == "" {
+			return open, nil
+		}
+		q.After = page.Next
+	}
 }
 
 // DeleteRole removes a role that no membership and no open invitation names.
@@ -150,8 +199,12 @@ func (m *Manage) DeleteRole(ctx context.Context, c *Call, id ident.Role, rev uin
 		if err != nil {
 			return nil, err
 		}
-		if len(ms) > 0 {
-			return nil, fault.New(fault.Conflict, "role_in_use", "Memberships give this role. Revoke them first.")
+		promised, err := m.promised(ctx, w, id)
+		if err != nil {
+			return nil, err
+		}
+		if len(ms) > 0 || len(promised) > 0 {
+			return nil, fault.New(fault.Conflict, "role_in_use", "Memberships or open invitations give this role. Revoke them first.")
 		}
 		if err := w.Roles().Delete(ctx, id, rev); err != nil {
 			return nil, err
@@ -277,7 +330,7 @@ func (m *Manage) checkGroup(ctx context.Context, w store.Writer, c *Call, was, g
 	if slices.Equal(was.Members, g.Members) && slices.Equal(was.Groups, g.Groups) {
 		return nil
 	}
-	return m.mayGrantGroup(ctx, w, c, all, g.ID)
+	return m.mayGrantGroup(ctx, w, c, all, g.ID, false)
 }
 
 func everyGroup(ctx context.Context, w store.Writer) (map[ident.Group]access.Group, error) {
@@ -309,8 +362,9 @@ func nesting(all map[ident.Group]access.Group, id ident.Group, depth int) int {
 	return deepest
 }
 
-// mayGrantGroup checks the caller against everything that membership in a group gives, by the groups around it too.
-func (m *Manage) mayGrantGroup(ctx context.Context, w store.Writer, c *Call, all map[ident.Group]access.Group, id ident.Group) error {
+// mayGrantGroup checks the caller against everything that membership in a group gives, by the groups around it too. What is
+// only taken away takes a right of this moment.
+func (m *Manage) mayGrantGroup(ctx context.Context, w store.Writer, c *Call, all map[ident.Group]access.Group, id ident.Group, taking bool) error {
 	around := map[ident.Group]bool{id: true}
 	for grew := true; grew; {
 		grew = false
@@ -326,7 +380,11 @@ func (m *Manage) mayGrantGroup(ctx context.Context, w store.Writer, c *Call, all
 			return err
 		}
 		for _, one := range ms {
-			if err := m.mayGrant(ctx, w, c, one.Role, one.Node, one.Recursive); err != nil {
+			until := one.ExpiresAt
+			if taking {
+				until = c.Scope.At()
+			}
+			if err := m.mayGrant(ctx, w, c, one, until); err != nil {
 				return err
 			}
 		}

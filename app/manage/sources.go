@@ -61,7 +61,7 @@ func (m *Manage) CreateSource(ctx context.Context, c *Call, in source.Source) (s
 		if err := full("sources", c.limits.Sources, n); err != nil {
 			return "", nil, err
 		}
-		if err := checkSource(ctx, w, in); err != nil {
+		if err := checkSource(ctx, w, c, in); err != nil {
 			return "", nil, err
 		}
 		if _, err := w.Members().Put(ctx, principal.Member{ID: in.Account, Kind: principal.Service, Name: in.Name, Source: in.ID, CreatedAt: now, UpdatedAt: now}); err != nil {
@@ -88,7 +88,7 @@ func sourceChanges(was, is source.Source) []audit.Change {
 	}
 }
 
-func checkSource(ctx context.Context, w store.Writer, s source.Source) error {
+func checkSource(ctx context.Context, w store.Writer, c *Call, s source.Source) error {
 	if err := name(s.Name); err != nil {
 		return err
 	}
@@ -104,7 +104,11 @@ func checkSource(ctx context.Context, w store.Writer, s source.Source) error {
 		}
 	}
 	for _, d := range s.Devices {
-		if _, err := w.Devices().Get(ctx, d); err != nil {
+		one, err := w.Devices().Get(ctx, d)
+		if err == nil && c.Scope.Require(access.DeviceRead, one.Node) != nil {
+			err = fault.Missing() // what the caller cannot see is not there
+		}
+		if err != nil {
 			return refer(err, "/device_ids", "device")
 		}
 	}
@@ -146,7 +150,7 @@ func (m *Manage) UpdateSource(ctx context.Context, c *Call, id ident.Source, rev
 		if p.Devices != nil {
 			s.Devices = *p.Devices
 		}
-		if err := checkSource(ctx, w, s); err != nil {
+		if err := checkSource(ctx, w, c, s); err != nil {
 			return nil, err
 		}
 		s.UpdatedAt = m.now()
@@ -323,8 +327,13 @@ func (m *Manage) Tokens(ctx context.Context, s access.Scope, q store.Query) (sto
 	return list(ctx, m, s, access.TokenRead, q, func(r store.Reader) store.Shelf[ident.Token, credential.PAT] { return r.Tokens() })
 }
 
-// MyTokens lists the caller's own tokens of the tenant.
+// MyTokens lists the caller's own tokens of the tenant. Who comes with a token needs token:read in it.
 func (m *Manage) MyTokens(ctx context.Context, s access.Scope) ([]credential.PAT, error) {
+	if s.Subject().Narrowed {
+		if err := s.Require(access.TokenRead, ident.Node{}); err != nil {
+			return nil, err
+		}
+	}
 	var own []credential.PAT
 	err := m.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
 		var err error
@@ -385,10 +394,16 @@ func (m *Manage) CreateToken(ctx context.Context, c *Call, title string, set acc
 	return made, whole, err
 }
 
-// Token answers a token: the caller's own, or another member's with token:read.
+// own reports whether a token is the caller's to look at and to end without a permission: each of a person's who signed in,
+// and none other than itself of a token's, which was made for something else.
+func own(s access.Scope, t credential.PAT) bool {
+	return t.Principal == s.Actor().ID && (!s.Subject().Narrowed || t.Accessor == s.Actor().Accessor)
+}
+
+// Token answers a token: the caller's own, or another one with token:read.
 func (m *Manage) Token(ctx context.Context, s access.Scope, id ident.Token) (credential.PAT, error) {
 	t, err := get(ctx, m, s, func(r store.Reader) store.Shelf[ident.Token, credential.PAT] { return r.Tokens() }, id)
-	if err == nil && t.Principal != s.Actor().ID {
+	if err == nil && !own(s, t) {
 		err = s.Require(access.TokenRead, ident.Node{})
 	}
 	if err != nil {
@@ -397,14 +412,14 @@ func (m *Manage) Token(ctx context.Context, s access.Scope, id ident.Token) (cre
 	return t, nil
 }
 
-// RevokeToken ends a token: the caller's own, or another member's with token:revoke.
+// RevokeToken ends a token: the caller's own, or another one with token:revoke.
 func (m *Manage) RevokeToken(ctx context.Context, c *Call, id ident.Token, rev uint64) error {
 	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
 		t, err := w.Tokens().Get(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		if t.Principal != c.Scope.Actor().ID {
+		if !own(c.Scope, t) {
 			if err := c.Scope.Require(access.TokenRevoke, ident.Node{}); err != nil {
 				return nil, err
 			}

@@ -257,3 +257,71 @@ func TestAForeignThingTakesAsLongAsAMissingOne(t *testing.T) {
 		}
 	}
 }
+
+func (e *estate) membership(who, role, node string, recursive bool, expires string) reply {
+	body := obj{"principal_id": who, "role_id": e.role[role], "node_id": e.node[node], "recursive": recursive}
+	if expires != "" {
+		body["expires_at"] = expires
+	}
+	return e.post(e.owner, e.at+"/memberships", body)
+}
+
+// Nobody grants what they lack: not by changing a role that is given behind a barrier, not for longer than they hold it, not by
+// taking somebody out of a group by way of the tenant, and not through the tokens of a token's owner.
+func TestNoWayRoundGrantsWhatIsLacking(t *testing.T) {
+	e := newEstate(t)
+	role := e.post(e.owner, e.at+"/roles", obj{"name": "watch", "permissions": []string{"node:read", "device:read"}})
+	status(t, "a role", role, 201)
+	e.role["watch"] = role.str("id")
+	_, keeper := e.person("admin", "house", true)
+	admin, adminToken := e.person("admin", "vendor", true)
+	status(t, "the role behind the barrier to be", e.membership(admin, "watch", "house", true, ""), 201)
+	house := e.get(keeper, e.at+"/nodes/"+e.node["house"])
+	status(t, "a barrier", e.call(http.MethodPatch, keeper, e.at+"/nodes/"+e.node["house"], obj{"barrier": true}, house.header.Get("ETag")), 200)
+	wider := obj{"permissions": []string{"node:read", "device:read", "device:delete", "node:barrier", "membership:grant"}}
+	status(t, "widening a role that is given behind a barrier", e.call(http.MethodPatch, adminToken, e.at+"/roles/"+e.role["watch"], wider, role.header.Get("ETag")), 403)
+	status(t, "its owner doing so", e.call(http.MethodPatch, e.owner, e.at+"/roles/"+e.role["watch"], wider, role.header.Get("ETag")), 403)
+	status(t, "renaming it", e.call(http.MethodPatch, adminToken, e.at+"/roles/"+e.role["watch"], obj{"name": "guard"}, role.header.Get("ETag")), 200)
+
+	// For a time.
+	end := time.Now().Add(time.Hour)
+	temp, token := e.person("viewer", "vendor", false)
+	status(t, "an admin for an hour", e.membership(temp, "admin", "customer", true, end.Format(time.RFC3339)), 201)
+	give := func(until string) reply {
+		body := obj{"principal_id": temp, "role_id": e.role["admin"], "node_id": e.node["site"], "recursive": true}
+		if until != "" {
+			body["expires_at"] = until
+		}
+		return e.post(token, e.at+"/memberships", body)
+	}
+	for until, want := range map[string]int{"": 403, end.Add(time.Minute).Format(time.RFC3339): 403, end.Add(-time.Minute).Format(time.RFC3339): 201} {
+		r := give(until)
+		status(t, "giving on what one has for an hour, until "+until, r, want)
+		if want == http.StatusForbidden && r.code() != "grant_outlives" {
+			t.Errorf("%s", r.text)
+		}
+	}
+	status(t, "inviting somebody for good", e.post(token, e.at+"/invitations", obj{"email": "late@estate.example", "role_id": e.role["viewer"], "node_id": e.node["site"], "recursive": true}), 403)
+
+	// By way of the tenant.
+	second, _ := e.person("viewer", "vendor", false)
+	group := e.post(e.owner, e.at+"/groups", obj{"name": "owners", "member_ids": []string{second}})
+	status(t, "owners by a group", e.post(e.owner, e.at+"/memberships", obj{"group_id": group.str("id"), "role_id": e.role["owner"], "node_id": e.node["vendor"], "recursive": true}), 201)
+	member := e.get(adminToken, e.at+"/members/"+second)
+	status(t, "an admin removing an owner by a group", e.call(http.MethodDelete, adminToken, e.at+"/members/"+second, nil, member.header.Get("ETag")), 403)
+
+	// By a token.
+	narrow := e.post(e.owner, e.at+"/tokens", obj{"name": "narrow", "permissions": []string{"reading:read"}})
+	other := e.post(e.owner, e.at+"/tokens", obj{"name": "other", "permissions": []string{"device:read"}})
+	secret := narrow.str("secret")
+	status(t, "a token listing its owner's", e.get(secret, e.at+"/tokens/mine"), 404)
+	status(t, "a token reading another", e.get(secret, e.at+"/tokens/"+other.str("id")), 404)
+	status(t, "a token ending another", e.call(http.MethodDelete, secret, e.at+"/tokens/"+other.str("id"), nil, other.header.Get("ETag")), 404)
+	status(t, "a token ending itself", e.call(http.MethodDelete, secret, e.at+"/tokens/"+narrow.str("id"), nil, narrow.header.Get("ETag")), 204)
+	status(t, "and now it opens nothing", e.get(secret, e.at+"/readings"), 401)
+
+	// What one cannot see cannot be named.
+	_, local := e.person("operator", "hall", true)
+	status(t, "a source for a device out of sight", e.post(local, e.at+"/sources", obj{"name": "s", "format": "plain", "node_id": e.node["hall"], "device_ids": []string{e.device["other customer"]}}), 422)
+	status(t, "for one in sight", e.post(local, e.at+"/sources", obj{"name": "s", "format": "plain", "node_id": e.node["hall"], "device_ids": []string{e.device["hall"]}}), 201)
+}

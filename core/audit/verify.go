@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -272,9 +273,13 @@ func (v *verifier) chunk(h *tar.Header, n, end uint64) (*tar.Header, error) {
 }
 
 func judge(leaf []byte) judged {
-	p, at, err := parseLeaf(leaf)
-	j := judged{hash: tlog.RecordHash(leaf), tenant: p.Tenant, at: at, err: err}
-	if err == nil {
+	var p judgedBy
+	j := judged{hash: tlog.RecordHash(leaf), err: errLeaf}
+	if len(leaf) > MaxLeaf || json.Unmarshal(leaf, &p) != nil {
+		return j
+	}
+	j.tenant = p.Tenant
+	if j.at, j.err = p.check(); j.err == nil {
 		j.seq = *p.Seq
 	}
 	return j

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/alecthomas/kong v1.17.0
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/aperturerobotics/go-quickjs-wasi-reactor v0.15.1
 	github.com/danielgtaylor/huma/v2 v2.39.0
 	github.com/tetratelabs/wazero v1.12.0

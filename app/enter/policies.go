@@ -21,6 +21,7 @@ type standing struct {
 	limits  tenant.Limits // what the platform granted beyond the server's settings
 	sources map[ident.Source]source.Source
 	keys    map[ident.Key]credential.IngestionKey
+	after   uint64 // how many changes had been announced when it was read
 }
 
 // policies keeps the compiled policies of the tenants that were asked for lately. An entry is used only while no newer
@@ -41,7 +42,6 @@ type entry struct {
 	mu      sync.Mutex // held while loading, so that one caller loads and the others wait
 	current atomic.Pointer[standing]
 	changes atomic.Uint64 // grows with every announced change
-	loaded  atomic.Uint64 // the value of changes that current was loaded after
 	asked   atomic.Bool
 }
 
@@ -49,9 +49,10 @@ func newPolicies(limit int) *policies {
 	return &policies{max: limit, entries: make(map[ident.Tenant]*entry)}
 }
 
-// fresh answers the entry's standing if nothing was announced since it was loaded.
+// fresh answers the entry's standing if nothing was announced since it was loaded. A standing says itself what it was read
+// after: kept beside it, that could be a newer one's, and what was revoked before the question would be allowed.
 func (e *entry) fresh() *standing {
-	if s := e.current.Load(); s != nil && e.loaded.Load() == e.changes.Load() {
+	if s := e.current.Load(); s != nil && s.after == e.changes.Load() {
 		return s
 	}
 	return nil
@@ -82,8 +83,8 @@ func (p *policies) get(ctx context.Context, t ident.Tenant) (*standing, error) {
 		p.drop(t, e) // tenants that are not there must not fill the cache
 		return nil, err
 	}
+	s.after = before
 	e.current.Store(s)
-	e.loaded.Store(before)
 	return s, nil
 }
 

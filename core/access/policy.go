@@ -35,8 +35,7 @@ type Policy struct {
 	root     int32
 	nodes    map[ident.Node]int32
 	tree     []place
-	grants   map[ident.Principal][]grant
-	members  map[ident.Principal]bool
+	grants   map[ident.Principal][]grant // of every member, those without rights too: one look-up answers both questions
 }
 
 type place struct {
@@ -67,7 +66,12 @@ type Records struct {
 
 // Compile builds the policy. Records that point at nothing (a role or node that is gone) grant nothing.
 func Compile(r Records) *Policy {
-	p := &Policy{revision: r.Revision, root: -1, nodes: make(map[ident.Node]int32, len(r.Nodes)), grants: make(map[ident.Principal][]grant, len(r.Active)), members: r.Active}
+	p := &Policy{revision: r.Revision, root: -1, nodes: make(map[ident.Node]int32, len(r.Nodes)), grants: make(map[ident.Principal][]grant, len(r.Active))}
+	for who, active := range r.Active {
+		if active {
+			p.grants[who] = nil
+		}
+	}
 	p.tree = make([]place, len(r.Nodes))
 	for i, n := range r.Nodes {
 		p.nodes[n.ID] = int32(i) //nolint:gosec // at most 2,000 nodes a tenant
@@ -104,11 +108,11 @@ func Compile(r Records) *Policy {
 			g.expires = max(1, m.ExpiresAt.UnixMicro()) // microseconds reach beyond year 9999, nanoseconds to 2262; 0 is never
 		}
 		if !m.Principal.IsZero() {
-			p.give(r.Active, m.Principal, g)
+			p.give(m.Principal, g)
 			continue
 		}
 		for principal := range members.of(m.Group) {
-			p.give(r.Active, principal, g)
+			p.give(principal, g)
 		}
 	}
 	for _, gs := range p.grants { // one order for the decisive membership, whatever the order of the records
@@ -117,8 +121,8 @@ func Compile(r Records) *Policy {
 	return p
 }
 
-func (p *Policy) give(active map[ident.Principal]bool, to ident.Principal, g grant) {
-	if active[to] {
+func (p *Policy) give(to ident.Principal, g grant) {
+	if p.Member(to) {
 		p.grants[to] = append(p.grants[to], g)
 	}
 }
@@ -127,7 +131,10 @@ func (p *Policy) give(active map[ident.Principal]bool, to ident.Principal, g gra
 func (p *Policy) Revision() uint64 { return p.revision }
 
 // Member reports whether the principal is a member of the tenant, with or without rights.
-func (p *Policy) Member(principal ident.Principal) bool { return p.members[principal] }
+func (p *Policy) Member(principal ident.Principal) bool {
+	_, ok := p.grants[principal]
+	return ok
+}
 
 // Anywhere answers whether a subject holds a permission at any node: the gate's question for what lists or will name its
 // node later.

@@ -4,6 +4,7 @@ package auditverify
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,11 +16,23 @@ import (
 	"github.com/ringfence/ringfence/core/audit"
 )
 
-const usage = `audit-verify bundle.tar --policy policy.txt [--since old.checkpoint] [--json]
-audit-verify receipt.proof --policy policy.txt [--json]
+const usage = `For example:
+
+  audit-verify audit.tar --policy policy.txt
+  audit-verify 42.proof --policy policy.txt --json
+
+Usage: audit-verify BUNDLE --policy FILE [--since CHECKPOINT] [--json]
+       audit-verify RECEIPT --policy FILE [--json]
 
 Checks an exported audit log, every entry, hash, checkpoint and signature; or the receipt of one entry, and shows the entry.
-The policy file names the log's origin and key; it is printed when the server first starts, and by: ringfence audit key.
+
+  --policy FILE       the log's origin and key; printed when the server first starts, and by: ringfence audit key
+  --since CHECKPOINT  a file with an older checkpoint of the log; without it a roll-back of the whole log cannot be seen
+  --json              one JSON document, for machines:
+                      {"verdict": "good", "tampered" or "incomplete", "entries": that were read, "checkpoints": that hold,
+                       "size": of the newest of them, "first_bad": index of the first bad entry or null,
+                       "range": [from, to), the entries among which it is, or that the receipt is of, or null,
+                       "since": whether an older checkpoint was given, "reason": a sentence, "entry": of a receipt}
 
 Exit: 0 good, 1 tampered (the first bad entry is named), 2 wrong usage, 3 could not find out.
 `
@@ -33,8 +46,11 @@ func Main(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	asJSON := flags.Bool("json", false, "")
 	var bundle string
 	for len(args) > 0 { // flags may stand before and after the bundle's name
-		if err := flags.Parse(args); err != nil {
-			fmt.Fprint(stderr, usage)
+		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+			fmt.Fprint(stdout, usage)
+			return 0
+		} else if err != nil {
+			fmt.Fprintf(stderr, "audit-verify: %v\n\n%s", err, usage)
 			return 2
 		}
 		if args = flags.Args(); len(args) > 0 {
@@ -55,7 +71,7 @@ func Main(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 		return 3
 	}
 	if *asJSON {
-		if err := json.NewEncoder(stdout).Encode(report); err != nil {
+		if err := json.NewEncoder(stdout).Encode(document(report, leaf)); err != nil {
 			return 3
 		}
 	} else {
@@ -116,6 +132,31 @@ func receipt(in io.Reader, policy audit.Policy) (audit.Report, []byte, error) {
 	}
 	r.Verdict, r.Checkpoints = audit.Good, 1
 	return r, proof.Extra, nil
+}
+
+// reportJSON is a report for machines, as the usage tells it.
+type reportJSON struct {
+	Verdict     string          `json:"verdict"`
+	Entries     uint64          `json:"entries"`
+	Checkpoints int             `json:"checkpoints"`
+	Size        uint64          `json:"size"`
+	FirstBad    *int64          `json:"first_bad"`
+	Range       *[2]uint64      `json:"range"`
+	Since       bool            `json:"since"`
+	Reason      string          `json:"reason"`
+	Entry       json.RawMessage `json:"entry,omitempty"`
+}
+
+func document(r audit.Report, leaf []byte) reportJSON {
+	words := map[audit.Verdict]string{audit.Good: "good", audit.Tampered: "tampered", audit.Incomplete: "incomplete"}
+	j := reportJSON{Verdict: words[r.Verdict], Entries: r.Entries, Checkpoints: r.Checkpoints, Size: r.Size, Since: r.Since, Reason: r.Reason, Entry: leaf}
+	if r.Bad >= 0 && r.Verdict == audit.Tampered {
+		j.FirstBad = &r.Bad
+	}
+	if r.From < r.To {
+		j.Range = &[2]uint64{r.From, r.To}
+	}
+	return j
 }
 
 func show(w io.Writer, r audit.Report, leaf []byte) {

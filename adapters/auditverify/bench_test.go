@@ -35,7 +35,7 @@ func BenchmarkMain(b *testing.B) {
 }
 
 // written is a bundle of a log that grew to n entries, and its policy file.
-func written(b *testing.B, n uint64) (bundle, policy string) {
+func written(b testing.TB, n uint64) (bundle, policy string) {
 	b.Helper()
 	must := func(err error) {
 		b.Helper()

@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/app/signin"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/credential"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/principal"
@@ -120,16 +122,18 @@ func (a *API) authRoutes() {
 				Name     string `json:"name,omitempty" maxLength:"200"`
 				Password string `json:"password,omitempty" maxLength:"1024"`
 			}
-		}) (*struct{ Body membershipJSON }, error) {
+		}) (*one[membershipJSON], error) {
 			var by *enter.Identity
 			if c.Identity.Kind != "" {
 				by = &c.Identity
 			}
-			m, err := s.Accept(ctx, secret.New(in.Body.Token), by, signin.NewPerson{Name: in.Body.Name, Password: secret.New(in.Body.Password)}, c.Origin)
+			got, err := s.Accept(ctx, secret.New(in.Body.Token), by, signin.NewPerson{Name: in.Body.Name, Password: secret.New(in.Body.Password)}, c.Origin)
 			if err != nil {
 				return nil, err
 			}
-			return &struct{ Body membershipJSON }{membershipShape(m)}, nil
+			m := got.Membership
+			c.Revision = got.Revision
+			return &one[membershipJSON]{ETag: etag(m.Rev), Authz: c.authz(), Location: "/v1/tenants/" + got.Tenant.String() + "/memberships/" + m.ID.String(), Body: membershipShape(m)}, nil
 		})
 	Register(a, Declaration{Operation: "resetPassword", Method: http.MethodPost, Path: "/v1/auth/reset", Summary: "Set a new password by a reset link; every session and token ends", Tag: "auth", Public: "the reset link is the credential", Object: "person", Tenant: FromNobody, Audit: []audit.Action{audit.PasswordSet}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
@@ -173,6 +177,42 @@ type sessionJSON struct {
 	Current    bool    `json:"current"`
 }
 
+type heldJSON struct {
+	Common
+	TenantID  string  `json:"tenant_id"`
+	GroupID   *string `json:"group_id" doc:"The group that one has it by"`
+	RoleID    string  `json:"role_id"`
+	RoleName  string  `json:"role_name"`
+	NodeID    string  `json:"node_id"`
+	Recursive bool    `json:"recursive"`
+	ExpiresAt *string `json:"expires_at" format:"date-time"`
+}
+
+func heldShape(h manage.Held) heldJSON {
+	return heldJSON{Common{h.ID.String(), h.Rev, stamp(h.CreatedAt), stamp(h.UpdatedAt)}, h.Tenant.String(), ref(h.Group), h.Role.String(), h.RoleName, h.Node.String(), h.Recursive, maybe(h.ExpiresAt)}
+}
+
+// held asks each of the caller's tenants. One that is suspended lets nobody look.
+func (a *API) held(ctx context.Context, c *Call) ([]manage.Held, error) {
+	me, err := a.o.SignIn.Me(ctx, c.Identity, c.Origin)
+	if err != nil {
+		return nil, err
+	}
+	var all []manage.Held
+	for _, t := range me.Tenants {
+		scope, err := a.gate.Member(ctx, c.Identity, t, c.Origin)
+		var own []manage.Held
+		if err == nil {
+			own, err = a.o.Manage.MyMemberships(ctx, scope)
+		}
+		if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Denied) {
+			return nil, err
+		}
+		all = append(all, own...)
+	}
+	return all, nil
+}
+
 func (a *API) meRoutes() {
 	s := a.o.SignIn
 	const own = "it is the caller's own"
@@ -207,6 +247,11 @@ func (a *API) meRoutes() {
 				return sessionJSON{Common{v.ID.String(), v.Rev, stamp(v.CreatedAt), stamp(v.UpdatedAt)}, stamp(v.ExpiresAt), maybe(v.LastUsed), v.Browser, v.ID == c.Identity.Session}
 			})
 		})
+	Register(a, Declaration{Operation: "listMyMemberships", Method: http.MethodGet, Path: "/v1/me/memberships", Summary: "List what one holds in one's tenants, by oneself and by groups", Tag: "me", Self: own, Object: "membership", Tenant: FromNobody},
+		func(ctx context.Context, c *Call, in *ListIn) (*many[heldJSON], error) {
+			held := func() ([]manage.Held, error) { return a.held(ctx, c) }
+			return portion(c, *in, held, func(h manage.Held) string { return h.ID.String() }, heldShape)
+		})
 	Register(a, Declaration{Operation: "endSession", Method: http.MethodDelete, Path: "/v1/me/sessions/{session}", Summary: "End one of one's sessions", Tag: "me", Self: own, Object: "session", Tenant: FromNobody, Audit: []audit.Action{audit.SessionEnded}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
 			MatchIn
@@ -229,9 +274,12 @@ func (a *API) meRoutes() {
 				NewPassword string `json:"new_password" maxLength:"1024"`
 			}
 		}) (*none, error) {
-			if err := s.ChangePassword(ctx, c.Identity, secret.New(in.Body.Password), secret.New(in.Body.NewPassword), c.Origin); err != nil {
+			err := s.ChangePassword(ctx, c.Identity, secret.New(in.Body.Password), secret.New(in.Body.NewPassword), c.Once, c.Origin)
+			out, replayed, err := made(err, none{}, func(string) (none, error) { return none{}, nil })
+			if err != nil {
 				return nil, err
 			}
-			return &none{}, nil
+			out.Replayed = replayed
+			return &out, nil
 		})
 }

@@ -74,6 +74,14 @@ func (a *API) decoderRoutes() {
 		}
 		return d, err
 	}
+	activated := func(ctx context.Context, c *Call, d decoder.Decoder, id ident.Decoder, err error) (*one[decoderJSON], error) {
+		d, replayed, err := made(err, d, func(string) (decoder.Decoder, error) { return m.Decoder(ctx, c.Scope, id) })
+		out, err := answer(d, err)
+		if out != nil {
+			out.Replayed = replayed
+		}
+		return out, err
+	}
 	Register(a, Declaration{Operation: "listDecoders", Method: http.MethodGet, Path: decodersPath, Summary: "List the decoders", Tag: "decoders", Permission: access.DecoderRead, Object: "decoder", Tenant: FromPath, At: enter.Root},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
@@ -92,7 +100,6 @@ func (a *API) decoderRoutes() {
 	Register(a, Declaration{Operation: "createDecoder", Method: http.MethodPost, Path: decodersPath, Summary: "Create a decoder", Tag: "decoders", Permission: access.DecoderWrite, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				Name string `json:"name" minLength:"1" maxLength:"200" example:"pump"`
 			}
@@ -156,7 +163,8 @@ func (a *API) decoderRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			return answer(m.Activate(ctx, &c.Call, id, rev, v))
+			d, err := m.Activate(ctx, &c.Call, id, rev, v)
+			return activated(ctx, c, d, id, err)
 		})
 	Register(a, Declaration{Operation: "rollBackDecoder", Method: http.MethodPost, Path: decodersPath + "/{decoder}/rollback", Summary: "Make the version active that was before", Tag: "decoders", Permission: access.DecoderActivate, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderRolled}},
 		func(ctx context.Context, c *Call, in *struct {
@@ -168,7 +176,8 @@ func (a *API) decoderRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			return answer(m.RollBack(ctx, &c.Call, id, rev))
+			d, err := m.RollBack(ctx, &c.Call, id, rev)
+			return activated(ctx, c, d, id, err)
 		})
 	a.versionRoutes()
 }
@@ -211,7 +220,6 @@ func (a *API) versionRoutes() {
 	Register(a, Declaration{Operation: "createVersion", Method: http.MethodPost, Path: decodersPath + "/{decoder}/versions", Summary: "Save a new text; it must load", Tag: "decoders", Permission: access.DecoderWrite, Object: "version", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderVersioned}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			DecoderIn
-			OnceIn
 			Body struct {
 				Source string `json:"source" maxLength:"65536" example:"function decodeUplink(input) { return { data: { t: input.bytes[0] } } }"`
 			}

@@ -136,7 +136,6 @@ func (a *API) deviceRoutes() {
 	Register(a, Declaration{Operation: "createDevice", Method: http.MethodPost, Path: devicesPath, Summary: "Register a device", Tag: "devices", Permission: access.DeviceCreate, Object: "device", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.DeviceCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				Name      string         `json:"name" minLength:"1" maxLength:"200" example:"pump 12"`
 				Addresses []addressJSON  `json:"addresses" minItems:"1" maxItems:"8"`
@@ -232,10 +231,13 @@ func (a *API) deviceRoutes() {
 				return nil, err
 			}
 			d, err := m.AssignDevice(ctx, &c.Call, id, rev, to)
+			d, replayed, err := made(err, d, func(string) (device.Device, error) { return m.Device(ctx, c.Scope, id) })
 			if err != nil {
 				return nil, err
 			}
-			return answer(c, d), nil
+			out := answer(c, d)
+			out.Replayed = replayed
+			return out, nil
 		})
 	Register(a, Declaration{Operation: "deleteDevice", Method: http.MethodDelete, Path: devicesPath + "/{device}", Summary: "Delete a device; its readings stay", Tag: "devices", Permission: access.DeviceDelete, Object: "device", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.DeviceDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
@@ -290,7 +292,6 @@ func (a *API) importRoutes(m *manage.Manage) {
 	Register(a, Declaration{Operation: "importDevices", Method: http.MethodPost, Path: at, Summary: "Register many devices from CSV (columns name, dev_eui or serial, decoder_id)", Tag: "imports", Permission: access.DeviceImport, Object: "import", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.DevicesImport}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				NodeID string `json:"node_id,omitempty" doc:"Where all of them stand; absent: the root"`
 				CSV    string `json:"csv" maxLength:"1000000" example:"name,dev_eui\npump 1,70b3d57ed0000001\n"`
@@ -324,7 +325,8 @@ func (a *API) importRoutes(m *manage.Manage) {
 		})
 }
 
-// csvRows reads an import's table. A row that is wrong is a row with an error; a table that is no table is refused.
+// csvRows reads an import's table. A row that is wrong, be it in its form, is a row with an error at its line; a table without
+// a header is none.
 func csvRows(text string) ([]manage.ImportRow, error) {
 	bad := func(detail string) error {
 		return fault.New(fault.Invalid, "bad_csv", "The table cannot be read: %s.", detail).WithField("/csv", detail)
@@ -343,14 +345,26 @@ func csvRows(text string) ([]manage.ImportRow, error) {
 		columns[name] = i
 	}
 	var rows []manage.ImportRow
-	for n := 2; ; n++ {
+	for {
 		record, err := r.Read()
 		if errors.Is(err, io.EOF) {
 			return rows, nil
 		}
-		if err != nil || len(rows) >= device.MaxImportRows {
-			return nil, bad("a row is not one of this table, or there are too many")
+		if len(rows) >= device.MaxImportRows {
+			return nil, bad("it has too many rows")
 		}
+		if err != nil {
+			wrong := device.RowError{Detail: "The row does not have the header's number of fields."}
+			if form := (*csv.ParseError)(nil); errors.As(err, &form) {
+				wrong.Row = form.StartLine
+			}
+			if !errors.Is(err, csv.ErrFieldCount) {
+				wrong.Detail = "The row has a quote that does not belong there, or that is never closed."
+			}
+			rows = append(rows, manage.ImportRow{Row: wrong.Row, Error: &wrong})
+			continue
+		}
+		n, _ := r.FieldPos(0)
 		cell := func(column string) string {
 			if i, ok := columns[column]; ok {
 				return strings.TrimSpace(record[i])

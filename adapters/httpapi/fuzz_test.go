@@ -79,7 +79,7 @@ func FuzzBody(f *testing.F) {
 }
 
 func FuzzImport(f *testing.F) {
-	for _, s := range []string{"name,dev_eui\npump,a84041ffff1e2d3c\n", "name,serial,decoder_id\na,b,dec_x\n", "\ufeffname\n\"a\nb\"\n", "name,name\na,b\n", "name\na,b\n", "", "\"", "name\r\na\r\n\r\n", "dev_eui,serial\n,\n", "name\n" + strings.Repeat("x\n", 300)} {
+	for _, s := range []string{"name,dev_eui\npump,a84041ffff1e2d3c\n", "name,serial,decoder_id\na,b,dec_x\n", "\ufeffname\n\"a\nb\"\n", "name,name\na,b\n", "name\na,b\n", "", "\"", "name\r\na\r\n\r\n", "dev_eui,serial\n,\n", "name\n" + strings.Repeat("x\n", 300), "name,serial\na\n\nb,c,d\n\"x\ny\",2\ne\"f,g\n\"h"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -90,10 +90,12 @@ func FuzzImport(f *testing.F) {
 		if len(rows) > device.MaxImportRows {
 			t.Fatalf("%d rows", len(rows))
 		}
+		line := 1
 		for i, r := range rows {
-			if r.Row != i+2 || len(r.Device.Addresses) > 2 || r.Error != nil && (r.Error.Row != r.Row || r.Error.Column == "") {
+			if r.Row <= line || r.Row > 1+strings.Count(text, "\n") || len(r.Device.Addresses) > 2 || r.Error != nil && (r.Error.Row != r.Row || r.Error.Detail == "") {
 				t.Fatalf("%q: row %d is %+v", text, i, r)
 			}
+			line = r.Row
 			if r.Error != nil {
 				continue
 			}

@@ -91,7 +91,6 @@ type partJSON struct {
 
 type newThing struct {
 	TenantIn
-	OnceIn
 	Body struct {
 		Name  string     `json:"name" minLength:"1" maxLength:"20" example:"pump"`
 		Count int        `json:"count,omitempty" maximum:"100"`

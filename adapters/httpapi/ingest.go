@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -66,13 +67,12 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 	if src.Format != source.Format(format) {
 		return fault.New(fault.Denied, "wrong_format", "This source's events are taken in at /v1/ingest/%s.", src.Format)
 	}
-	admission, err := a.o.Ingest.Admit(ctx, scope, src, granted)
-	setRate(w, "source", admission.Verdict)
+	verdict, err := a.o.Ingest.Admit(ctx, scope, src, granted)
+	setRate(w, "source", verdict)
 	if err != nil {
 		a.o.Metrics.Add("ringfence_ingest_limited_total", 1)
 		return err
 	}
-	defer admission.Leave()
 	text, err := entire(r)
 	if err != nil {
 		return fault.Wrap(err, fault.Invalid, "unreadable", "The body did not arrive whole.")
@@ -80,6 +80,12 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 	if len(text) > maxIngest {
 		return fault.New(fault.Invalid, "too_large", "The body is larger than this route takes, which is %d bytes.", maxIngest)
 	}
+	leave, err := a.o.Ingest.Begin(scope, granted)
+	if err != nil {
+		a.o.Metrics.Add("ringfence_ingest_limited_total", 1)
+		return err
+	}
+	defer leave()
 	m, err := uplink.Parse(format, text, event(r.URL))
 	if errors.Is(err, uplink.ErrIgnored) {
 		a.o.Metrics.Add("ringfence_ingest_ignored_total", 1)
@@ -103,14 +109,23 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 	return err
 }
 
-// entire reads a body into as much memory as it says that it needs. It was bounded before.
+// entire reads a body, which was bounded before. What it says of its length is believed for an ordinary event; beyond that
+// memory grows with what arrives, since a slow sender may promise much on many connections.
 func entire(r *http.Request) ([]byte, error) {
 	if r.ContentLength < 0 {
 		return io.ReadAll(r.Body)
 	}
-	text := make([]byte, r.ContentLength)
-	_, err := io.ReadFull(r.Body, text)
-	return text, err
+	const ordinary = 8 << 10
+	whole := int(r.ContentLength)
+	text := make([]byte, 0, min(whole, ordinary))
+	for {
+		n, err := io.ReadFull(r.Body, text[len(text):min(cap(text), whole)])
+		text = text[:len(text)+n]
+		if err != nil || len(text) == whole {
+			return text, err
+		}
+		text = slices.Grow(text, min(len(text), whole-len(text)))
+	}
 }
 
 // event is what ChirpStack says of the body's kind in the query.

@@ -31,10 +31,14 @@ func (m *Metrics) Add(series string, n int64) {
 	m.counts[series] += n
 }
 
-func (m *Metrics) request(status int, took time.Duration) {
+func (m *Metrics) request(status int, gone bool, took time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.counts[classes[min(max(status/100, 0), len(classes)-1)]]++
+	class := classes[min(max(status/100, 0), len(classes)-1)]
+	if gone { // not among the 5xx, which somebody is woken for
+		class = `ringfence_http_requests_total{class="gone"}`
+	}
+	m.counts[class]++
 	i := 0
 	for i < len(bounds) && took.Seconds() > bounds[i] {
 		i++
@@ -46,6 +50,13 @@ func (m *Metrics) request(status int, took time.Duration) {
 var classes = [...]string{
 	`ringfence_http_requests_total{class="none"}`, `ringfence_http_requests_total{class="1xx"}`, `ringfence_http_requests_total{class="2xx"}`,
 	`ringfence_http_requests_total{class="3xx"}`, `ringfence_http_requests_total{class="4xx"}`, `ringfence_http_requests_total{class="5xx"}`,
+}
+
+// Handler serves them at /metrics, and nothing else anywhere.
+func (m *Metrics) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", m)
+	return mux
 }
 
 // ServeHTTP writes Prometheus' text form.

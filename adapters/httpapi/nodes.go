@@ -56,7 +56,6 @@ func (a *API) nodeRoutes() {
 	Register(a, Declaration{Operation: "createNode", Method: http.MethodPost, Path: nodesPath, Summary: "Create a node under a parent", Tag: "nodes", Permission: access.NodeCreate, Object: "node", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.NodeCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				ParentID string `json:"parent_id" doc:"The node to stand under" example:"nod_06ethoo0000000000000000000"`
 				Kind     string `json:"kind" enum:"vendor,customer,site,building,floor,zone" example:"building"`
@@ -137,10 +136,11 @@ func (a *API) nodeRoutes() {
 				return nil, err
 			}
 			n, err := m.MoveNode(ctx, &c.Call, id, rev, parent)
+			n, replayed, err := made(err, n, func(string) (org.Node, error) { return m.Node(ctx, c.Scope, id) })
 			if err != nil {
 				return nil, err
 			}
-			return c.node(n, ""), nil
+			return c.node(n, replayed), nil
 		})
 	Register(a, Declaration{Operation: "deleteNode", Method: http.MethodDelete, Path: nodesPath + "/{node}", Summary: "Delete a node that nothing stands on", Tag: "nodes", Permission: access.NodeDelete, Object: "node", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.NodeDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {

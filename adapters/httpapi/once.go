@@ -8,31 +8,36 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/ringfence/ringfence/app/manage"
+	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/fault"
 )
 
-// idempotency reads the request's Idempotency-Key where it counts: POSTs under the tenants', the platform's and the
-// caller's paths. It is ignored elsewhere.
-func (a *API) idempotency(r *http.Request, c *Call) (manage.Once, error) {
+// keyed reports whether a route takes an Idempotency-Key: POSTs under the tenants', the platform's and the caller's paths that
+// do something.
+func (d *Declaration) keyed() bool {
+	counts := strings.HasPrefix(d.Path, "/v1/tenants/") || strings.HasPrefix(d.Path, "/v1/platform/") || strings.HasPrefix(d.Path, "/v1/me/")
+	return d.Method == http.MethodPost && counts && d.Unaudited == ""
+}
+
+// idempotency reads the request's Idempotency-Key where it counts. It is ignored elsewhere.
+func (a *API) idempotency(r *http.Request, c *Call) (enter.Once, error) {
 	keys := r.Header.Values("Idempotency-Key")
-	counts := strings.HasPrefix(r.URL.Path, "/v1/tenants/") || strings.HasPrefix(r.URL.Path, "/v1/platform/") || strings.HasPrefix(r.URL.Path, "/v1/me/")
-	if r.Method != http.MethodPost || !counts || len(keys) == 0 {
-		return manage.Once{}, nil
+	if !c.d.keyed() || len(keys) == 0 {
+		return enter.Once{}, nil
 	}
 	if len(keys) > 1 || keys[0] == "" || len(keys[0]) > maxIdempoKey {
-		return manage.Once{}, fault.New(fault.Invalid, "bad_idempotency_key", "There may be one Idempotency-Key, of 1 to %d bytes.", maxIdempoKey)
+		return enter.Once{}, fault.New(fault.Invalid, "bad_idempotency_key", "There may be one Idempotency-Key, of 1 to %d bytes.", maxIdempoKey)
 	}
 	// The body is read here, within its bound, and handed on.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return manage.Once{}, fault.Wrap(err, fault.Invalid, "unreadable", "The body did not arrive whole.")
+		return enter.Once{}, fault.Wrap(err, fault.Invalid, "unreadable", "The body did not arrive whole.")
 	}
 	if int64(len(body)) > bodyLimit(r) {
-		return manage.Once{}, fault.New(fault.Invalid, "too_large", "The body is larger than this route takes, which is %d bytes.", bodyLimit(r))
+		return enter.Once{}, fault.New(fault.Invalid, "too_large", "The body is larger than this route takes, which is %d bytes.", bodyLimit(r))
 	}
 	r.Body = io.NopCloser(strings.NewReader(string(body)))
-	return manage.Once{
+	return enter.Once{
 		Key:     a.mac("key", c.Identity.Subject.Principal.String(), c.Tenant.String(), c.d.Operation, keys[0]),
 		Request: a.mac("request", r.Method, r.URL.Path, r.URL.RawQuery, string(body)),
 	}, nil

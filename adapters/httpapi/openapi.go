@@ -33,6 +33,10 @@ func (a *API) operation(d *Declaration) *huma.Operation {
 		op.Security = []map[string][]string{{"bearer": {}}, {"cookie": {}}}
 		op.Errors = append(op.Errors, 401, 403)
 	}
+	if d.keyed() {
+		longest := maxIdempoKey
+		op.Parameters = append(op.Parameters, &huma.Param{Name: "Idempotency-Key", In: "header", Description: "Makes repeating this request safe for 24 h: a repeat does nothing, answers what there is and says Idempotency-Replayed: true", Schema: &huma.Schema{Type: huma.TypeString, MaxLength: &longest}})
+	}
 	if d.Method != http.MethodGet {
 		op.Errors = append(op.Errors, 403, 409)
 	}

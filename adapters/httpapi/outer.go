@@ -3,10 +3,8 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -24,6 +22,7 @@ type request struct {
 	log       *slog.Logger
 	operation string // of the route that took it
 	crash     error  // what huma's adapter would have swallowed
+	gone      bool   // the client went away, and that is all that went wrong
 	schemas   huma.Registry
 }
 
@@ -75,7 +74,7 @@ func (a *API) outer(next func(http.ResponseWriter, *http.Request) error) http.Ha
 		}
 		broken := a.settle(s, r, err)
 		took := time.Since(began)
-		a.o.Metrics.request(s.status, took)
+		a.o.Metrics.request(s.status, rq.gone, took)
 		a.o.Log.InfoContext(ctx, "request", slog.String("request_id", rq.id), slog.String("method", known(method)), slog.String("operation", rq.operation),
 			slog.Int("status", s.status), slog.Duration("duration", took), slog.String("trace_id", rq.origin.Trace))
 		if broken {
@@ -96,14 +95,18 @@ func known(method string) string {
 // settle makes sure that there is an answer, and that an error is one. It reports whether the answer broke off.
 func (a *API) settle(s *answer, r *http.Request, err error) (broken bool) {
 	if err == nil && s.status == 0 {
-		err = errors.New("the handler answered nothing")
+		err = fault.Ours("the handler answered nothing")
 	}
 	if err == nil {
 		s.begin()
 		return false
 	}
 	if s.begun {
-		a.o.Log.ErrorContext(r.Context(), "answer broke off", slog.String("request_id", requestID(r.Context())), slog.String("cause", err.Error()))
+		level := slog.LevelError
+		if r.Context().Err() != nil { // nobody is there to read on, which is no fault of ours
+			level = slog.LevelInfo
+		}
+		a.o.Log.Log(r.Context(), level, "answer broke off", slog.String("request_id", requestID(r.Context())), slog.String("cause", fault.Cause(err)))
 		return true
 	}
 	for k := range s.Header() { // what the handler had prepared is not said
@@ -131,11 +134,7 @@ func run(next func(http.ResponseWriter, *http.Request) error, w http.ResponseWri
 
 // crashed is the error of a panic. Its value may be anything, so that only the runtime's own words are kept of it.
 func crashed(p any) error {
-	what := fmt.Sprintf("%T", p)
-	if e, ok := p.(runtime.Error); ok {
-		what = e.Error()
-	}
-	return fault.Wrap(fmt.Errorf("panic: %s\n%s", what, debug.Stack()), fault.Internal, "internal", ourBug)
+	return fault.Wrap(fault.Ours(fault.Panicked(p).Error()+"\n"+string(debug.Stack())), fault.Internal, "internal", ourBug)
 }
 
 // answer remembers the status and sends it with the first byte of the body, so that an error on the way can still become the

@@ -55,7 +55,7 @@ func TestNoErrorAndNoPanicAnswers200(t *testing.T) {
 			t.Errorf("%s: %v %s", name, w.Header(), w.Body)
 		}
 	}
-	if log := s.logged(); !strings.Contains(log, "driver says no") || !strings.Contains(log, "panic: string") || !strings.Contains(log, "nil pointer") || strings.Contains(log, canary) {
+	if log := s.logged(); !strings.Contains(log, "*fmt.wrapError: *errors.errorString") || strings.Contains(log, "driver says no") || !strings.Contains(log, "panic: string") || !strings.Contains(log, "nil pointer") || strings.Contains(log, canary) {
 		t.Errorf("the log lacks a cause, or has what was thrown: %s", log)
 	}
 }

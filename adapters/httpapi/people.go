@@ -11,6 +11,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/ports/store"
 )
 
 type memberJSON struct {
@@ -35,6 +36,7 @@ type invitationJSON struct {
 	ExpiresAt string  `json:"expires_at" format:"date-time"`
 	Secret    string  `json:"secret,omitempty" doc:"The link's token, shown once"`
 	Link      string  `json:"link,omitempty" doc:"The link to pass on, shown once"`
+	Hint      string  `json:"hint,omitempty"`
 }
 
 func invitationShape(i principal.Invitation) invitationJSON {
@@ -42,11 +44,11 @@ func invitationShape(i principal.Invitation) invitationJSON {
 		Recursive: i.Recursive, InviterID: ref(i.Inviter), ExpiresAt: stamp(i.ExpiresAt)}
 }
 
-// invited answers an invitation with its link, or without a token one that was made before.
-func (a *API) invited(inv principal.Invitation, token secret.Text, of string) *one[invitationJSON] {
+// invited answers an invitation with its link, or without a token one that was made before, with a hint.
+func (a *API) invited(inv principal.Invitation, token secret.Text, of, hint string) *one[invitationJSON] {
 	out := &one[invitationJSON]{ETag: etag(inv.Rev), Location: "/v1/tenants/" + of + "/invitations/" + inv.ID.String(), Body: invitationShape(inv)}
 	if token.IsZero() {
-		out.Replayed = "true"
+		out.Replayed, out.Body.Hint = "true", hint
 		return out
 	}
 	l := a.link("/invite", token)
@@ -75,12 +77,19 @@ func (a *API) memberRoutes() {
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			ListIn
+			Name string `query:"name" maxLength:"200" doc:"Exactly; names are not unique"`
 		}) (*many[memberJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
 			}
-			page, err := m.Members(ctx, c.Scope, q)
+			list := m.Members
+			if in.Name != "" {
+				list = func(ctx context.Context, s access.Scope, q store.Query) (store.Page[principal.Member], error) {
+					return m.MembersNamed(ctx, s, in.Name, q)
+				}
+			}
+			page, err := list(ctx, c.Scope, q)
 			if err != nil {
 				return nil, err
 			}
@@ -123,14 +132,10 @@ func (a *API) memberRoutes() {
 			if err := path(in.Member, &id); err != nil {
 				return nil, err
 			}
-			if _, err := m.Member(ctx, c.Scope, id); err != nil {
-				return nil, err
-			}
-			token, err := a.o.SignIn.ResetLink(ctx, &c.Identity, c.Tenant, id, c.Origin)
-			if err != nil {
-				return nil, err
-			}
-			return &one[linkJSON]{Body: a.link("/reset", token)}, nil
+			return a.reset(ctx, c, id, func() error {
+				_, err := m.Member(ctx, c.Scope, id)
+				return err
+			})
 		})
 
 	Register(a, Declaration{Operation: "listInvitations", Method: http.MethodGet, Path: at + "/invitations", Summary: "List open invitations", Tag: "invitations", Permission: access.MemberRead, Object: "invitation", Tenant: FromPath, At: enter.Anywhere},
@@ -151,7 +156,6 @@ func (a *API) memberRoutes() {
 	Register(a, Declaration{Operation: "createInvitation", Method: http.MethodPost, Path: at + "/invitations", Summary: "Invite somebody; the answer holds the link to pass on", Tag: "invitations", Permission: access.MemberInvite, Object: "invitation", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.MemberInvited}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				Email     string `json:"email" maxLength:"254" example:"ana@example.com"`
 				RoleID    string `json:"role_id" example:"rol_06800000001o1000000000000g"`
@@ -183,7 +187,7 @@ func (a *API) memberRoutes() {
 			if replayed != "" {
 				token = secret.Text{}
 			}
-			return a.invited(inv, token, in.Tenant), nil
+			return a.invited(inv, token, in.Tenant, lostInvitation), nil
 		})
 	type InvitationIn struct {
 		TenantIn
@@ -235,7 +239,6 @@ func (a *API) memberRoutes() {
 	Register(a, Declaration{Operation: "grantMembership", Method: http.MethodPost, Path: at + "/memberships", Summary: "Give a member or a group a role at a node", Tag: "memberships", Permission: access.MembershipGrant, Object: "membership", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.MembershipGranted}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				PrincipalID string `json:"principal_id,omitempty" doc:"A member; or"`
 				GroupID     string `json:"group_id,omitempty" doc:"a group"`

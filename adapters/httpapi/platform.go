@@ -138,7 +138,6 @@ func (a *API) limitRoutes() {
 	Register(a, Declaration{Operation: "inviteOwner", Method: http.MethodPost, Path: "/v1/platform/tenants/{id}/invite-owner", Summary: "Invite a tenant's first owner anew, while it has none; earlier links are void", Tag: "platform", Permission: access.PlatformTenantInviteOwner, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.MemberInvited}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			IdIn
-			OnceIn
 			Body struct {
 				OwnerEmail string `json:"owner_email" maxLength:"254" example:"ana@example.com"`
 			}
@@ -151,7 +150,7 @@ func (a *API) limitRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			return a.invited(inv, token, id.String()), nil
+			return a.invited(inv, token, id.String(), lostOwnerLink), nil
 		})
 }
 
@@ -183,7 +182,6 @@ func (a *API) platformRoleRoutes() {
 		})
 	Register(a, Declaration{Operation: "grantPlatformMembership", Method: http.MethodPost, Path: at, Summary: "Make a person a platform administrator", Tag: "platform", Permission: access.PlatformRoleGrant, Object: "membership", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.MembershipGranted}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			OnceIn
 			Body struct {
 				PrincipalID string `json:"principal_id" doc:"A person, as listPersons names them"`
 				ExpiresAt   string `json:"expires_at,omitempty" format:"date-time"`

@@ -145,7 +145,7 @@ func TestAPlatformIsNeverWithoutAnAdministrator(t *testing.T) {
 	admin.call("GET", at, "").bad(403, "permission_denied")
 }
 
-func decode(t *testing.T, r reply, into any) {
+func decode(t testing.TB, r reply, into any) {
 	t.Helper()
 	if err := json.Unmarshal(r.Body.Bytes(), into); err != nil {
 		t.Fatal(err)

@@ -76,11 +76,15 @@ func problemOf(ctx context.Context, err error) *problem {
 		code = f.Kind.String()
 	}
 	if rq := requestOf(ctx); rq != nil && status >= 500 {
+		level := slog.LevelError
+		if rq.gone = f.Kind == fault.Unavailable && errors.Is(ctx.Err(), context.Canceled); rq.gone {
+			level = slog.LevelInfo // the client went away in the middle: nobody reads the answer, and nothing is to be mended
+		}
 		attrs := []slog.Attr{slog.String("request_id", rq.id), slog.String("code", code), slog.String("message", f.Message)}
 		if cause := f.Unwrap(); cause != nil {
-			attrs = append(attrs, slog.String("cause", cause.Error()))
+			attrs = append(attrs, slog.String("cause", fault.Cause(cause)))
 		}
-		rq.log.LogAttrs(ctx, slog.LevelError, "request failed", attrs...)
+		rq.log.LogAttrs(ctx, level, "request failed", attrs...)
 	}
 	if f.Kind == fault.Internal {
 		f, code = fault.New(fault.Internal, "internal", ourBug), "internal"

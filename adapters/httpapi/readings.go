@@ -145,29 +145,30 @@ func (a *API) readingRoutes() {
 			if err := path(in.Uplink, &id); err != nil {
 				return nil, err
 			}
-			u, err := d.Uplink(ctx, c.Scope, id)
+			u, err := d.Uplink(ctx, c.Scope, id, access.UplinkRead)
 			if err != nil {
 				return nil, err
 			}
 			return &one[uplinkJSON]{ETag: etag(u.Rev), Body: uplinkShape(u)}, nil
 		})
-	settle := func(do func(context.Context, *manage.Call, ident.Uplink) (uplink.Uplink, error)) func(ctx context.Context, c *Call, in *UplinkIn) (*one[uplinkJSON], error) {
+	settle := func(p access.Permission, do func(context.Context, *manage.Call, ident.Uplink) (uplink.Uplink, error)) func(ctx context.Context, c *Call, in *UplinkIn) (*one[uplinkJSON], error) {
 		return func(ctx context.Context, c *Call, in *UplinkIn) (*one[uplinkJSON], error) {
 			var id ident.Uplink
 			if err := path(in.Uplink, &id); err != nil {
 				return nil, err
 			}
 			u, err := do(ctx, &c.Call, id)
+			u, replayed, err := made(err, u, func(string) (uplink.Uplink, error) { return d.Uplink(ctx, c.Scope, id, p) })
 			if err != nil {
 				return nil, err
 			}
-			return &one[uplinkJSON]{ETag: etag(u.Rev), Body: uplinkShape(u)}, nil
+			return &one[uplinkJSON]{ETag: etag(u.Rev), Replayed: replayed, Body: uplinkShape(u)}, nil
 		}
 	}
 	m := a.o.Manage
-	Register(a, Declaration{Operation: "replayUplink", Method: http.MethodPost, Path: at + "/uplinks/{uplink}/replay", Summary: "Decode an uplink again whose decode failed", Tag: "uplinks", Permission: access.UplinkReplay, Object: "uplink", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.UplinkReplayed}}, settle(m.Replay))
-	Register(a, Declaration{Operation: "releaseUplink", Method: http.MethodPost, Path: at + "/quarantine/{uplink}/release", Summary: "Process a quarantined uplink again, with every check", Tag: "quarantine", Permission: access.QuarantineRelease, Object: "uplink", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.QuarantineReleased}}, settle(m.Release))
-	Register(a, Declaration{Operation: "discardUplink", Method: http.MethodPost, Path: at + "/quarantine/{uplink}/discard", Summary: "Give a quarantined uplink up", Tag: "quarantine", Permission: access.QuarantineDiscard, Object: "uplink", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.QuarantineDropped}}, settle(m.Discard))
+	Register(a, Declaration{Operation: "replayUplink", Method: http.MethodPost, Path: at + "/uplinks/{uplink}/replay", Summary: "Decode an uplink again whose decode failed", Tag: "uplinks", Permission: access.UplinkReplay, Object: "uplink", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.UplinkReplayed}}, settle(access.UplinkReplay, m.Replay))
+	Register(a, Declaration{Operation: "releaseUplink", Method: http.MethodPost, Path: at + "/quarantine/{uplink}/release", Summary: "Process a quarantined uplink again, with every check", Tag: "quarantine", Permission: access.QuarantineRelease, Object: "uplink", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.QuarantineReleased}}, settle(access.QuarantineRelease, m.Release))
+	Register(a, Declaration{Operation: "discardUplink", Method: http.MethodPost, Path: at + "/quarantine/{uplink}/discard", Summary: "Give a quarantined uplink up", Tag: "quarantine", Permission: access.QuarantineDiscard, Object: "uplink", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.QuarantineDropped}}, settle(access.QuarantineDiscard, m.Discard))
 	Register(a, Declaration{Operation: "listReadings", Method: http.MethodGet, Path: at + "/readings", Summary: "List readings within reach, by device, node subtree and time", Tag: "readings", Permission: access.ReadingRead, Object: "reading", Tenant: FromPath, At: enter.Anywhere},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn

@@ -93,7 +93,7 @@ func newHouse(t *testing.T) *house {
 	o.Enter = enter.New(st, cache, enter.Recorder{Mint: m, Sealer: keys}, keys, o.Log)
 	o.SignIn = signin.New(o.Enter, st, words, limiter)
 	o.Ingest = ingest.New(o.Enter, st, plainEngine{}, limiter, o.Limits, o.Log)
-	o.Manage = manage.New(o.Enter, st, plainEngine{}, o.Limits, o.Ingest.Wake)
+	o.Manage = manage.New(o.Enter, st, o.Ingest.Trials(1), o.Limits, o.Ingest.Again)
 	o.Disclose = disclose.New(o.Enter, st, keys)
 	o.Limiter = limiter
 	h.API, err = New(o)

@@ -75,7 +75,6 @@ func (a *API) roleRoutes() {
 	Register(a, Declaration{Operation: "createRole", Method: http.MethodPost, Path: at + "/roles", Summary: "Create a role of the tenant's own", Tag: "roles", Permission: access.RoleWrite, Object: "role", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.RoleCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				Name        string   `json:"name" minLength:"1" maxLength:"200" example:"technician"`
 				Permissions []string `json:"permissions" maxItems:"100" example:"[\"device:read\"]"`
@@ -207,7 +206,6 @@ func (a *API) groupRoutes(m *manage.Manage) {
 	Register(a, Declaration{Operation: "createGroup", Method: http.MethodPost, Path: at, Summary: "Create a group", Tag: "groups", Permission: access.GroupWrite, Object: "group", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.GroupCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				Name      string   `json:"name" minLength:"1" maxLength:"200" example:"night shift"`
 				MemberIDs []string `json:"member_ids,omitempty" maxItems:"5000"`

@@ -324,7 +324,7 @@ func etag(rev uint64) string { return `"` + strconv.FormatUint(rev, 10) + `"` }
 
 // made handles a create: its own result, or the object read again if the request was made before.
 func made[V any](err error, v V, again func(string) (V, error)) (V, string, error) {
-	var replay *manage.Replay
+	var replay *enter.Replay
 	if !errors.As(err, &replay) {
 		return v, "", err
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ringfence/ringfence/app/manage"
+	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
@@ -228,21 +228,21 @@ func TestRequestsAreCountedPerPrincipalAndPerTenant(t *testing.T) {
 
 func TestAnIdempotencyKeyIsBoundToWhoWhereAndWhat(t *testing.T) {
 	s := newStand(t)
-	var last manage.Once
+	var last enter.Once
 	s.do = func(_ context.Context, c *Call) error { last = c.Once; return nil }
-	once := func(path, body string, fields ...string) manage.Once {
-		last = manage.Once{}
+	once := func(path, body string, fields ...string) enter.Once {
+		last = enter.Once{}
 		if w := s.ask("POST", path, body, fields...); w.Code != 201 && w.Code != 200 && w.Code != 204 {
 			t.Fatalf("%d %s", w.Code, w.Body)
 		}
 		return last
 	}
 	const body = `{"name":"pump"}`
-	if once(s.path(""), body) != (manage.Once{}) {
+	if once(s.path(""), body) != (enter.Once{}) {
 		t.Error("no key, but one is kept")
 	}
 	a := once(s.path(""), body, "Idempotency-Key: k")
-	if a == (manage.Once{}) || a != once(s.path(""), body, "Idempotency-Key: k") {
+	if a == (enter.Once{}) || a != once(s.path(""), body, "Idempotency-Key: k") {
 		t.Error("a repeat is not known again")
 	}
 	if b := once(s.path(""), `{"name":"pump" }`, "Idempotency-Key: k"); b.Key != a.Key || b.Request == a.Request {
@@ -263,7 +263,7 @@ func TestAnIdempotencyKeyIsBoundToWhoWhereAndWhat(t *testing.T) {
 		t.Error("another tenant's key is the same")
 	}
 	for _, path := range []string{"/v1/auth/enter", "/v1/auth/leave"} {
-		if once(path, `{"name":"a"}`, "Idempotency-Key: k") != (manage.Once{}) {
+		if once(path, `{"name":"a"}`, "Idempotency-Key: k") != (enter.Once{}) {
 			t.Errorf("%s: a key counts where it is to be ignored", path)
 		}
 	}

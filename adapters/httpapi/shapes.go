@@ -27,11 +27,6 @@ type MatchIn struct {
 	IfMatch string `header:"If-Match" doc:"The ETag that was read; needed"`
 }
 
-// OnceIn makes a create safe to repeat.
-type OnceIn struct {
-	IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"Makes repeating this request safe for 24 h"`
-}
-
 // one answers one resource.
 type one[T any] struct {
 	ETag     string `header:"ETag"`
@@ -53,7 +48,8 @@ type many[T any] struct {
 
 // none answers that something was done.
 type none struct {
-	Authz string `header:"Authz-Revision"`
+	Authz    string `header:"Authz-Revision"`
+	Replayed string `header:"Idempotency-Replayed"`
 }
 
 func done(c *Call) *none { return &none{Authz: c.authz()} }

@@ -97,7 +97,6 @@ func (a *API) sourceRoutes() {
 	Register(a, Declaration{Operation: "createSource", Method: http.MethodPost, Path: sourcesPath, Summary: "Open a way in for events at a node", Tag: "sources", Permission: access.SourceWrite, Object: "source", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.SourceCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				Name           string   `json:"name" minLength:"1" maxLength:"200" example:"chirpstack eu"`
 				NodeID         string   `json:"node_id,omitempty" doc:"It speaks for the devices at or below; absent: the root"`
@@ -226,7 +225,6 @@ func (a *API) keyRoutes(m *manage.Manage) {
 	Register(a, Declaration{Operation: "createKey", Method: http.MethodPost, Path: at, Summary: "Make an ingestion key; it is shown once", Tag: "sources", Permission: access.SourceKeyCreate, Object: "key", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.KeyCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			SourceIn
-			OnceIn
 			Body struct {
 				Name       string `json:"name" minLength:"1" maxLength:"200" example:"first"`
 				TTLSeconds int64  `json:"ttl_seconds,omitempty" minimum:"1" maximum:"63072000"`
@@ -237,7 +235,6 @@ func (a *API) keyRoutes(m *manage.Manage) {
 	Register(a, Declaration{Operation: "rotateKey", Method: http.MethodPost, Path: sourcesPath + "/{source}/rotate", Summary: "Make a new key; the old ones end after the overlap", Tag: "sources", Permission: access.SourceKeyCreate, Object: "key", Tenant: FromPath, At: enter.Object, Audit: []audit.Action{audit.KeyRotated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			SourceIn
-			OnceIn
 			Body struct {
 				Name           string `json:"name" minLength:"1" maxLength:"200" example:"second"`
 				TTLSeconds     int64  `json:"ttl_seconds,omitempty" minimum:"1" maximum:"63072000"`
@@ -324,7 +321,6 @@ func (a *API) tokenRoutes(m *manage.Manage) {
 	Register(a, Declaration{Operation: "createToken", Method: http.MethodPost, Path: at, Summary: "Make a personal access token of the tenant; it is shown once", Tag: "tokens", Self: "it is never wider than the caller", Object: "token", Tenant: FromPath, Audit: []audit.Action{audit.TokenCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
-			OnceIn
 			Body struct {
 				Name        string   `json:"name" minLength:"1" maxLength:"200" example:"report"`
 				Permissions []string `json:"permissions" minItems:"1" maxItems:"100" example:"[\"reading:read\"]"`

@@ -28,9 +28,17 @@ func tenantShape(t tenant.Tenant) tenantJSON {
 
 // linkJSON is a one-time link, shown once.
 type linkJSON struct {
-	Secret string `json:"secret" doc:"The link's token"`
-	Link   string `json:"link" doc:"The page that takes it"`
+	Secret string `json:"secret,omitempty" doc:"The link's token, shown once"`
+	Link   string `json:"link,omitempty" doc:"The page that takes it, shown once"`
+	Hint   string `json:"hint,omitempty"`
 }
+
+// What an answer that repeats one with a link says in its place.
+const (
+	lostLink       = "The link was shown when this was first asked for. If it is lost, ask for another one under a new Idempotency-Key."
+	lostOwnerLink  = "The link was shown when this was first made. If it is lost, POST to the tenant's invite-owner under a new Idempotency-Key makes another one and voids it."
+	lostInvitation = "The link was shown when this was first made. If it is lost, revoke this invitation and make another one."
+)
 
 // link makes a link of the configured origin: no header of a request has a say in it.
 func (a *API) link(page string, token secret.Text) linkJSON {
@@ -69,7 +77,7 @@ func (a *API) tenantRoutes() {
 	Register(a, Declaration{Operation: "closeTenant", Method: http.MethodPost, Path: at + "/close", Summary: "Close the tenant for ever", Tag: "tenants", Permission: access.TenantClose, Object: "tenant", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.TenantDeleted}},
 		func(ctx context.Context, c *Call, _ *TenantIn) (*one[tenantJSON], error) {
 			t, err := m.SetTenantState(ctx, &c.Call, c.Tenant, tenant.Deleted)
-			return answer(c, t, err)
+			return answer(c, t, err) // a repeat finds the gate shut
 		})
 }
 
@@ -104,7 +112,6 @@ func (a *API) platformRoutes() {
 		})
 	Register(a, Declaration{Operation: "createPlatformTenant", Method: http.MethodPost, Path: at, Summary: "Create a tenant; the answer holds its first owner's link", Tag: "platform", Permission: access.PlatformTenantCreate, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.TenantCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
-			OnceIn
 			Body struct {
 				Name       string `json:"name" minLength:"1" maxLength:"200" example:"Acme Water"`
 				Kind       string `json:"kind,omitempty" enum:"vendor,customer,site,building,floor,zone" doc:"Of the root node; absent: customer"`
@@ -123,10 +130,11 @@ func (a *API) platformRoutes() {
 				return nil, err
 			}
 			out := &one[tenantJSON]{ETag: etag(t.Rev), Replayed: replayed, Location: at + "/" + t.ID.String(), Body: tenantShape(t)}
-			if replayed == "" {
-				l := a.link("/invite", token)
-				out.Body.OwnerLink = &l
+			l := a.link("/invite", token)
+			if replayed != "" {
+				l = linkJSON{Hint: lostOwnerLink}
 			}
+			out.Body.OwnerLink = &l
 			return out, nil
 		})
 	Register(a, Declaration{Operation: "getPlatformTenant", Method: http.MethodGet, Path: at + "/{id}", Summary: "Read a tenant of the register", Tag: "platform", Permission: access.PlatformTenantRead, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root},
@@ -158,10 +166,11 @@ func (a *API) platformRoutes() {
 					return nil, err
 				}
 				t, err := m.SetTenantState(ctx, &c.Call, id, l.state)
+				t, replayed, err := made(err, t, func(string) (tenant.Tenant, error) { return m.PlatformTenant(ctx, c.Scope, id) })
 				if err != nil {
 					return nil, err
 				}
-				return &one[tenantJSON]{ETag: etag(t.Rev), Body: tenantShape(t)}, nil
+				return &one[tenantJSON]{ETag: etag(t.Rev), Replayed: replayed, Body: tenantShape(t)}, nil
 			})
 	}
 	a.limitRoutes()
@@ -202,10 +211,11 @@ func (a *API) personRoutes() {
 					return nil, err
 				}
 				p, err := m.DisablePerson(ctx, &c.Call, id, l.disabled)
+				p, replayed, err := made(err, p, func(string) (principal.Person, error) { return m.Person(ctx, c.Scope, id) })
 				if err != nil {
 					return nil, err
 				}
-				return &one[personJSON]{ETag: etag(p.Rev), Body: personShape(p)}, nil
+				return &one[personJSON]{ETag: etag(p.Rev), Replayed: replayed, Body: personShape(p)}, nil
 			})
 	}
 	Register(a, Declaration{Operation: "resetPerson", Method: http.MethodPost, Path: at + "/{id}/reset", Summary: "Make a link by which a person sets a new password", Tag: "platform", Permission: access.PlatformPersonReset, Object: "person", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.ResetStarted}},
@@ -214,10 +224,19 @@ func (a *API) personRoutes() {
 			if err := path(in.ID, &id); err != nil {
 				return nil, err
 			}
-			token, err := a.o.SignIn.ResetLink(ctx, &c.Identity, ident.Tenant{}, id, c.Origin)
-			if err != nil {
-				return nil, err
-			}
-			return &one[linkJSON]{Body: a.link("/reset", token)}, nil
+			return a.reset(ctx, c, id, func() error {
+				_, err := m.Person(ctx, c.Scope, id)
+				return err
+			})
 		})
+}
+
+// reset answers a link that sets somebody's password, or a hint if this was asked before and they are still there.
+func (a *API) reset(ctx context.Context, c *Call, id ident.Principal, there func() error) (*one[linkJSON], error) {
+	token, err := a.o.SignIn.ResetLink(ctx, c.Scope, id, c.Once)
+	out, replayed, err := made(err, a.link("/reset", token), func(string) (linkJSON, error) { return linkJSON{Hint: lostLink}, there() })
+	if err != nil {
+		return nil, err
+	}
+	return &one[linkJSON]{Replayed: replayed, Body: out}, nil
 }

@@ -6,10 +6,12 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -74,6 +76,9 @@ func Open(dir string) (*Keyring, error) {
 	if k.pepper, k.peppers, err = load(dir, pepperName, first); err != nil {
 		return nil, err
 	}
+	if err := k.distinct(dir); err != nil {
+		return nil, err
+	}
 	if err := k.loadLog(dir, first); err != nil {
 		return nil, err
 	}
@@ -119,6 +124,28 @@ func freshLog() (string, error) {
 		return "", fmt.Errorf("keys: %w", err)
 	}
 	return text, nil
+}
+
+// distinct refuses one key under two names: whoever learns it by the one use has the other.
+func (k *Keyring) distinct(dir string) error {
+	var files []string
+	var all [][]byte
+	for _, of := range []struct {
+		name string
+		keys map[string][]byte
+	}{{sealName, k.seals}, {pepperName, k.peppers}} {
+		for _, id := range slices.Sorted(maps.Keys(of.keys)) {
+			files, all = append(files, filepath.Join(dir, of.name+"-"+id+".key")), append(all, of.keys[id])
+		}
+	}
+	for i := range all {
+		for j := range i {
+			if subtle.ConstantTimeCompare(all[i], all[j]) == 1 {
+				return fmt.Errorf("keys: %s and %s hold the same key; put the right ones back from your backup; one that nothing was made with yet is replaced by: head -c 32 /dev/urandom | base64", files[j], files[i])
+			}
+		}
+	}
+	return nil
 }
 
 func lost(file string) error {

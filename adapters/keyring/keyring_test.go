@@ -122,6 +122,23 @@ func TestKnownAndWeakKeysAreRefused(t *testing.T) {
 }
 
 // A new key in the place of a lost one would start, and hide that nothing which the old one sealed opens any more.
+func TestOneKeyUnderTwoNamesIsRefused(t *testing.T) {
+	for _, copied := range []string{"pepper-0001.key", "pepper-0002.key", "seal-0002.key"} {
+		dir := filepath.Join(t.TempDir(), "keys")
+		opened(t, dir)
+		text, err := os.ReadFile(filepath.Join(dir, "seal-0001.key")) //nolint:gosec // made by this test
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, copied), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "seal-0001.key and ") || !strings.Contains(err.Error(), copied) {
+			t.Errorf("seal-0001.key as %s: %v", copied, err)
+		}
+	}
+}
+
 func TestAKeyGoneSinceTheFirstStartIsNotReplaced(t *testing.T) {
 	for _, name := range []string{"seal-0001.key", "pepper-0001.key", "audit.key"} {
 		dir := filepath.Join(t.TempDir(), "keys")

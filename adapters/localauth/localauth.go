@@ -29,6 +29,14 @@ type Cost struct {
 	Time   uint32
 }
 
+// Check refuses a cost below the floor.
+func (c Cost) Check() error {
+	if uint64(c.Memory)*uint64(c.Time) < uint64(FloorCost.Memory)*uint64(FloorCost.Time) {
+		return fmt.Errorf("a cost of %d KiB in %d passes is below the floor of %d KiB in %d: a stolen hash is guessed too cheaply; raise one or the other", c.Memory, c.Time, FloorCost.Memory, FloorCost.Time)
+	}
+	return nil
+}
+
 // The default, and the floor below which a cost is refused; Argon2id trades memory for time between them.
 var (
 	DefaultCost = Cost{Memory: 47_104, Time: 1}
@@ -68,8 +76,8 @@ func New(o Options) (*Passwords, error) {
 	if o.Cost == (Cost{}) {
 		o.Cost = DefaultCost
 	}
-	if !o.TestCost && uint64(o.Cost.Memory)*uint64(o.Cost.Time) < uint64(FloorCost.Memory)*uint64(FloorCost.Time) {
-		return nil, fmt.Errorf("localauth: a cost of m=%d, t=%d is below the floor m=%d, t=%d", o.Cost.Memory, o.Cost.Time, FloorCost.Memory, FloorCost.Time)
+	if err := o.Cost.Check(); err != nil && !o.TestCost {
+		return nil, fmt.Errorf("localauth: %w", err)
 	}
 	if o.Parallel <= 0 {
 		o.Parallel = runtime.GOMAXPROCS(0)

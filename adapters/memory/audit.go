@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ringfence/ringfence/core/audit"
@@ -68,6 +69,7 @@ func (s auditShelf) Find(ctx context.Context, q store.Query, f store.AuditFilter
 func fits(e audit.Entry, f store.AuditFilter) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
 	return is(f.Actor, e.Actor) && is(f.Action, e.Action) && is(f.Target, e.Target) && is(f.Outcome, e.Outcome) && is(f.Request, e.Request) &&
+		(f.Org.IsZero() || slices.Contains(strings.Split(e.Path, "/"), f.Org.String())) &&
 		between(e.At, f.From, f.To) && e.Seq >= f.FirstSeq && (f.LastSeq == 0 || e.Seq <= f.LastSeq)
 }
 

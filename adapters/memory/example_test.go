@@ -49,7 +49,7 @@ func Example() {
 	gate := enter.New(records, cache, enter.Recorder{Mint: mint, Sealer: keys}, keys, log)
 	people := signin.New(gate, records, must(localauth.New(localauth.Options{})), limiter)
 	events := ingest.New(gate, records, engine, limiter, limits, log)
-	admin, readings := manage.New(gate, records, engine, limits, events.Wake), disclose.New(gate, records, keys)
+	admin, readings := manage.New(gate, records, events.Trials(1), limits, events.Again), disclose.New(gate, records, keys)
 
 	// The first person, who owns the first tenant, and a gate that asks what they may do there.
 	link, ana := must(people.SetupLink(ctx)), signin.NewPerson{Email: "ana@acme.example", Name: "Ana", Password: secret.New("four random words here")}

@@ -85,7 +85,7 @@ func (h *handle) replace(u uplink.Uplink) (uplink.Uplink, error) {
 	}
 	u.Rev++
 	stored.Rev, stored.Device, stored.Node, stored.State, stored.Reason = u.Rev, u.Device, u.Node, u.State, u.Reason
-	stored.Attempts, stored.NotBefore, stored.UpdatedAt = u.Attempts, u.NotBefore, u.UpdatedAt
+	stored.Attempts, stored.NotBefore, stored.ReleasedAt, stored.UpdatedAt = u.Attempts, u.NotBefore, u.ReleasedAt, u.UpdatedAt
 	h.queue(stored)
 	return u, nil
 }
@@ -113,6 +113,26 @@ func (f flow) Finish(_ context.Context, done store.Finished) error {
 		b.latest = b.latest.put(idKey(r.Device), place)
 	}
 	return nil
+}
+
+// Hasten lets what waits until a moment go on.
+func (f flow) Hasten(_ context.Context, until time.Time, limit int) (int, error) {
+	var waiting []uplink.Uplink
+	for _, id := range f.h.book.waiting.up("") {
+		if len(waiting) == limit {
+			break
+		}
+		if u, _ := f.h.book.uplinks.get(idKey(id)); u.NotBefore.Equal(until) {
+			waiting = append(waiting, u)
+		}
+	}
+	for _, u := range waiting {
+		u.NotBefore = time.Time{}
+		if _, err := f.h.replace(u); err != nil {
+			return 0, err
+		}
+	}
+	return len(waiting), f.h.alive()
 }
 
 // later keeps the later of two moments.

@@ -72,7 +72,7 @@ func (r reader) Sessions() store.Owned[ident.Session, credential.Session] {
 	return sessionShelf{on(r.h, sessions)}
 }
 func (r reader) Bearers() store.Bearers                          { return bearerShelf{on(r.h, bearers)} }
-func (r reader) Links() store.Shelf[ident.Link, credential.Link] { return on(r.h, links) }
+func (r reader) Links() store.Owned[ident.Link, credential.Link] { return linkShelf{on(r.h, links)} }
 func (r reader) Claims() store.Shelf[[32]byte, store.Claim]      { return on(r.h, claims) }
 
 func (r reader) Failures(_ context.Context, key string) (principal.Failure, error) {

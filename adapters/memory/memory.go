@@ -5,7 +5,6 @@ package memory
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -194,7 +193,7 @@ func (s *Store) write(ctx context.Context, do func(*world) error) error {
 func protect(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fault.Wrap(fmt.Errorf("panic: %v", p), fault.Internal, "panic", "Something went wrong on our side. The log has the details under this request's id.")
+			err = fault.Wrap(fault.Panicked(p), fault.Internal, "panic", "Something went wrong on our side. The log has the details under this request's id.")
 		}
 	}()
 	return fn()

@@ -53,6 +53,10 @@ type memberShelf struct {
 	shelf[ident.Principal, principal.Member]
 }
 
+func (s memberShelf) Named(_ context.Context, name string, q store.Query) (store.Page[principal.Member], error) {
+	return s.list(q, func(m principal.Member, _ row) bool { return m.Name == name })
+}
+
 func (s memberShelf) Count(context.Context) (int, error) { return s.rows().n, s.h.alive() }
 
 type tokenShelf struct {
@@ -69,6 +73,14 @@ type sessionShelf struct {
 
 func (s sessionShelf) Of(_ context.Context, p ident.Principal) ([]credential.Session, error) {
 	return newestFirst(s.all(func(v credential.Session) bool { return v.Principal == p }))
+}
+
+type linkShelf struct {
+	shelf[ident.Link, credential.Link]
+}
+
+func (s linkShelf) Of(_ context.Context, p ident.Principal) ([]credential.Link, error) {
+	return newestFirst(s.all(func(v credential.Link) bool { return v.Principal == p }))
 }
 
 func newestFirst[V any](vs []V, err error) ([]V, error) {

@@ -291,6 +291,7 @@ func (e *Engine) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error)
 	began := time.Now()
 	secrets := secretsOf(j.Input)
 	im := e.images.get(keyOf(j.Script))
+	var loading int64
 	if im == nil {
 		var used int64
 		// Loading sees no uplink, so that an image does not depend on which one came first.
@@ -299,6 +300,7 @@ func (e *Engine) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error)
 			r.Fuel, r.Duration = used, time.Since(began)
 			return r, err
 		}
+		loading = used
 		e.images.put(keyOf(j.Script), im)
 	}
 	in.restore(im, j.Script.Tenant)
@@ -318,7 +320,7 @@ func (e *Engine) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error)
 	} else {
 		r, err = verdict(err, secrets)
 	}
-	r.Fuel, r.Duration = used, time.Since(began)
+	r.Fuel, r.LoadFuel, r.Duration = used, loading, time.Since(began)
 	return r, err
 }
 

@@ -54,3 +54,24 @@ func TestQuickJSHoldsItsMemoryAndItsTime(t *testing.T) {
 		return e
 	})
 }
+
+func TestLoadingIsToldOnceAndIsNoneOfTheRunsFuel(t *testing.T) {
+	e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close(context.Background()) })
+	const script = `for (var n = 0; n < 50000; n++) {} function decodeUplink(i) { return { data: { n: n } } }`
+	loaded, err := e.Check(t.Context(), sandboxtest.Script(1, script))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fuel int64
+	for n := range 2 {
+		r, err := e.Run(t.Context(), sandboxtest.Job(1, script))
+		if want := loaded.Fuel * int64(1-n); err != nil || r.LoadFuel != want || r.LoadFuel < int64(1-n)*50_000 || r.Fuel == 0 || (n > 0 && r.Fuel != fuel) {
+			t.Errorf("run %d used %d and %d to load, %v; want %d to load", n, r.Fuel, r.LoadFuel, err, want)
+		}
+		fuel = r.Fuel
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -48,14 +49,33 @@ func quoted(b []byte, s string) []byte {
 	return append(b, q...)
 }
 
+// secretsOf are the texts to hide: each secret as it is, and as a script's JSON.stringify writes it. The longest come first,
+// since one may be a part of another.
 func secretsOf(in decoder.Input) []string {
 	var s []string
 	for _, v := range in.Variables {
-		if text := v.Value.Reveal(); v.Secret && text != "" {
-			s = append(s, text)
+		text := v.Value.Reveal()
+		if !v.Secret || text == "" {
+			continue
+		}
+		s = append(s, text)
+		if strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r == '"' || r == '\\' }) {
+			s = append(s, stringified(text))
 		}
 	}
+	slices.SortStableFunc(s, func(a, b string) int { return len(b) - len(a) })
 	return s
+}
+
+// stringified is a text as it stands between the quotes that JSON.stringify gives it, which escapes less than ours.
+func stringified(text string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if e.Encode(text) != nil { // a string always has a JSON form
+		return text
+	}
+	return b.String()[1 : b.Len()-2] // less the quotes and the line's end
 }
 
 const mask = "***"

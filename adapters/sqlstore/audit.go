@@ -119,6 +119,7 @@ func (s auditShelf) Find(ctx context.Context, q store.Query, f store.AuditFilter
 	and("target = ?", f.Target != "", f.Target)
 	and("outcome = ?", f.Outcome != "", f.Outcome)
 	and("request = ?", f.Request != "", f.Request)
+	and("instr('/' || path || '/', ?) > 0", !f.Org.IsZero(), "/"+f.Org.String()+"/")
 	and("at >= ?", !f.From.IsZero(), micros(f.From))
 	and("at < ?", !f.To.IsZero(), micros(f.To))
 	and("seq >= ?", f.FirstSeq > 0, int64(f.FirstSeq)) //nolint:gosec // a larger one is simply not there

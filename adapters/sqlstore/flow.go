@@ -25,13 +25,13 @@ var _ store.Flow = flow{}
 
 func (f flow) Read() store.Reader { return reader(f) }
 
-const uplinkColumns = "id, rev, source, device, node, state, reason, address_kind, address, application, session, fport, fcnt, has_fcnt, payload, dedupe, payload_hash, arrived, network, received, attempts, not_before, updated"
+const uplinkColumns = "id, rev, source, device, node, state, reason, address_kind, address, application, session, fport, fcnt, has_fcnt, payload, dedupe, payload_hash, arrived, network, received, attempts, not_before, released, updated"
 
 func (h *handle) insert(ctx context.Context, u *uplink.Uplink) error {
-	_, err := h.exec(ctx, "INSERT INTO uplinks (tenant, "+uplinkColumns+") VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err := h.exec(ctx, "INSERT INTO uplinks (tenant, "+uplinkColumns+") VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		h.tenant[:], u.ID[:], u.Source[:], u.Device[:], u.Node[:], string(u.State), string(u.Reason), string(u.Address.Kind), u.Address.Value, u.Application,
 		u.Session, u.FPort, int64(u.FCnt), u.HasFCnt, notNil(u.Payload), u.DedupeKey[:], u.PayloadHash[:], micros(u.ArrivedAt), micros(u.NetworkTime), micros(u.ReceivedAt), //nolint:gosec // kept bit for bit
-		u.Attempts, micros(u.NotBefore), micros(u.UpdatedAt))
+		u.Attempts, micros(u.NotBefore), micros(u.ReleasedAt), micros(u.UpdatedAt))
 	return err
 }
 
@@ -45,8 +45,8 @@ func notNil(b []byte) []byte {
 
 // replace writes an uplink's mutable part, comparing its revision.
 func (h *handle) replace(ctx context.Context, u uplink.Uplink) (uplink.Uplink, error) {
-	n, err := h.exec(ctx, "UPDATE uplinks SET rev = rev + 1, device = ?, node = ?, state = ?, reason = ?, attempts = ?, not_before = ?, updated = ? WHERE tenant = ? AND id = ? AND rev = ?",
-		u.Device[:], u.Node[:], string(u.State), string(u.Reason), u.Attempts, micros(u.NotBefore), micros(u.UpdatedAt), h.tenant[:], u.ID[:], int64(u.Rev)) //nolint:gosec // counts up by one
+	n, err := h.exec(ctx, "UPDATE uplinks SET rev = rev + 1, device = ?, node = ?, state = ?, reason = ?, attempts = ?, not_before = ?, released = ?, updated = ? WHERE tenant = ? AND id = ? AND rev = ?",
+		u.Device[:], u.Node[:], string(u.State), string(u.Reason), u.Attempts, micros(u.NotBefore), micros(u.ReleasedAt), micros(u.UpdatedAt), h.tenant[:], u.ID[:], int64(u.Rev)) //nolint:gosec // counts up by one
 	if err != nil {
 		return u, err
 	}
@@ -139,6 +139,12 @@ func (f flow) Finish(ctx context.Context, done store.Finished) error {
 	_, err = f.h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (at, id)",
 		t, r.Device[:], micros(r.At), r.ID[:])
 	return err
+}
+
+func (f flow) Hasten(ctx context.Context, until time.Time, limit int) (int, error) {
+	n, err := f.h.exec(ctx, "UPDATE uplinks SET rev = rev + 1, not_before = 0 WHERE tenant = ? AND id IN (SELECT id FROM uplinks WHERE tenant = ? AND state = 'accepted' AND not_before = ? LIMIT ?)",
+		f.h.tenant[:], f.h.tenant[:], micros(until), limit)
+	return int(n), err
 }
 
 func (f flow) Touch(ctx context.Context, accessor string, at time.Time) error {
@@ -268,17 +274,17 @@ type uplinkShelf struct{ h *handle }
 func scanUplink(rows *sql.Rows) (uplink.Uplink, error) {
 	var u uplink.Uplink
 	var id, src, dev, node, dedupe, hash []byte
-	var rev, fcnt, arrived, network, received, notBefore, updated int64
+	var rev, fcnt, arrived, network, received, notBefore, released, updated int64
 	var state, reason, kind string
 	err := rows.Scan(&id, &rev, &src, &dev, &node, &state, &reason, &kind, &u.Address.Value, &u.Application, &u.Session, &u.FPort, &fcnt, &u.HasFCnt,
-		&u.Payload, &dedupe, &hash, &arrived, &network, &received, &u.Attempts, &notBefore, &updated)
+		&u.Payload, &dedupe, &hash, &arrived, &network, &received, &u.Attempts, &notBefore, &released, &updated)
 	if err != nil {
 		return u, err
 	}
 	u.ID, u.Rev, u.Source, u.Device, u.Node = ident.Uplink(id), uint64(rev), ident.Source(src), ident.Device(dev), ident.Node(node) //nolint:gosec // counts up by one
 	u.State, u.Reason, u.Address.Kind = uplink.State(state), uplink.Reason(reason), device.AddressKind(kind)
 	u.FCnt, u.DedupeKey, u.PayloadHash = uint64(fcnt), [32]byte(dedupe), [32]byte(hash) //nolint:gosec // kept bit for bit
-	u.ArrivedAt, u.NetworkTime, u.ReceivedAt, u.NotBefore, u.UpdatedAt = moment(arrived), moment(network), moment(received), moment(notBefore), moment(updated)
+	u.ArrivedAt, u.NetworkTime, u.ReceivedAt, u.NotBefore, u.ReleasedAt, u.UpdatedAt = moment(arrived), moment(network), moment(received), moment(notBefore), moment(released), moment(updated)
 	return u, nil
 }
 

@@ -62,7 +62,7 @@ var (
 	}
 	members = &noun[ident.Principal, principal.Member]{
 		table: "members", policy: true, bytes: func(k ident.Principal) []byte { return k[:] }, key: func(v principal.Member) []byte { return v.ID[:] }, rev: func(v *principal.Member) *uint64 { return &v.Rev },
-		index: func(v principal.Member, r *row) { r.State = string(v.Kind) },
+		index: func(v principal.Member, r *row) { r.State, r.Label = string(v.Kind), &v.Name },
 	}
 	invitations = &noun[ident.Link, principal.Invitation]{
 		table: "invitations", placed: true, bytes: func(k ident.Link) []byte { return k[:] }, key: func(v principal.Invitation) []byte { return v.ID[:] }, rev: func(v *principal.Invitation) *uint64 { return &v.Rev },
@@ -296,6 +296,10 @@ type memberShelf struct {
 	shelf[ident.Principal, principal.Member]
 }
 
+func (s memberShelf) Named(ctx context.Context, name string, q store.Query) (store.Page[principal.Member], error) {
+	return s.list(ctx, q, func(sq *bun.SelectQuery) *bun.SelectQuery { return sq.Where("r.label = ?", name) })
+}
+
 func (s memberShelf) Count(ctx context.Context) (int, error) { return s.count(ctx, "1 = 1") }
 
 type tokenShelf struct {
@@ -311,6 +315,14 @@ type sessionShelf struct {
 }
 
 func (s sessionShelf) Of(ctx context.Context, p ident.Principal) ([]credential.Session, error) {
+	return newestFirst(s.all(ctx, ownedBy(p[:])))
+}
+
+type linkShelf struct {
+	shelf[ident.Link, credential.Link]
+}
+
+func (s linkShelf) Of(ctx context.Context, p ident.Principal) ([]credential.Link, error) {
 	return newestFirst(s.all(ctx, ownedBy(p[:])))
 }
 

@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -260,7 +259,7 @@ func (c *change) finish(ctx context.Context, s *Store, scope access.Scope, event
 func protect(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fault.Wrap(fmt.Errorf("panic: %v", p), fault.Internal, "panic", "Something went wrong on our side. The log has the details under this request's id.")
+			err = fault.Wrap(fault.Panicked(p), fault.Internal, "panic", "Something went wrong on our side. The log has the details under this request's id.")
 		}
 	}()
 	return fn()

@@ -27,8 +27,8 @@ func New(e *enter.Enter, st store.Store, log seal.Log) *Disclose {
 	return &Disclose{enter: e, store: st, log: log}
 }
 
-// Uplink answers one uplink, if its ruler lets the caller.
-func (d *Disclose) Uplink(ctx context.Context, s access.Scope, id ident.Uplink) (uplink.Uplink, error) {
+// Uplink answers one uplink to who has p at its ruler: uplink:read, or the permission by which it was just changed.
+func (d *Disclose) Uplink(ctx context.Context, s access.Scope, id ident.Uplink, p access.Permission) (uplink.Uplink, error) {
 	var u uplink.Uplink
 	err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
 		var err error
@@ -36,7 +36,7 @@ func (d *Disclose) Uplink(ctx context.Context, s access.Scope, id ident.Uplink) 
 		return err
 	})
 	if err == nil {
-		err = s.Require(access.UplinkRead, u.Node)
+		err = s.Require(p, u.Node)
 	}
 	return u, err
 }

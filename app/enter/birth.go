@@ -6,6 +6,7 @@ import (
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/label"
 	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/core/tenant"
@@ -14,8 +15,8 @@ import (
 
 // Birth writes what every tenant is born with: its record and one root node.
 func (e *Enter) Birth(ctx context.Context, w store.Writer, id ident.Tenant, name string, kind org.Kind) (tenant.Tenant, error) {
-	if name == "" || len(name) > 200 {
-		return tenant.Tenant{}, fault.New(fault.Invalid, "bad_name", "A tenant's name has 1 to 200 bytes.").WithField("/name", "empty or too long")
+	if err := label.Check(name); err != nil {
+		return tenant.Tenant{}, err
 	}
 	if kind == "" {
 		kind = org.Customer
@@ -32,12 +33,13 @@ func (e *Enter) Birth(ctx context.Context, w store.Writer, id ident.Tenant, name
 	return w.Tenants().Put(ctx, tenant.Tenant{ID: id, Name: name, State: tenant.Active, Root: root.ID, CreatedAt: now, UpdatedAt: now})
 }
 
-// Join makes a person a member of a tenant, if they are not yet, and gives them a role at a node.
-func (e *Enter) Join(ctx context.Context, w store.Writer, p principal.Person, m access.Membership) (access.Membership, error) {
+// Join makes a person a member of a tenant, if they are not yet, and gives them a role at a node. The tenant knows them by the
+// address that was invited: that of their account is not its business.
+func (e *Enter) Join(ctx context.Context, w store.Writer, p principal.Person, invited string, m access.Membership) (access.Membership, error) {
 	now := e.Now()
 	_, err := w.Members().Get(ctx, p.ID)
 	if fault.Is(err, fault.NotFound) {
-		_, err = w.Members().Put(ctx, principal.Member{ID: p.ID, Kind: principal.Human, Name: p.Name, Email: p.Email, CreatedAt: now, UpdatedAt: now})
+		_, err = w.Members().Put(ctx, principal.Member{ID: p.ID, Kind: principal.Human, Name: p.Name, Email: invited, CreatedAt: now, UpdatedAt: now})
 	}
 	if err != nil {
 		return m, err

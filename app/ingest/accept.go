@@ -4,7 +4,6 @@ package ingest
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -35,16 +34,18 @@ type Ingest struct {
 
 	mu      sync.Mutex
 	backlog map[ident.Tenant]*atomic.Int64 // accepted uplinks that wait
+
+	failMu  sync.Mutex // of the rest
 	fails   map[ident.Version]failing
-	failMu  sync.Mutex
-	budgets map[ident.Tenant]budget // fuel left in this minute
+	budgets map[ident.Tenant]budget      // fuel left in this minute
+	ended   map[ident.Tenant][]time.Time // ends of quarantines that nothing has to wait for any more
 }
 
 // New returns the use cases.
 func New(e *enter.Enter, st store.Store, engine sandbox.Engine, l limit.Limiter, limits tenant.Limits, log *slog.Logger) *Ingest {
 	return &Ingest{
 		enter: e, store: st, engine: engine, limiter: l, limits: limits, log: log, wake: make(chan struct{}, 1),
-		backlog: map[ident.Tenant]*atomic.Int64{}, fails: map[ident.Version]failing{}, budgets: map[ident.Tenant]budget{},
+		backlog: map[ident.Tenant]*atomic.Int64{}, fails: map[ident.Version]failing{}, budgets: map[ident.Tenant]budget{}, ended: map[ident.Tenant][]time.Time{},
 	}
 }
 
@@ -82,19 +83,6 @@ func (g *Ingest) waiting(ctx context.Context, t ident.Tenant) (*atomic.Int64, er
 	return g.backlog[t], nil
 }
 
-// Admission is what a request to submit events was told about its limits.
-type Admission struct {
-	Verdict limit.Verdict
-	leave   func()
-}
-
-// Leave gives the request's place back.
-func (a Admission) Leave() {
-	if a.leave != nil {
-		a.leave()
-	}
-}
-
 func pick(granted, server int) int {
 	if granted > 0 {
 		return granted
@@ -102,36 +90,37 @@ func pick(granted, server int) int {
 	return server
 }
 
-// Admit counts a request of a source before its body is read: in flight, then the tenant's rate, then the source's, then the
-// backlog. A neighbour is protected by all of them together; the backlog alone would not do it.
-func (g *Ingest) Admit(ctx context.Context, s access.Scope, src source.Source, granted tenant.Limits) (Admission, error) {
-	t := s.Tenant().String()
-	leave, ok := g.limiter.Enter("ingest "+t, pick(granted.InFlight, g.limits.InFlight))
-	if !ok {
-		return Admission{}, busy("in_flight", "The tenant has too many requests under way. Wait for an answer before the next ones.", time.Second)
-	}
-	a := Admission{leave: leave}
+// Admit counts a request of a source before its body is read: the source's rate, then the tenant's, then the backlog. Begin is
+// the other half of it: a neighbour is protected by all of them together, the backlog alone would not do it. The verdict is
+// the source's, or that of what refused.
+func (g *Ingest) Admit(ctx context.Context, s access.Scope, src source.Source, granted tenant.Limits) (limit.Verdict, error) {
 	perTenant := limit.PerSecond(pick(granted.IngestRate, g.limits.IngestRate), pick(granted.IngestBurst, g.limits.IngestBurst))
 	perSource := limit.PerSecond(pick(granted.SourceRate, g.limits.SourceRate), pick(granted.SourceBurst, g.limits.SourceBurst))
-	if a.Verdict = g.limiter.Take("source "+src.ID.String(), 1, perSource); !a.Verdict.OK {
-		a.Leave()
-		return a, busy("source_rate", "The source sends faster than it may. Slow down.", a.Verdict.RetryAfter)
+	v := g.limiter.Take("source "+src.ID.String(), 1, perSource)
+	if !v.OK {
+		return v, busy("source_rate", "The source sends faster than it may. Slow down.", v.RetryAfter)
 	}
-	if v := g.limiter.Take("tenant "+t, 1, perTenant); !v.OK {
-		a.Leave()
-		a.Verdict = v
-		return a, busy("tenant_rate", "The tenant sends faster than it may. Slow down.", v.RetryAfter)
+	if all := g.limiter.Take("tenant "+s.Tenant().String(), 1, perTenant); !all.OK {
+		return all, busy("tenant_rate", "The tenant sends faster than it may. Slow down.", all.RetryAfter)
 	}
 	n, err := g.waiting(ctx, s.Tenant())
 	if err != nil {
-		a.Leave()
-		return a, err
+		return v, err
 	}
 	if int(n.Load()) >= pick(granted.Backlog, g.limits.Backlog) {
-		a.Leave()
-		return a, busy("backlog", "Too many of the tenant's uplinks wait to be decoded. Wait until they are.", 5*time.Second)
+		return v, busy("backlog", "Too many of the tenant's uplinks wait to be decoded. Wait until they are.", 5*time.Second)
 	}
-	return a, nil
+	return v, nil
+}
+
+// Begin takes one of the tenant's places for requests under way, once the body is there: who sends slowly keeps no place from
+// the tenant's other sources. leave gives it back.
+func (g *Ingest) Begin(s access.Scope, granted tenant.Limits) (leave func(), err error) {
+	leave, ok := g.limiter.Enter("ingest "+s.Tenant().String(), pick(granted.InFlight, g.limits.InFlight))
+	if !ok {
+		return nil, busy("in_flight", "The tenant has too many requests under way. Wait for an answer before the next ones.", time.Second)
+	}
+	return leave, nil
 }
 
 func busy(code, message string, after time.Duration) error {
@@ -144,7 +133,7 @@ func (g *Ingest) Accept(ctx context.Context, s access.Scope, src source.Source, 
 	now := g.enter.Now()
 	u := uplink.Uplink{
 		Source: src.ID, Node: src.Node, State: uplink.Accepted, Address: m.Address, Application: m.Application, Session: m.Session,
-		FPort: m.FPort, FCnt: m.FCnt, HasFCnt: m.HasFCnt, Payload: slices.Clone(m.Payload), DedupeKey: m.DedupeKey(), PayloadHash: m.PayloadHash(),
+		FPort: m.FPort, FCnt: m.FCnt, HasFCnt: m.HasFCnt, Payload: slices.Clone(m.Payload), DedupeKey: m.DedupeKey(src.ID), PayloadHash: m.PayloadHash(),
 		ArrivedAt: now, NetworkTime: m.NetworkTime.UTC().Truncate(time.Microsecond), ReceivedAt: m.ReceivedAt(now), UpdatedAt: now,
 	}
 	if m.NetworkTime.IsZero() {
@@ -182,5 +171,5 @@ func fold(u uplink.Uplink, reason uplink.Reason) store.Fold {
 
 // lost explains an error of ours in the log, with the event's id and nothing of its content.
 func (g *Ingest) lost(ctx context.Context, t ident.Tenant, what string, err error) {
-	g.log.ErrorContext(ctx, what, slog.String("tenant_id", t.String()), slog.String("cause", fmt.Sprintf("%T: %v", err, err)))
+	g.log.ErrorContext(ctx, what, slog.String("tenant_id", t.String()), slog.String("cause", fault.Cause(err)))
 }

@@ -31,18 +31,6 @@ const (
 	idle         = time.Second      // how often Process looks for uplinks whose waiting is over
 )
 
-// failing counts a version's failures by fuel or memory in a row.
-type failing struct {
-	count int
-	until time.Time
-}
-
-// budget is a tenant's fuel in one minute.
-type budget struct {
-	minute time.Time
-	used   int64
-}
-
 // Run processes what waits until the context ends: one turn for every tenant that has work, the one that waits longest
 // first, on as many workers as the engine has guests. At start it resumes whatever is still accepted.
 func (g *Ingest) Run(ctx context.Context, workers int) error {
@@ -74,12 +62,18 @@ func (g *Ingest) turn(ctx context.Context, workers int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	due := g.resumed()
+	for _, w := range waiting {
+		if !slices.Contains(due, w.Tenant) {
+			due = append(due, w.Tenant)
+		}
+	}
 	jobs := make(chan ident.Tenant)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var first error
 	done := 0
-	for range min(workers, len(waiting)) {
+	for range min(workers, len(due)) {
 		wg.Go(func() {
 			for t := range jobs {
 				n, err := g.Process(ctx, t)
@@ -92,8 +86,8 @@ func (g *Ingest) turn(ctx context.Context, workers int) (bool, error) {
 			}
 		})
 	}
-	for _, w := range waiting {
-		jobs <- w.Tenant
+	for _, t := range due {
+		jobs <- t
 	}
 	close(jobs)
 	wg.Wait()
@@ -107,7 +101,7 @@ type room struct {
 	tree     org.Tree
 	sources  map[ident.Source]source.Source
 	devices  map[device.Address]*device.Device
-	nodes    map[ident.Uplink]ident.Node // of the device at the uplink's arrival; zero: none then
+	nodes    map[ident.Uplink]ident.Node // of the device when the uplink arrived, or was released; zero: none then
 	decoders map[ident.Decoder]decoder.Decoder
 	versions map[ident.Version]decoder.Version
 	uplinks  []uplink.Uplink
@@ -121,6 +115,9 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 		return 0, err
 	}
 	rm := room{scope: g.enter.System(t, "process", access.Origin{}), fuel: cmp.Or(granted.FuelPerMinute, g.limits.FuelPerMinute)}
+	if err := g.hasten(ctx, rm.scope); err != nil {
+		return 0, err
+	}
 	if err := g.store.View(ctx, rm.scope, func(ctx context.Context, r store.Reader) error { return rm.read(ctx, r, g.enter.Now()) }); err != nil {
 		return 0, err
 	}
@@ -135,7 +132,9 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	if len(finished) == 0 {
 		return 0, nil
 	}
+	done := 0
 	err = g.store.Ingest(ctx, rm.scope, func(ctx context.Context, f store.Flow) error {
+		done = 0 // this may be run again
 		for _, one := range finished {
 			err := f.Finish(ctx, one)
 			if errors.Is(err, store.ErrRevision) {
@@ -143,6 +142,9 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 			}
 			if err != nil {
 				return err
+			}
+			if one.Uplink.State != uplink.Accepted {
+				done++
 			}
 			if one.Uplink.State == uplink.Quarantined {
 				if err := f.Fold(ctx, fold(one.Uplink, one.Uplink.Reason), 1); err != nil {
@@ -154,12 +156,6 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	})
 	if err != nil {
 		return 0, err
-	}
-	done := 0
-	for _, one := range finished {
-		if one.Uplink.State != uplink.Accepted {
-			done++
-		}
 	}
 	n, err := g.waiting(ctx, t)
 	if err == nil {
@@ -218,7 +214,7 @@ func (rm *room) device(ctx context.Context, r store.Reader, u uplink.Uplink) err
 	if d == nil {
 		return nil
 	}
-	node, err := r.Devices().AssignedAt(ctx, d.ID, u.ArrivedAt)
+	node, err := r.Devices().AssignedAt(ctx, d.ID, u.RuledAt())
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
@@ -327,53 +323,4 @@ func (g *Ingest) input(ctx context.Context, t ident.Tenant, d *device.Device, u 
 		in.Variables = append(in.Variables, decoder.Variable{Name: v.Name, Value: value, Secret: v.Secret})
 	}
 	return in, nil
-}
-
-// pausedUntil is when an uplink may be decoded: not while its version is quarantined, nor when the tenant's fuel of this
-// minute is used up. Zero is now.
-func (g *Ingest) pausedUntil(t ident.Tenant, v ident.Version, fuel int64, now time.Time) time.Time {
-	g.failMu.Lock()
-	defer g.failMu.Unlock()
-	if f := g.fails[v]; now.Before(f.until) {
-		return f.until
-	}
-	if b, minute := g.budgets[t], now.Truncate(time.Minute); b.minute.Equal(minute) && b.used >= fuel {
-		return minute.Add(time.Minute)
-	}
-	return time.Time{}
-}
-
-// judged counts fuel, and failures in a row of a version. A pass or a failure of another kind begins the count anew.
-func (g *Ingest) judged(t ident.Tenant, v ident.Version, res decoder.Result, now time.Time) {
-	g.failMu.Lock()
-	defer g.failMu.Unlock()
-	b, minute := g.budgets[t], now.Truncate(time.Minute)
-	if !b.minute.Equal(minute) {
-		b = budget{minute: minute}
-	}
-	b.used += res.Fuel
-	g.budgets[t] = b
-	switch res.Category {
-	case decoder.Fuel, decoder.Memory:
-	case decoder.Internal: // ours: no verdict, be it good or bad
-		return
-	default:
-		delete(g.fails, v)
-		return
-	}
-	f := g.fails[v]
-	if f.count++; f.count >= strikes {
-		f = failing{until: now.Add(versionPause)}
-	}
-	g.fails[v] = f
-}
-
-// Paused is when a version's quarantine ends; zero if it is not in quarantine. It is what the tenant sees.
-func (g *Ingest) Paused(v ident.Version) time.Time {
-	g.failMu.Lock()
-	defer g.failMu.Unlock()
-	if f := g.fails[v]; g.enter.Now().Before(f.until) {
-		return f.until
-	}
-	return time.Time{}
 }

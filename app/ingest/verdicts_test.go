@@ -55,6 +55,7 @@ func (scripted) Close(context.Context) error { return nil }
 type bench struct {
 	t      *testing.T
 	now    time.Time
+	gate   *enter.Enter
 	events *ingest.Ingest
 	admin  *manage.Manage
 	out    *disclose.Disclose
@@ -84,10 +85,11 @@ func newBench(t *testing.T, engine sandbox.Engine, script string, limits tenant.
 	ctx, from := t.Context(), access.Origin{Address: "192.0.2.1"}
 	cache, limiter, keys, log := enter.NewCache(100), memlimit.New(clock, 1000), must[*keyring.Keyring](t)(keyring.Ephemeral()), slog.New(slog.DiscardHandler)
 	records := memory.New(memory.Options{Now: clock, Revised: cache.Revised})
-	gate := enter.New(records, cache, enter.Recorder{Mint: ident.Mint{Now: clock, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys}, keys, log)
+	b.gate = enter.New(records, cache, enter.Recorder{Mint: ident.Mint{Now: clock, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys}, keys, log)
+	gate := b.gate
 	people := signin.New(gate, records, must[*localauth.Passwords](t)(localauth.New(localauth.Options{})), limiter)
 	b.events = ingest.New(gate, records, engine, limiter, limits, log)
-	b.admin, b.out = manage.New(gate, records, engine, limits, b.events.Wake), disclose.New(gate, records, keys)
+	b.admin, b.out = manage.New(gate, records, b.events.Trials(2), limits, b.events.Again), disclose.New(gate, records, keys)
 	link, ana := must[secret.Text](t)(people.SetupLink(ctx)), signin.NewPerson{Email: "ana@acme.example", Name: "Ana", Password: secret.New("four random words here")}
 	_, acme, err := people.Setup(ctx, link, ana, &signin.FirstTenant{Name: "Acme Water"}, from)
 	if err != nil {
@@ -111,15 +113,24 @@ func newBench(t *testing.T, engine sandbox.Engine, script string, limits tenant.
 		at := device.Address{Kind: device.DevEUI, Value: fmt.Sprintf("70b3d57ed000000%d", i)}
 		must[device.Device](t)(b.admin.CreateDevice(ctx, b.may(access.DeviceCreate), manage.NewDevice{Name: at.Value, Addresses: []device.Address{at}, Decoder: d}))
 	}
-	b.way = must[source.Source](t)(b.admin.CreateSource(ctx, b.may(access.SourceWrite), source.Source{Name: "gateway", Format: source.Plain}))
-	_, key, err := b.admin.CreateKey(ctx, b.may(access.SourceKeyCreate), b.way.ID, "first", 24*time.Hour, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.scope, b.way, _, err = gate.Source(ctx, must[enter.Identity](t)(gate.Authenticate(ctx, key, from)), from); err != nil {
-		t.Fatal(err)
-	}
+	b.scope, b.way = b.source("gateway", ident.Node{})
 	return b
+}
+
+// source makes a source at a node, zero for the root, and answers what it sends with.
+func (b *bench) source(name string, at ident.Node) (access.Scope, source.Source) {
+	b.t.Helper()
+	ctx, from := b.t.Context(), access.Origin{Address: "192.0.2.1"}
+	way := must[source.Source](b.t)(b.admin.CreateSource(ctx, b.may(access.SourceWrite), source.Source{Name: name, Node: at, Format: source.Plain}))
+	_, key, err := b.admin.CreateKey(ctx, b.may(access.SourceKeyCreate), way.ID, "first", 24*time.Hour, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	scope, way, _, err := b.gate.Source(ctx, must[enter.Identity](b.t)(b.gate.Authenticate(ctx, key, from)), from)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return scope, way
 }
 
 // activate makes a version of the decoder and lets it run.

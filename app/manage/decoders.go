@@ -235,7 +235,7 @@ func (m *Manage) RollBack(ctx context.Context, c *Call, id ident.Decoder, rev ui
 }
 
 func (m *Manage) changeDecoder(ctx context.Context, c *Call, id ident.Decoder, rev uint64, a audit.Action, edit func(context.Context, store.Writer, *decoder.Decoder) error) (decoder.Decoder, error) {
-	var out decoder.Decoder
+	var was, out decoder.Decoder
 	err := m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
 		d, err := w.Decoders().Get(ctx, id)
 		if err != nil {
@@ -244,10 +244,14 @@ func (m *Manage) changeDecoder(ctx context.Context, c *Call, id ident.Decoder, r
 		if d.Rev != rev {
 			return nil, store.ErrRevision
 		}
-		was := d
+		was = d
 		d.Previous = slices.Clone(d.Previous)
 		if err := edit(ctx, w, &d); err != nil {
 			return nil, err
+		}
+		if d.Name == was.Name && d.Active == was.Active && slices.Equal(d.Previous, was.Previous) {
+			out = was
+			return nil, errUnchanged
 		}
 		d.UpdatedAt = m.now()
 		if out, err = w.Decoders().Put(ctx, d); err != nil {
@@ -264,11 +268,17 @@ func (m *Manage) changeDecoder(ctx context.Context, c *Call, id ident.Decoder, r
 		return one(m.event(ctx, c, a, enter.Target("decoder", id), audit.Set("name", was.Name, d.Name),
 			audit.Set("version", was.Active.String(), d.Active.String()), audit.Set("hash", "", hash)))
 	})
+	if err == nil && was.Active != out.Active && !was.Active.IsZero() {
+		m.again(c.Scope.Tenant(), was.Active)
+	}
 	return out, err
 }
 
-// DryRun runs a script on an input and keeps nothing: an unsaved text, or a saved version if the text is empty.
+// DryRun runs a script on an input and keeps nothing: an unsaved text or a saved version, one of the two.
 func (m *Manage) DryRun(ctx context.Context, s access.Scope, id ident.Decoder, v ident.Version, source string, in decoder.Input) (decoder.Result, error) {
+	if v.IsZero() == (source == "") {
+		return decoder.Result{}, fault.New(fault.Invalid, "one_script", "Name a saved version or give a text to run: exactly one of the two.").WithField("/source", "exactly one of source and version_id")
+	}
 	c := &Call{Scope: s}
 	var run decoder.Version
 	var err error

@@ -244,6 +244,10 @@ func (m *Manage) changeDevice(ctx context.Context, c *Call, id ident.Device, rev
 				return nil, err
 			}
 		}
+		if sameDevice(was, d) {
+			out = was
+			return nil, errUnchanged
+		}
 		d.UpdatedAt = m.now()
 		if out, err = w.Devices().Put(ctx, d); err != nil {
 			return nil, err
@@ -259,6 +263,11 @@ func (m *Manage) changeDevice(ctx context.Context, c *Call, id ident.Device, rev
 	return out, err
 }
 
+func sameDevice(a, b device.Device) bool {
+	return a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) && a.Node == b.Node && a.Decoder == b.Decoder && a.State == b.State &&
+		a.DeletedAt.Equal(b.DeletedAt) && sameVariables(a.Variables, b.Variables)
+}
+
 func sameVariables(a, b []device.Variable) bool {
 	return slices.EqualFunc(a, b, func(x, y device.Variable) bool {
 		return x.Name == y.Name && x.Value == y.Value && x.Secret == y.Secret && slices.Equal(x.Sealed, y.Sealed)
@@ -267,7 +276,7 @@ func sameVariables(a, b []device.Variable) bool {
 
 // ImportRow is one row of a bulk import, as an adapter read it: either a device or what was wrong with it.
 type ImportRow struct {
-	Row    int
+	Row    int // the line on which it begins
 	Device NewDevice
 	Error  *device.RowError
 }

@@ -5,15 +5,16 @@ package manage
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/label"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/ports/store"
@@ -25,91 +26,59 @@ type Manage struct {
 	store  store.Store
 	engine sandbox.Engine
 	limits tenant.Limits // the server's own
-	wake   func()        // tells the processor that there is work
+	again  Again
 }
 
-// New returns the use cases. wake is called after uplinks were put back to work.
-func New(e *enter.Enter, st store.Store, engine sandbox.Engine, limits tenant.Limits, wake func()) *Manage {
-	return &Manage{enter: e, store: st, engine: engine, limits: limits, wake: wake}
+// Again tells the processor that a tenant's uplinks may go on: one was put back to work, or this version is not the active
+// one any more (zero: none).
+type Again func(t ident.Tenant, replaced ident.Version)
+
+// New returns the use cases. The engine is the one for what people try, which has its limits within it.
+func New(e *enter.Enter, st store.Store, engine sandbox.Engine, limits tenant.Limits, again Again) *Manage {
+	return &Manage{enter: e, store: st, engine: engine, limits: limits, again: again}
 }
 
 // Call is one request to a use case: what it may do, and what the answer has to say beside the result.
 type Call struct {
 	Scope    access.Scope
-	Once     Once
+	Once     enter.Once
 	Revision uint64 // out: the tenant's policy revision after the change
 
 	limits tenant.Limits // of the scope's tenant, as they are when the change begins
 }
 
-// Once makes a request that creates something safe to repeat (Idempotency-Key). The zero Once does not.
-type Once struct {
-	Key     [32]byte // of principal, tenant, route and the caller's key
-	Request [32]byte // of method, path and body
+// change runs a use case's writing, and claims the request's key for what the path names.
+func (m *Manage) change(ctx context.Context, c *Call, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+	return m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
+		events, err := fn(ctx, w)
+		return "", events, err
+	})
 }
 
-// Replay is the error of a create that was done before under the same key: the object it made is to be read again.
-type Replay struct{ Object string }
-
-// Error says that nothing was done.
-func (r *Replay) Error() string { return "done before: " + r.Object }
-
-// claimLife is how long an Idempotency-Key is remembered.
-const claimLife = 24 * time.Hour
-
-// change runs a use case's writing.
-func (m *Manage) change(ctx context.Context, c *Call, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+// create runs a use case's writing, and claims the request's key for the object that fn makes.
+func (m *Manage) create(ctx context.Context, c *Call, fn func(context.Context, store.Writer) (string, []audit.Event, error)) error {
 	granted, err := m.enter.Limits(ctx, c.Scope.Tenant())
 	if err != nil {
 		return err
 	}
 	c.limits = granted.Over(m.limits)
-	return m.store.Change(ctx, c.Scope, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
-		events, err := fn(ctx, w)
-		c.Revision = w.Revision()
-		return events, err
-	})
-}
-
-// create also claims the request's key in the same transaction, for the object that fn makes.
-func (m *Manage) create(ctx context.Context, c *Call, fn func(context.Context, store.Writer) (string, []audit.Event, error)) error {
-	return m.change(ctx, c, func(ctx context.Context, w store.Writer) (events []audit.Event, err error) {
-		err = m.once(ctx, w, c, func() (object string, err error) {
+	err = m.store.Change(ctx, c.Scope, func(ctx context.Context, w store.Writer) (events []audit.Event, err error) {
+		err = m.enter.Once(ctx, w, c.Once, func() (object string, err error) {
 			object, events, err = fn(ctx, w)
 			return object, err
 		})
+		c.Revision = w.Revision()
 		return events, err
 	})
-}
-
-// once runs fn unless the request's key was used before; then nothing is done, and the error is a Replay. A request that
-// fails claims nothing.
-func (m *Manage) once(ctx context.Context, w store.Writer, c *Call, fn func() (object string, err error)) error {
-	if c.Once == (Once{}) {
-		_, err := fn()
-		return err
+	if errors.Is(err, errUnchanged) {
+		err = nil
 	}
-	claim, err := w.Claims().Get(ctx, c.Once.Key)
-	switch {
-	case err == nil && claim.ExpiresAt.After(m.now()):
-		if claim.Request != c.Once.Request {
-			return fault.New(fault.Invalid, "idempotency_key_reused", "This Idempotency-Key was used for another request. Use a new key for a new request.")
-		}
-		return &Replay{Object: claim.Object}
-	case err == nil:
-		if err := w.Claims().Delete(ctx, claim.ID, claim.Rev); err != nil {
-			return err
-		}
-	case !fault.Is(err, fault.NotFound):
-		return err
-	}
-	object, err := fn()
-	if err != nil {
-		return err
-	}
-	_, err = w.Claims().Put(ctx, store.Claim{ID: c.Once.Key, Request: c.Once.Request, Object: object, ExpiresAt: m.now().Add(claimLife)})
 	return err
 }
+
+// errUnchanged is what a use case answers, before it writes, when everything is already as it was asked to be: that succeeds
+// without a new revision and without an entry, since there was no change to record.
+var errUnchanged = errors.New("everything is so already")
 
 func (m *Manage) now() time.Time { return m.enter.Now() }
 
@@ -150,20 +119,7 @@ func list[K comparable, V any](ctx context.Context, m *Manage, s access.Scope, p
 	return page, err
 }
 
-// MaxName bounds names, in bytes.
-const MaxName = 200
-
-func name(s string) error {
-	if s == "" || len(s) > MaxName || !utf8.ValidString(s) {
-		return fault.New(fault.Invalid, "bad_name", "A name has 1 to %d bytes of text.", MaxName).WithField("/name", "empty or too long")
-	}
-	for _, r := range s {
-		if r < 0x20 || r == 0x7f {
-			return fault.New(fault.Invalid, "bad_name", "A name has no control characters.").WithField("/name", "control character")
-		}
-	}
-	return nil
-}
+func name(s string) error { return label.Check(s) }
 
 // full is the answer of a tenant that has as many of a thing as it may.
 func full(what string, limit, use int) error {

@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,48 +29,71 @@ func (m *Manage) Members(ctx context.Context, s access.Scope, q store.Query) (st
 	return list(ctx, m, s, access.MemberRead, q, memberShelf)
 }
 
-// RemoveMember takes a person out of the tenant: memberships, places in groups and tokens go with them.
+// RemoveMember takes a person out of the tenant: memberships, places in groups and tokens go with them. The person's own
+// record forgets the tenant in the same transaction: by it others know whether they alone may reset the password.
 func (m *Manage) RemoveMember(ctx context.Context, c *Call, id ident.Principal, rev uint64) error {
-	return m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+	of := c.Scope.Tenant()
+	ps := m.enter.As(ident.Platform, c.Scope.Actor(), "remove member", c.Scope.Origin())
+	left, err := m.enter.Event(ctx, ps, audit.MemberRemoved, enter.Target("user", id), audit.Set("from", of.String(), ""))
+	if err != nil {
+		return err
+	}
+	return m.store.Across(ctx, ps, c.Scope, func(ctx context.Context, p, w store.Writer) ([]audit.Event, []audit.Event, error) {
 		was, err := w.Members().Get(ctx, id)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if was.Kind != principal.Human {
-			return nil, fault.New(fault.Conflict, "service_account", "This is a source's account. Delete the source instead.")
+			return nil, nil, fault.New(fault.Conflict, "service_account", "This is a source's account. Delete the source instead.")
 		}
 		if err := w.Members().Delete(ctx, id, rev); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		ms, err := w.Read().Memberships().Of(ctx, id)
+		if err := m.leave(ctx, w, c, id); err != nil {
+			return nil, nil, err
+		}
+		person, err := p.Persons().Get(ctx, id)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for _, one := range ms {
-			if err := m.mayGrant(ctx, w, c, one, c.Scope.At()); err != nil {
-				return nil, err
-			}
-			if err := w.Memberships().Delete(ctx, one.ID, one.Rev); err != nil {
-				return nil, err
-			}
+		person.Tenants = slices.DeleteFunc(slices.Clone(person.Tenants), func(t ident.Tenant) bool { return t == of })
+		person.UpdatedAt = m.now()
+		if _, err := p.Persons().Put(ctx, person); err != nil {
+			return nil, nil, err
 		}
-		if err := m.leaveGroups(ctx, w, c, id); err != nil {
-			return nil, err
-		}
-		tokens, err := w.Read().Tokens().Of(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range tokens {
-			if err := w.Tokens().Delete(ctx, t.ID, t.Rev); err != nil {
-				return nil, err
-			}
-		}
-		if err := stillOwned(ctx, w); err != nil {
-			return nil, err
-		}
-		return one(m.event(ctx, c, audit.MemberRemoved, enter.Target("member", id), audit.Set("name", was.Name, ""), audit.Set("email", was.Email, "")))
+		c.Revision = w.Revision()
+		removed, err := m.event(ctx, c, audit.MemberRemoved, enter.Target("member", id), audit.Set("name", was.Name, ""), audit.Set("email", was.Email, ""))
+		return []audit.Event{left}, []audit.Event{removed}, err
 	})
+}
+
+// leave takes away all that a member has in the tenant.
+func (m *Manage) leave(ctx context.Context, w store.Writer, c *Call, id ident.Principal) error {
+	ms, err := w.Read().Memberships().Of(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, one := range ms {
+		if err := m.mayGrant(ctx, w, c, one, c.Scope.At()); err != nil {
+			return err
+		}
+		if err := w.Memberships().Delete(ctx, one.ID, one.Rev); err != nil {
+			return err
+		}
+	}
+	if err := m.leaveGroups(ctx, w, c, id); err != nil {
+		return err
+	}
+	tokens, err := w.Read().Tokens().Of(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, t := range tokens {
+		if err := w.Tokens().Delete(ctx, t.ID, t.Rev); err != nil {
+			return err
+		}
+	}
+	return stillOwned(ctx, w)
 }
 
 // leaveGroups takes somebody out of every group, by the rule that holds for one.

@@ -118,8 +118,19 @@ func (m *Manage) GrantPlatform(ctx context.Context, c *Call, to ident.Principal,
 		if len(held) > 0 {
 			return "", nil, fault.New(fault.Conflict, "taken", "The person administers the platform already. Revoke that membership first.").WithField("/principal_id", "has one")
 		}
-		if in, err = m.enter.Join(ctx, w, p, in); err != nil {
+		if in, err = m.enter.Join(ctx, w, p, p.Email, in); err != nil {
 			return "", nil, err
+		}
+		links, err := w.Read().Links().Of(ctx, to)
+		if err != nil {
+			return "", nil, err
+		}
+		for _, l := range links { // a tenant's reset link must not open the platform
+			if !l.Only.IsZero() {
+				if err := w.Links().Delete(ctx, l.ID, l.Rev); err != nil {
+					return "", nil, err
+				}
+			}
 		}
 		ev, err := one(m.event(ctx, c, audit.MembershipGranted, enter.Target("membership", in.ID), membershipChanges(in, true)...))
 		return in.ID.String(), ev, err
@@ -138,11 +149,7 @@ func (m *Manage) RevokePlatform(ctx context.Context, c *Call, id ident.Membershi
 		if err := w.Memberships().Delete(ctx, id, rev); err != nil {
 			return nil, err
 		}
-		left, err := w.Read().Memberships().OfRole(ctx, access.PlatformAdmin)
-		if err != nil {
-			return nil, err
-		}
-		if err := stillRun(ctx, w, left); err != nil {
+		if err := stillRun(ctx, w); err != nil {
 			return nil, err
 		}
 		member, err := w.Members().Get(ctx, was.Principal)
@@ -157,7 +164,11 @@ func (m *Manage) RevokePlatform(ctx context.Context, c *Call, id ident.Membershi
 }
 
 // stillRun refuses what would leave the platform without an administrator who can sign in and stays one.
-func stillRun(ctx context.Context, w store.Writer, left []access.Membership) error {
+func stillRun(ctx context.Context, w store.Writer) error {
+	left, err := w.Read().Memberships().OfRole(ctx, access.PlatformAdmin)
+	if err != nil {
+		return err
+	}
 	for _, one := range left {
 		p, err := w.Persons().Get(ctx, one.Principal)
 		if err != nil {
@@ -168,6 +179,15 @@ func stillRun(ctx context.Context, w store.Writer, left []access.Membership) err
 		}
 	}
 	return fault.New(fault.Conflict, "last_owner", "This would leave the platform without an administrator. Make somebody else one first.")
+}
+
+// stillRunWithout is the same for a person who was disabled: of those who are no administrators nothing depends.
+func stillRunWithout(ctx context.Context, w store.Writer, id ident.Principal) error {
+	held, err := w.Read().Memberships().Of(ctx, id)
+	if err != nil || len(held) == 0 {
+		return err
+	}
+	return stillRun(ctx, w)
 }
 
 // InviteOwner makes a new invitation for a tenant's first owner and voids the ones before, while nobody owns the tenant: the
@@ -217,7 +237,7 @@ func (m *Manage) InviteOwner(ctx context.Context, c *Call, id ident.Tenant, owne
 		return inv.ID.String(), []audit.Event{ev}, err
 	})
 	c.Revision = in.Revision
-	var replay *Replay
+	var replay *enter.Replay
 	if errors.As(err, &replay) {
 		whole = secret.Text{}
 		var link ident.Link

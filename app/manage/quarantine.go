@@ -46,13 +46,16 @@ func (m *Manage) settle(ctx context.Context, c *Call, id ident.Uplink, p access.
 		if to == uplink.Accepted {
 			u.Reason = ""
 		}
+		if a == audit.QuarantineReleased {
+			u.ReleasedAt = u.UpdatedAt
+		}
 		if out, err = w.Settle(ctx, u); err != nil {
 			return nil, err
 		}
 		return one(m.event(ctx, c, a, enter.Target("uplink", id, c.Scope.Path(u.Node)...), audit.Set("state", string(was), string(to))))
 	})
 	if err == nil && to == uplink.Accepted {
-		m.wake()
+		m.again(c.Scope.Tenant(), ident.Version{})
 	}
 	return out, err
 }

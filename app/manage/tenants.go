@@ -90,7 +90,7 @@ func (m *Manage) CreateTenant(ctx context.Context, c *Call, title string, kind o
 	}
 	var t tenant.Tenant
 	err = m.store.Across(ctx, c.Scope, ts, func(ctx context.Context, p, w store.Writer) ([]audit.Event, []audit.Event, error) {
-		err := m.once(ctx, p, c, func() (string, error) {
+		err := m.enter.Once(ctx, p, c.Once, func() (string, error) {
 			if t, err = m.enter.Birth(ctx, w, id, title, kind); err != nil {
 				return "", err
 			}
@@ -140,22 +140,25 @@ func (m *Manage) SetTenantState(ctx context.Context, c *Call, id ident.Tenant, s
 	}
 	var out tenant.Tenant
 	err = m.store.Across(ctx, ps, ts, func(ctx context.Context, p, w store.Writer) ([]audit.Event, []audit.Event, error) {
-		register, err := p.Tenants().Get(ctx, id)
-		if err != nil {
-			return nil, nil, err
-		}
-		if err := register.MayBecome(state); err != nil {
-			return nil, nil, err
-		}
-		own, err := w.Tenants().Get(ctx, id)
-		if err != nil {
-			return nil, nil, err
-		}
-		register.State, register.UpdatedAt, own.State, own.UpdatedAt = state, m.now(), state, m.now()
-		if out, err = p.Tenants().Put(ctx, register); err != nil {
-			return nil, nil, err
-		}
-		_, err = w.Tenants().Put(ctx, own)
+		err := m.enter.Once(ctx, p, c.Once, func() (string, error) {
+			register, err := p.Tenants().Get(ctx, id)
+			if err != nil {
+				return "", err
+			}
+			if err := register.MayBecome(state); err != nil {
+				return "", err
+			}
+			own, err := w.Tenants().Get(ctx, id)
+			if err != nil {
+				return "", err
+			}
+			register.State, register.UpdatedAt, own.State, own.UpdatedAt = state, m.now(), state, m.now()
+			if out, err = p.Tenants().Put(ctx, register); err != nil {
+				return "", err
+			}
+			_, err = w.Tenants().Put(ctx, own)
+			return "", err
+		})
 		return []audit.Event{pe}, []audit.Event{te}, err
 	})
 	return out, err
@@ -200,6 +203,11 @@ func (m *Manage) DisablePerson(ctx context.Context, c *Call, id ident.Principal,
 		}
 		if out, err = w.Persons().Put(ctx, p); err != nil {
 			return nil, err
+		}
+		if disabled {
+			if err := stillRunWithout(ctx, w, id); err != nil {
+				return nil, err
+			}
 		}
 		return one(m.event(ctx, c, action, enter.Target("user", id)))
 	})

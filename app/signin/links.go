@@ -11,10 +11,12 @@ import (
 	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/label"
 	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/ports/limit"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -36,7 +38,7 @@ func (s *SignIn) SetupLink(ctx context.Context) (secret.Text, error) {
 	}
 	var ready bool
 	if err := s.store.View(ctx, sc, func(ctx context.Context, r store.Reader) error {
-		ready, err = hasAdmin(ctx, r)
+		ready, err = hasAdmin(ctx, r, s.enter.Now())
 		return err
 	}); err != nil || ready {
 		return secret.Text{}, err
@@ -59,9 +61,22 @@ func (s *SignIn) SetupLink(ctx context.Context) (secret.Text, error) {
 	return whole, err
 }
 
-func hasAdmin(ctx context.Context, r store.Reader) (bool, error) {
+// hasAdmin reports whether somebody administers the platform now: whose role is over, or who is disabled, helps nobody.
+func hasAdmin(ctx context.Context, r store.Reader, now time.Time) (bool, error) {
 	ms, err := r.Memberships().OfRole(ctx, access.PlatformAdmin)
-	return len(ms) > 0, err
+	if err != nil {
+		return false, err
+	}
+	for _, m := range ms {
+		if !m.ExpiresAt.IsZero() && !now.Before(m.ExpiresAt) {
+			continue
+		}
+		p, err := r.Persons().Get(ctx, m.Principal)
+		if err != nil || !p.Disabled() {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // link reads a platform link's record, checks the token against it and that it is in force.
@@ -98,6 +113,28 @@ func asLink(err error) error {
 	return err
 }
 
+// perLink bounds how often one link is tried: a try may cost a hash of a password, and who holds a link need not be a friend.
+var perLink = limit.Rate{Every: 10 * time.Second, Burst: 10}
+
+// tried runs what a link's holder asks for with a new password. It is counted by link before anything is hashed, and by the
+// network if it fails, as a sign-in is.
+func (s *SignIn) tried(accessor string, o access.Origin, do func() error) error {
+	prefix := "signin " + network(o.Address)
+	if v := s.limiter.Take(prefix, 0, perPrefix); v.Remaining == 0 {
+		return tooMany(perPrefix.Every)
+	}
+	if v := s.limiter.Take("link "+accessor, 1, perLink); !v.OK {
+		return fault.New(fault.Exhausted, "link_throttled", "This link was tried too often. Wait before the next try.").WithRetry(v.RetryAfter)
+	}
+	err := do()
+	switch fault.KindOf(err) {
+	case fault.Invalid, fault.Unauthenticated, fault.Denied, fault.NotFound, fault.Conflict:
+		s.limiter.Take(prefix, 1, perPrefix)
+	case fault.Exhausted, fault.Unavailable, fault.Internal: // not the caller's doing
+	}
+	return err
+}
+
 // NewPerson is what somebody says of themselves when they first come in.
 type NewPerson struct {
 	Email    string
@@ -106,23 +143,24 @@ type NewPerson struct {
 }
 
 // person makes the record of a new person. It hashes, so it is called before a transaction.
-func (s *SignIn) person(ctx context.Context, in NewPerson) (principal.Person, error) {
+func (s *SignIn) person(ctx context.Context, in NewPerson, tenants ...string) (principal.Person, error) {
 	email, err := principal.NormalizeEmail(in.Email)
 	if err != nil {
 		return principal.Person{}, err
 	}
-	if in.Name == "" || len(in.Name) > 200 {
-		return principal.Person{}, fault.New(fault.Invalid, "bad_name", "A name has 1 to 200 bytes.").WithField("/name", "empty or too long")
+	if err := label.Check(in.Name); err != nil {
+		return principal.Person{}, err
 	}
 	now := s.enter.Now()
 	p := principal.Person{Email: email, Name: in.Name, CreatedAt: now, UpdatedAt: now, PasswordSetAt: now}
 	ident.Fresh(s.enter.Mint, &p.ID)
-	p.Password, err = s.newPassword(ctx, p, in.Password)
+	p.Password, err = s.newPassword(ctx, p, in.Password, tenants)
 	return p, err
 }
 
-func (s *SignIn) newPassword(ctx context.Context, p principal.Person, password secret.Text) ([]byte, error) {
-	if err := s.passwords.Check(password, []string{p.Email, p.Name, "ringfence"}); err != nil {
+// newPassword judges and hashes a password. The person's tenants are names that it must not consist of.
+func (s *SignIn) newPassword(ctx context.Context, p principal.Person, password secret.Text, tenants []string) ([]byte, error) {
+	if err := s.passwords.Check(password, append([]string{p.Email, p.Name, "ringfence"}, tenants...)); err != nil {
 		return nil, err
 	}
 	phc, err := s.passwords.Hash(ctx, password)
@@ -139,12 +177,27 @@ type FirstTenant struct {
 }
 
 // Setup makes one person platform administrator and, if asked, owner of a first tenant. The link is spent.
-func (s *SignIn) Setup(ctx context.Context, presented secret.Text, in NewPerson, first *FirstTenant, o access.Origin) (principal.Person, *tenant.Tenant, error) {
+func (s *SignIn) Setup(ctx context.Context, presented secret.Text, in NewPerson, first *FirstTenant, o access.Origin) (p principal.Person, t *tenant.Tenant, err error) {
 	l, err := s.link(ctx, presented, credential.KindSetup, o)
 	if err != nil {
 		return principal.Person{}, nil, err
 	}
-	p, err := s.person(ctx, in)
+	err = s.tried(l.Accessor, o, func() (err error) {
+		p, t, err = s.setUp(ctx, l, in, first, o)
+		return err
+	})
+	return p, t, err
+}
+
+func (s *SignIn) setUp(ctx context.Context, l credential.Link, in NewPerson, first *FirstTenant, o access.Origin) (principal.Person, *tenant.Tenant, error) {
+	var tenants []string
+	if first != nil {
+		if err := label.Check(first.Name); err != nil {
+			return principal.Person{}, nil, err
+		}
+		tenants = []string{first.Name}
+	}
+	p, err := s.person(ctx, in, tenants...)
 	if err != nil {
 		return principal.Person{}, nil, err
 	}
@@ -158,6 +211,13 @@ func (s *SignIn) Setup(ctx context.Context, presented secret.Text, in NewPerson,
 		if err := spend(ctx, w, l, s.enter.Now()); err != nil {
 			return nil, err
 		}
+		ready, err := hasAdmin(ctx, w.Read(), s.enter.Now())
+		if err != nil {
+			return nil, err
+		}
+		if ready { // somebody came in, or back, another way
+			return nil, errLink()
+		}
 		root, err := s.platformRoot(ctx, w)
 		if err != nil {
 			return nil, err
@@ -167,7 +227,7 @@ func (s *SignIn) Setup(ctx context.Context, presented secret.Text, in NewPerson,
 		if _, err := w.Persons().Put(ctx, own); err != nil {
 			return nil, err
 		}
-		_, err = s.enter.Join(ctx, w, p, access.Membership{Role: access.PlatformAdmin, Node: root, Recursive: true})
+		_, err = s.enter.Join(ctx, w, p, p.Email, access.Membership{Role: access.PlatformAdmin, Node: root, Recursive: true})
 		return []audit.Event{done}, err
 	}
 	if first == nil {
@@ -195,7 +255,7 @@ func (s *SignIn) Setup(ctx context.Context, presented secret.Text, in NewPerson,
 		if _, err := pw.Tenants().Put(ctx, register); err != nil {
 			return nil, nil, err
 		}
-		_, err = s.enter.Join(ctx, tw, p, access.Membership{Role: access.Owner, Node: t.Root, Recursive: true})
+		_, err = s.enter.Join(ctx, tw, p, p.Email, access.Membership{Role: access.Owner, Node: t.Root, Recursive: true})
 		return pe, []audit.Event{created}, err
 	})
 	return p, &t, err
@@ -268,22 +328,44 @@ func (s *SignIn) Invitation(ctx context.Context, presented secret.Text, o access
 	return Invited{Tenant: t.Name, Email: inv.Email}, err
 }
 
+// Accepted is what an invitation gave, and where.
+type Accepted struct {
+	Membership access.Membership
+	Tenant     ident.Tenant
+	Revision   uint64 // of the tenant's policy
+}
+
 // Accept takes an invitation: by somebody who is signed in, or by a new person with a name and a password. The inviter's
 // right to grant the role is checked again, as it is now.
-func (s *SignIn) Accept(ctx context.Context, presented secret.Text, by *enter.Identity, in NewPerson, o access.Origin) (access.Membership, error) {
-	id, inv, _, err := s.invitation(ctx, presented, o)
+func (s *SignIn) Accept(ctx context.Context, presented secret.Text, by *enter.Identity, in NewPerson, o access.Origin) (out Accepted, err error) {
+	id, inv, t, err := s.invitation(ctx, presented, o)
 	if err != nil {
-		return access.Membership{}, err
+		return Accepted{}, err
 	}
+	if by != nil {
+		return s.accept(ctx, id, inv, t, by, in, o)
+	}
+	err = s.tried(inv.Accessor, o, func() (err error) {
+		out, err = s.accept(ctx, id, inv, t, nil, in, o)
+		return err
+	})
+	return out, err
+}
+
+func (s *SignIn) accept(ctx context.Context, id ident.Tenant, inv principal.Invitation, t tenant.Tenant, by *enter.Identity, in NewPerson, o access.Origin) (Accepted, error) {
 	var p principal.Person
+	var err error
 	if by != nil {
 		if _, err := s.enter.Self(*by, o); err != nil {
-			return access.Membership{}, err
+			return Accepted{}, err
 		}
 	} else {
 		in.Email = inv.Email
-		if p, err = s.person(ctx, in); err != nil {
-			return access.Membership{}, err
+		if err := s.free(ctx, inv.Email, o); err != nil {
+			return Accepted{}, err
+		}
+		if p, err = s.person(ctx, in, t.Name); err != nil {
+			return Accepted{}, err
 		}
 	}
 	actor := access.Actor{Kind: access.Human, ID: p.ID, AMR: "link"}
@@ -293,14 +375,14 @@ func (s *SignIn) Accept(ctx context.Context, presented secret.Text, by *enter.Id
 	ps, ts := s.enter.As(ident.Platform, actor, "invitation", o), s.enter.As(id, actor, "invitation", o)
 	joined, err := s.enter.Event(ctx, ps, audit.MemberAdded, enter.Target("user", actor.ID), audit.Set("to", "", id.String()))
 	if err != nil {
-		return access.Membership{}, err
+		return Accepted{}, err
 	}
 	added, err := s.enter.Event(ctx, ts, audit.MemberAdded, enter.Target("member", actor.ID),
 		audit.Set("role", "", inv.Role.String()), audit.Set("node", "", inv.Node.String()), audit.Set("email", "", inv.Email))
 	if err != nil {
-		return access.Membership{}, err
+		return Accepted{}, err
 	}
-	var m access.Membership
+	out := Accepted{Tenant: id}
 	err = s.store.Across(ctx, ps, ts, func(ctx context.Context, pw, tw store.Writer) ([]audit.Event, []audit.Event, error) {
 		current, err := tw.Invitations().Get(ctx, inv.ID)
 		if err != nil || current.Rev != inv.Rev {
@@ -311,7 +393,7 @@ func (s *SignIn) Accept(ctx context.Context, presented secret.Text, by *enter.Id
 		}
 		own := p
 		if by != nil {
-			if own, err = pw.Persons().Get(ctx, by.Subject.Principal); err != nil {
+			if own, err = stillIn(ctx, pw, *by); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -320,16 +402,53 @@ func (s *SignIn) Accept(ctx context.Context, presented secret.Text, by *enter.Id
 		}
 		if _, err := pw.Persons().Put(ctx, own); err != nil {
 			if e := fault.As(err); e != nil && e.Code == "taken" {
-				err = fault.New(fault.Conflict, "sign_in_first", "If you have an account on this platform, sign in first and open the link again.")
+				err = errTaken()
 			}
 			return nil, nil, err
 		}
-		if m, err = s.enter.Join(ctx, tw, own, access.Membership{Role: inv.Role, Node: inv.Node, Recursive: inv.Recursive}); err != nil {
+		// A link that another tenant made for its own member would open this one. Reset looks again; this is the same, sooner.
+		if err := dropResets(ctx, pw, own.ID, func(l credential.Link) bool { return !l.Only.IsZero() }); err != nil {
 			return nil, nil, err
 		}
+		if out.Membership, err = s.enter.Join(ctx, tw, own, inv.Email, access.Membership{Role: inv.Role, Node: inv.Node, Recursive: inv.Recursive}); err != nil {
+			return nil, nil, err
+		}
+		out.Revision = tw.Revision()
 		return []audit.Event{joined}, []audit.Event{added}, tw.Invitations().Delete(ctx, inv.ID, inv.Rev)
 	})
-	return m, err
+	return out, err
+}
+
+// free refuses an address that is somebody's, before a password is hashed for nothing.
+func (s *SignIn) free(ctx context.Context, email string, o access.Origin) error {
+	err := s.store.View(ctx, s.enter.System(ident.Platform, "invitation", o), func(ctx context.Context, r store.Reader) error {
+		_, err := r.Persons().ByEmail(ctx, email)
+		return err
+	})
+	switch {
+	case err == nil:
+		return errTaken()
+	case fault.Is(err, fault.NotFound):
+		return nil
+	}
+	return err
+}
+
+func errTaken() error {
+	return fault.New(fault.Conflict, "sign_in_first", "If you have an account on this platform, sign in first and open the link again.")
+}
+
+// stillIn is the person of a session that has not ended meanwhile: whoever ended it, by a reset perhaps, is to have all of
+// the account or nothing.
+func stillIn(ctx context.Context, w store.Writer, by enter.Identity) (principal.Person, error) {
+	if _, err := w.Sessions().Get(ctx, by.Session); err != nil {
+		return principal.Person{}, gone(err)
+	}
+	p, err := w.Persons().Get(ctx, by.Subject.Principal)
+	if err == nil && p.Disabled() {
+		err = enter.ErrCredential()
+	}
+	return p, gone(err)
 }
 
 // mayStillInvite refuses an invitation whose inviter could not grant its role now, or a first owner's once there is one.
@@ -345,154 +464,9 @@ func (s *SignIn) mayStillInvite(ctx context.Context, w store.Writer, inv princip
 		return nil
 	}
 	policy := access.Compile(records)
-	held := policy.Held(access.Subject{Principal: inv.Inviter}, inv.Node, inv.Recursive, s.enter.Now())
+	held := policy.HeldUntil(access.Subject{Principal: inv.Inviter}, inv.Node, inv.Recursive, s.enter.Now(), time.Time{})
 	if !held.Has(access.MembershipGrant) || !access.PermissionsOf(records, inv.Role).Within(held) {
 		return errLink()
 	}
 	return nil
-}
-
-// ResetLink makes a link that sets a person's password, for a platform administrator, the host's own command line (a nil
-// identity), or a tenant's administrator if the person belongs to that tenant alone.
-func (s *SignIn) ResetLink(ctx context.Context, by *enter.Identity, only ident.Tenant, person ident.Principal, o access.Origin) (secret.Text, error) {
-	actor := access.Actor{Kind: access.System, System: "host"}
-	if by != nil {
-		actor = by.Actor
-	}
-	sc := s.enter.As(ident.Platform, actor, "reset", o)
-	whole, stored := s.enter.Issue(credential.KindReset, credential.ResetLife)
-	link := credential.Link{Kind: credential.KindReset, Principal: person, By: actor.ID, Stored: stored}
-	ident.Fresh(s.enter.Mint, &link.ID)
-	ev, err := s.enter.Event(ctx, sc, audit.ResetStarted, enter.Target("user", person))
-	if err != nil {
-		return secret.Text{}, err
-	}
-	err = s.store.Change(ctx, sc, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
-		p, err := w.Persons().Get(ctx, person)
-		if err != nil {
-			return nil, err
-		}
-		if !only.IsZero() {
-			admin, err := isAdmin(ctx, w.Read(), person)
-			if err != nil {
-				return nil, err
-			}
-			if admin || slices.ContainsFunc(p.Tenants, func(t ident.Tenant) bool { return t != only }) {
-				return nil, fault.New(fault.Denied, "ask_the_platform", "This person belongs to more than this tenant. Ask the platform's administrator for a reset link.")
-			}
-		}
-		_, err = w.Links().Put(ctx, link)
-		return []audit.Event{ev}, err
-	})
-	return whole, err
-}
-
-// Reset sets a new password by a link, and ends every session and token that the person had.
-func (s *SignIn) Reset(ctx context.Context, presented secret.Text, password secret.Text, o access.Origin) error {
-	l, err := s.link(ctx, presented, credential.KindReset, o)
-	if err != nil {
-		return err
-	}
-	sc := s.enter.As(ident.Platform, access.Actor{Kind: access.Human, ID: l.Principal, AMR: "link"}, "reset", o)
-	var p principal.Person
-	if err := s.store.View(ctx, sc, func(ctx context.Context, r store.Reader) error {
-		p, err = r.Persons().Get(ctx, l.Principal)
-		return err
-	}); err != nil {
-		return asLink(err)
-	}
-	sealed, err := s.newPassword(ctx, p, password)
-	if err != nil {
-		return err
-	}
-	return s.setPassword(ctx, sc, p.ID, sealed, &l)
-}
-
-// ChangePassword sets the caller's own password, who must know the present one. Every session ends, this one too.
-func (s *SignIn) ChangePassword(ctx context.Context, id enter.Identity, present, next secret.Text, o access.Origin) error {
-	sc, err := s.enter.Self(id, o)
-	if err != nil {
-		return err
-	}
-	var p principal.Person
-	if err := s.store.View(ctx, sc, func(ctx context.Context, r store.Reader) error {
-		p, err = r.Persons().Get(ctx, id.Subject.Principal)
-		return err
-	}); err != nil {
-		return err
-	}
-	if err := s.attempt(ctx, failureKey(p, p.Email), o); err != nil {
-		return err
-	}
-	phc, err := s.open(ctx, p)
-	if err != nil {
-		return err
-	}
-	ok, _, err := s.passwords.Verify(ctx, phc, present)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return s.failed(ctx, p, o)
-	}
-	sealed, err := s.newPassword(ctx, p, next)
-	if err != nil {
-		return err
-	}
-	return s.setPassword(ctx, sc, p.ID, sealed, nil)
-}
-
-func (s *SignIn) setPassword(ctx context.Context, sc access.Scope, id ident.Principal, sealed []byte, l *credential.Link) error {
-	now := s.enter.Now()
-	ev, err := s.enter.Event(ctx, sc, audit.PasswordSet, enter.Target("user", id), audit.Set("password", "set", "set"))
-	if err != nil {
-		return err
-	}
-	err = s.store.Change(ctx, sc, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
-		if l != nil {
-			if err := spend(ctx, w, *l, now); err != nil {
-				return nil, err
-			}
-		}
-		p, err := w.Persons().Get(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		p.Password, p.PasswordSetAt, p.VoidBefore, p.UpdatedAt = sealed, now, now, now
-		if _, err := w.Persons().Put(ctx, p); err != nil {
-			return nil, err
-		}
-		open, err := w.Read().Sessions().Of(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		for _, old := range open {
-			if err := drop(ctx, w, old); err != nil {
-				return nil, err
-			}
-		}
-		return []audit.Event{ev}, nil
-	})
-	if err != nil {
-		return err
-	}
-	return s.store.Ingest(ctx, s.enter.System(ident.Platform, "signin", sc.Origin()), func(ctx context.Context, f store.Flow) error {
-		return f.SetFailures(ctx, principal.Failure{Key: id.String()})
-	})
-}
-
-// HostReset makes a reset link for a sign-in address, for who stands at the host itself: when nobody can sign in any more.
-func (s *SignIn) HostReset(ctx context.Context, email string) (secret.Text, error) {
-	address, err := principal.NormalizeEmail(email)
-	if err != nil {
-		return secret.Text{}, err
-	}
-	var p principal.Person
-	if err := s.store.View(ctx, s.enter.System(ident.Platform, "host", access.Origin{}), func(ctx context.Context, r store.Reader) error {
-		p, err = r.Persons().ByEmail(ctx, address)
-		return err
-	}); err != nil {
-		return secret.Text{}, err
-	}
-	return s.ResetLink(ctx, nil, ident.Tenant{}, p.ID, access.Origin{})
 }

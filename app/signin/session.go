@@ -10,6 +10,7 @@ import (
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -186,7 +187,13 @@ func (s *SignIn) Me(ctx context.Context, id enter.Identity, o access.Origin) (Me
 	}
 	for _, t := range joined {
 		err := s.store.View(ctx, s.enter.System(t, "me", o), func(ctx context.Context, r store.Reader) error {
-			_, err := r.Members().Get(ctx, me.ID)
+			of, err := r.Tenants().Get(ctx, t)
+			if err == nil && of.State == tenant.Deleted {
+				err = fault.Missing()
+			}
+			if err == nil {
+				_, err = r.Members().Get(ctx, me.ID)
+			}
 			return err
 		})
 		switch {

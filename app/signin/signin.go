@@ -30,12 +30,13 @@ type SignIn struct {
 	store     store.Store
 	passwords identity.Passwords
 	limiter   limit.Limiter
+	turns     turns
 	decoy     func() ([]byte, error) // what is opened for who has no password, so that it takes as long
 }
 
 // New returns the use cases.
 func New(e *enter.Enter, st store.Store, p identity.Passwords, l limit.Limiter) *SignIn {
-	return &SignIn{enter: e, store: st, passwords: p, limiter: l, decoy: sync.OnceValues(func() ([]byte, error) {
+	return &SignIn{enter: e, store: st, passwords: p, limiter: l, turns: turns{of: map[string]*turn{}}, decoy: sync.OnceValues(func() ([]byte, error) {
 		return e.Sealer.Seal(context.Background(), passwordPlace(ident.Principal{}), make([]byte, phcLen))
 	})}
 }
@@ -82,27 +83,15 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 	if v := s.limiter.Take(prefix, 0, perPrefix); v.Remaining == 0 {
 		return Granted{}, tooMany(perPrefix.Every)
 	}
-	key := failureKey(p, name)
-	if err := s.attempt(ctx, key, o); err != nil {
-		return Granted{}, err
-	}
-	phc, err := s.open(ctx, p)
+	ok, stale, err := s.verify(ctx, p, name, password, o)
 	if err != nil {
 		return Granted{}, err
 	}
-	ok, stale, err := s.passwords.Verify(ctx, phc, password)
-	if err != nil {
-		return Granted{}, err
-	}
-	if !ok || p.Disabled() {
+	if !ok {
 		s.limiter.Take(prefix, 1, perPrefix)
 		return Granted{}, s.failed(ctx, p, o)
 	}
-	if err := s.store.Ingest(ctx, system, func(ctx context.Context, f store.Flow) error {
-		return f.SetFailures(ctx, principal.Failure{Key: key})
-	}); err != nil {
-		return Granted{}, err
-	}
+	phc := ""
 	if stale {
 		if phc, err = s.passwords.Hash(ctx, password); err != nil {
 			return Granted{}, err
@@ -142,17 +131,58 @@ func failureKey(p principal.Person, name string) string {
 	return "name:" + hex.EncodeToString(sum[:16])
 }
 
-// attempt counts a try before the password is looked at, so that tries at the same time cannot outrun the count.
-func (s *SignIn) attempt(ctx context.Context, key string, o access.Origin) error {
+// verify looks at the password of an account, or of a name that nobody has, when it is the account's turn. A right one of
+// somebody who may come in ends the count of failures.
+func (s *SignIn) verify(ctx context.Context, p principal.Person, name string, password secret.Text, o access.Origin) (ok, stale bool, err error) {
+	key := failureKey(p, name)
+	done, err := s.turns.take(ctx, key)
+	if err != nil {
+		return false, false, err
+	}
+	defer done()
+	before, err := s.attempt(ctx, key, o)
+	if err != nil {
+		return false, false, err
+	}
+	phc, err := s.open(ctx, p)
+	if err == nil {
+		ok, stale, err = s.passwords.Verify(ctx, phc, password)
+	}
+	ok = ok && !p.Disabled()
+	if err == nil && !ok {
+		return false, false, nil
+	}
+	looked := err == nil
+	kept := s.store.Ingest(context.WithoutCancel(ctx), s.enter.System(ident.Platform, "signin", o), func(ctx context.Context, f store.Flow) error {
+		if looked {
+			return f.SetFailures(ctx, principal.Failure{Key: key})
+		}
+		// Nobody is to be locked out by a server that is busy, or by going away before it had looked.
+		seen, err := f.Read().Failures(ctx, key)
+		if err != nil || seen.Count != before.Count+1 {
+			return err
+		}
+		before.Key = key
+		return f.SetFailures(ctx, before)
+	})
+	if err == nil {
+		err = kept
+	}
+	return ok && err == nil, stale, err
+}
+
+// attempt counts a try before the password is looked at, so that no try goes uncounted, and answers the count before it.
+func (s *SignIn) attempt(ctx context.Context, key string, o access.Origin) (before principal.Failure, err error) {
 	now := s.enter.Now()
 	var wait time.Duration
 	locked := false
-	err := s.store.Ingest(ctx, s.enter.System(ident.Platform, "signin", o), func(ctx context.Context, f store.Flow) error {
+	err = s.store.Ingest(ctx, s.enter.System(ident.Platform, "signin", o), func(ctx context.Context, f store.Flow) error {
 		wait, locked = 0, false
 		seen, err := f.Read().Failures(ctx, key)
 		if err != nil {
 			return err
 		}
+		before = seen
 		if locked = seen.Count >= credential.MaxFailures; locked {
 			return nil
 		}
@@ -163,13 +193,13 @@ func (s *SignIn) attempt(ctx context.Context, key string, o access.Origin) error
 	})
 	switch {
 	case err != nil:
-		return err
+		return before, err
 	case locked:
-		return fault.New(fault.Exhausted, "sign_in_locked", "Too many sign-ins in a row failed. Ask an administrator for a reset link.")
+		return before, fault.New(fault.Exhausted, "sign_in_locked", "Too many sign-ins in a row failed. Ask an administrator for a reset link.")
 	case wait > 0:
-		return tooMany(wait)
+		return before, tooMany(wait)
 	}
-	return nil
+	return before, nil
 }
 
 // failed records a failed sign-in: nobody is the actor, the account, if there is one, the target.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/app/signin"
 	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/fault"
@@ -116,7 +117,7 @@ func TestGuessingIsBoundedHoweverItIsTried(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return w.ChangePassword(t.Context(), id, secret.New("wrong"), secret.New("five other random words"), at("192.0.2.1"))
+			return w.ChangePassword(t.Context(), id, secret.New("wrong"), secret.New("five other random words"), enter.Once{}, at("192.0.2.1"))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -175,6 +176,50 @@ func TestTriesAtTheSameTimeAreCountedEach(t *testing.T) {
 	if n := w.passwords.looked.Load() - before; n > credential.FreeFailures+1 {
 		t.Errorf("%d of 64 guesses at one moment were looked at, want %d at most", n, credential.FreeFailures+1)
 	}
+}
+
+func TestRightPasswordsAtTheSameTimeAllComeIn(t *testing.T) {
+	w := newWorld(t)
+	for i, err := range all(credential.MaxSessions, func(int) error {
+		_, err := w.Login(t.Context(), name, secret.New(password), false, at("192.0.2.1"))
+		return err
+	}) {
+		if err != nil {
+			t.Errorf("sign-in %d: %v", i, err)
+		}
+	}
+	// Behind failures that cost nothing yet they come in as well, and what they end is the count.
+	for range credential.FreeFailures {
+		if _, err := w.Login(t.Context(), name, secret.New("wrong"), false, at("192.0.2.1")); code(err) != "bad_sign_in" {
+			t.Fatal(err)
+		}
+	}
+	if n := won(all(5, func(int) error {
+		_, err := w.Login(t.Context(), name, secret.New(password), false, at("192.0.2.1"))
+		return err
+	})); n != 5 {
+		t.Errorf("%d of 5 came in", n)
+	}
+}
+
+// busy is a server that looks at no password.
+type busy struct{ identity.Passwords }
+
+func (busy) Verify(context.Context, string, secret.Text) (ok, stale bool, err error) {
+	return false, false, fault.New(fault.Exhausted, "sign_in_busy", "busy")
+}
+
+func TestWhatWasNotLookedAtIsNoFailure(t *testing.T) {
+	w := newWorld(t)
+	real := w.passwords.Passwords
+	w.passwords.Passwords = busy{real}
+	for range 3 * credential.FreeFailures {
+		if _, err := w.Login(t.Context(), name, secret.New(password), false, at("192.0.2.1")); code(err) != "sign_in_busy" {
+			t.Fatal(err)
+		}
+	}
+	w.passwords.Passwords = real
+	w.login()
 }
 
 func TestANetworkThatFailsTooOftenWaitsWhateverTheName(t *testing.T) {

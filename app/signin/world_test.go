@@ -37,10 +37,15 @@ func (c *clock) now() time.Time       { return time.Unix(0, c.ns.Load()).UTC() }
 func (c *clock) on(d time.Duration)   { c.ns.Add(int64(d)) }
 func at(address string) access.Origin { return access.Origin{Address: address} }
 
-// counted counts how often a password is looked at.
+// counted counts how often a password is looked at, and how often one is hashed.
 type counted struct {
 	identity.Passwords
-	looked atomic.Int64
+	looked, hashed atomic.Int64
+}
+
+func (c *counted) Hash(ctx context.Context, p secret.Text) (string, error) {
+	c.hashed.Add(1)
+	return c.Passwords.Hash(ctx, p)
 }
 
 func (c *counted) Verify(ctx context.Context, phc string, p secret.Text) (ok, stale bool, err error) {

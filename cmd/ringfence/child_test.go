@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 
 // hasty serves as serve does, on a store that answers before it has committed.
 func hasty(ctx context.Context, args []string) int {
-	env := environment{lookup: os.LookupEnv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	env := environment{lookup: os.LookupEnv, names: environNames, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	var sets []string
 	for i, a := range args {
 		if a == "--set" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 // environment is what a command has of the outside, so that tests drive the same run as main.
 type environment struct {
 	lookup func(string) (string, bool)
+	names  func() []string // of all variables; nil: there are none
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
@@ -37,40 +39,49 @@ type commands struct {
 	Config string   `help:"Configuration file." placeholder:"ringfence.yaml" type:"path"`
 	Set    []string `help:"A setting, as KEY=VALUE; stands above the file and the environment." placeholder:"KEY=VALUE" sep:"none"`
 
-	Serve serveCmd `cmd:"" help:"Run the server."`
-	Setup setupCmd `cmd:"" help:"Become the platform's administrator by the link that the server printed."`
-	Demo  demoCmd  `cmd:"" help:"See it work: a server in a temporary folder, two tenants, an attack, and the audit log verified."`
+	Serve serveCmd `cmd:"" example:"ringfence serve --config ringfence.yaml" help:"Run the server."`
+	Setup setupCmd `cmd:"" example:"ringfence setup 'http://127.0.0.1:8080/setup?token=rf_set_…' --email ana@acme.example --name Ana" help:"Become the platform's administrator by the link that the server printed."`
+	Demo  demoCmd  `cmd:"" example:"ringfence demo" help:"See it work: a server in a temporary folder, two tenants, an attack, and the audit log verified."`
 	Conf  struct {
-		Check checkCmd `cmd:"" help:"Say what is wrong with the configuration."`
-		Show  showCmd  `cmd:"" help:"Show the settings in effect; secrets are never settings."`
-	} `cmd:"" name:"config" help:"Look at the configuration."`
+		Check checkCmd `cmd:"" example:"ringfence config check --set listen=0.0.0.0:8443" help:"Say what is wrong with the configuration."`
+		Show  showCmd  `cmd:"" example:"ringfence config show --defaults" help:"Show the settings in effect; secrets are never settings."`
+	} `cmd:"" example:"ringfence config check" name:"config" help:"Look at the configuration."`
 	Audit struct {
-		Verify verifyCmd `cmd:"" help:"Check an exported bundle or a receipt; the same as audit-verify." passthrough:""`
-		Export exportCmd `cmd:"" help:"Get a tenant's whole log from a server, as a bundle."`
-		Prove  proveCmd  `cmd:"" help:"Get the receipt of one entry from a server."`
-		Key    keyCmd    `cmd:"" help:"Print the policy file of a tenant's log, which verifiers need."`
-	} `cmd:"" help:"The audit log."`
+		Verify verifyCmd `cmd:"" example:"ringfence audit verify audit.tar --policy policy.txt" help:"Check an exported bundle or a receipt; the same as audit-verify." passthrough:""`
+		Export exportCmd `cmd:"" example:"ringfence audit export platform --server https://iot.example.com -o audit.tar" help:"Get a tenant's whole log from a server, as a bundle."`
+		Prove  proveCmd  `cmd:"" example:"ringfence audit prove ten_06ethoo0000000000000000000 42 > 42.proof" help:"Get the receipt of one entry from a server."`
+		Key    keyCmd    `cmd:"" example:"ringfence audit key platform > policy.txt" help:"Print the policy file of a tenant's log, which verifiers need."`
+	} `cmd:"" example:"ringfence audit verify audit.tar --policy policy.txt" help:"The audit log."`
 	Decoder struct {
-		Test  decoderTestCmd  `cmd:"" help:"Run decoders against their test vectors and show what differs."`
-		Bench decoderBenchCmd `cmd:"" help:"Measure decodes per second, each in a memory image of its own."`
-	} `cmd:"" help:"Decoders on this machine, without a server."`
+		Test  decoderTestCmd  `cmd:"" example:"ringfence decoder test ./codecs" help:"Run decoders against their test vectors and show what differs."`
+		Bench decoderBenchCmd `cmd:"" example:"ringfence decoder bench ./codecs --for 10s" help:"Measure decodes per second, each in a memory image of its own."`
+	} `cmd:"" example:"ringfence decoder test ./codecs" help:"Decoders on this machine, without a server."`
 	Admin struct {
-		Reset resetCmd `cmd:"" help:"Make a link that sets a person's password, on the host."`
-	} `cmd:"" help:"What only the host may do. The server must be stopped."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+		Reset resetCmd `cmd:"" example:"ringfence admin reset ana@acme.example" help:"Make a link that sets a person's password, on the host."`
+	} `cmd:"" example:"ringfence admin reset ana@acme.example" help:"What only the host may do. The server must be stopped."`
+	Version versionCmd `cmd:"" example:"ringfence version" help:"Print the version."`
 }
 
-const example = `For example:
+const example = `ringfence demo    see it work, in twenty seconds
+  ringfence serve   run it: 127.0.0.1:8080, data in ./data`
 
-  ringfence demo                      see it work, in twenty seconds
-  ringfence serve                     run it: 127.0.0.1:8080, data in ./data
-`
+// help begins with an example: that of the command, or of the program.
+func help(options kong.HelpOptions, ctx *kong.Context) error {
+	text := example
+	if n := ctx.Selected(); n != nil {
+		text = n.Tag.Get("example")
+	}
+	if _, err := fmt.Fprintf(ctx.Stdout, "For example:\n\n  %s\n\n", text); err != nil {
+		return err
+	}
+	return kong.DefaultHelpPrinter(options, ctx)
+}
 
 // run is main without the process: it answers the exit code.
 func run(ctx context.Context, args []string, env environment) int {
 	var c commands
 	exited, code := false, 0
-	parser, err := kong.New(&c, kong.Name("ringfence"), kong.Description(example), kong.Writers(env.stdout, env.stderr),
+	parser, err := kong.New(&c, kong.Name("ringfence"), kong.Help(help), kong.Writers(env.stdout, env.stderr),
 		kong.Exit(func(n int) { exited, code = true, n }), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(env, &c))
 	if err != nil {
 		fmt.Fprintln(env.stderr, "ringfence:", err)
@@ -106,7 +117,11 @@ func (c *commands) load(env environment) (config, error) { return loadConfig(c.C
 type checkCmd struct{}
 
 func (checkCmd) Run(c *commands, env environment) error {
-	if _, err := c.load(env); err != nil {
+	conf, err := c.load(env)
+	if err == nil {
+		err = conf.judge()
+	}
+	if err != nil {
 		fmt.Fprintln(env.stderr, err)
 		return errNo
 	}
@@ -116,7 +131,8 @@ func (checkCmd) Run(c *commands, env environment) error {
 
 type showCmd struct {
 	Defaults bool `help:"The defaults, whatever is set."`
-	Markdown bool `help:"As the README's table."`
+	Markdown bool `help:"As the README's table." xor:"form"`
+	JSON     bool `name:"json" help:"One JSON document, for machines." xor:"form"`
 }
 
 func (s showCmd) Run(c *commands, env environment) error {
@@ -126,6 +142,9 @@ func (s showCmd) Run(c *commands, env environment) error {
 		if conf, err = c.load(env); err != nil {
 			return err
 		}
+	}
+	if s.JSON {
+		return json.NewEncoder(env.stdout).Encode(conf.values)
 	}
 	if s.Markdown {
 		fmt.Fprintln(env.stdout, "| setting | default | what it is |\n|---|---|---|")

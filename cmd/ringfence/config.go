@@ -31,11 +31,11 @@ var d, most = tenant.DefaultLimits, tenant.MaxLimits
 var settings = []setting{
 	{"data", "data", "Folder of database and keys; made at first start, readable by its owner alone", notEmpty},
 	{"listen", "127.0.0.1:8080", "Address of the API", address},
-	{"metrics_listen", "127.0.0.1:9090", "Address of the metrics; empty: none", optional(address)},
+	{"metrics_listen", "127.0.0.1:9090", "Address of the metrics, which are at `/metrics` in plain HTTP; empty: none", optional(address)},
 	{"public_url", "", "What links begin with, such as `https://iot.example.com`; empty: made from `listen`", optional(origin)},
 	{"tls_cert_file", "", "Certificate chain, PEM; with `tls_key_file` the API speaks TLS", any1},
 	{"tls_key_file", "", "Its key, PEM", any1},
-	{"plain_http", "false", "Allow plain HTTP on an address that is not loopback, for a proxy in front that ends TLS", boolean},
+	{"plain_http", "false", "Allow plain HTTP, of API and metrics, on an address that is not loopback: for a proxy in front that ends TLS", boolean},
 	{"trusted_proxies", "", "Networks whose `X-Forwarded-For` is believed, such as `10.0.0.0/8`, separated by commas", prefixes},
 	{"docs", "true", "Serve `/openapi.json`, `/openapi.yaml` and `/docs`", boolean},
 	{"log_level", "info", "`debug`, `info`, `warn` or `error`", oneOf("debug", "info", "warn", "error")},
@@ -108,14 +108,14 @@ func defaults() map[string]string {
 }
 
 // loadConfig reads the file, then RINGFENCE_… from the environment (RINGFENCE_…_FILE names a file that holds the value), then
-// the command line. Every mistake is told at once; an unknown key is told with the nearest known one.
+// the command line. What the settings name is not looked at: see judge. Every mistake is told at once; an unknown key is told with the nearest known one.
 func loadConfig(file string, flags []string, env environment) (config, error) {
 	c := config{values: defaults()}
 	var wrong []error
 	set := func(from, key, value string) {
 		i := indexOf(key)
 		if i < 0 {
-			wrong = append(wrong, fmt.Errorf("%s: there is no setting %q; did you mean %q?", from, key, nearest(key)))
+			wrong = append(wrong, fmt.Errorf("%s: there is no setting %q; did you mean %q?", from, key, nearest(key, keys())))
 			return
 		}
 		if err := settings[i].check(value); err != nil {
@@ -142,8 +142,9 @@ func loadConfig(file string, flags []string, env environment) (config, error) {
 			set(file, key, values[key])
 		}
 	}
+	wrong = append(wrong, strangers(env)...)
 	for _, s := range settings {
-		name := "RINGFENCE_" + strings.ToUpper(s.key)
+		name := variable(s.key)
 		if path, ok := env.lookup(name + "_FILE"); ok && indexOf(s.key+"_file") < 0 {
 			raw, err := os.ReadFile(path) //nolint:gosec // named by the operator
 			if err != nil {
@@ -163,12 +164,7 @@ func loadConfig(file string, flags []string, env environment) (config, error) {
 		}
 		set("--set", key, value)
 	}
-	if (c.str("tls_cert_file") == "") != (c.str("tls_key_file") == "") {
-		wrong = append(wrong, errors.New("tls_cert_file and tls_key_file belong together"))
-	}
-	if host, _, err := net.SplitHostPort(c.str("listen")); err == nil && c.str("tls_cert_file") == "" && !c.flag("plain_http") && !loopback(host) {
-		wrong = append(wrong, fmt.Errorf("listen: %s is not loopback and has no TLS; set tls_cert_file and tls_key_file, or plain_http: true behind a proxy that ends TLS", c.str("listen")))
-	}
+	wrong = append(wrong, c.together()...)
 	if len(wrong) > 0 {
 		return c, fmt.Errorf("%w: %w", errConfig, errors.Join(wrong...))
 	}
@@ -198,12 +194,20 @@ func sorted(m map[string]string) []string {
 	return keys
 }
 
-// nearest is the known key that takes the fewest edits.
-func nearest(key string) string {
+func keys() []string {
+	out := make([]string, len(settings))
+	for i, s := range settings {
+		out[i] = s.key
+	}
+	return out
+}
+
+// nearest is the known name that takes the fewest edits.
+func nearest(name string, known []string) string {
 	best, least := "", 1<<30
-	for _, s := range settings {
-		if n := distance(key, s.key); n < least {
-			best, least = s.key, n
+	for _, k := range known {
+		if n := distance(name, k); n < least {
+			best, least = k, n
 		}
 	}
 	return best

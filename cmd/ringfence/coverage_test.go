@@ -72,7 +72,7 @@ func audited(t *testing.T, spoil func(store.Store) store.Store) audittest.Target
 func TestEveryChangeIsRecordedAsItsRouteDeclares(t *testing.T) {
 	r := audittest.Run(t, audited(t, func(s store.Store) store.Store { return s }))
 	t.Logf("%d operations, %d refusals", r.Operations, r.Refusals)
-	if r.Operations < 68 || r.Refusals < 180 {
+	if r.Operations < 71 || r.Refusals < 190 {
 		t.Errorf("%d operations, %d refusals were made", r.Operations, r.Refusals)
 	}
 }

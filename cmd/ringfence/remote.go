@@ -27,6 +27,9 @@ type remote struct {
 	CAFile    string `help:"File with the certificate authority that vouches for the server, if the system does not know it." type:"path" placeholder:"FILE"`
 }
 
+// tokenVariable holds the token that a client command asks with.
+const tokenVariable = "RINGFENCE_TOKEN"
+
 // maxToken is more than any token takes, maxAnswer more than any answer but a bundle.
 const (
 	maxToken  = 4 << 10
@@ -35,7 +38,7 @@ const (
 
 func (r remote) token(env environment) (secret.Text, error) {
 	if r.TokenFile == "" {
-		if t, ok := env.lookup("RINGFENCE_TOKEN"); ok && t != "" {
+		if t, ok := env.lookup(tokenVariable); ok && t != "" {
 			return secret.New(strings.TrimSpace(t)), nil
 		}
 		return secret.Text{}, fmt.Errorf("%w: who is asking? Put a token into RINGFENCE_TOKEN or a file named by --token-file", errConfig)
@@ -120,18 +123,21 @@ func (r remote) ask(ctx context.Context, env environment, method, path string, t
 	return nil, errNo
 }
 
-// logOf is the path of a tenant's audit log.
+// logOf is the path of a tenant's audit log, or of the platform's own.
 func logOf(tenant string) (string, error) {
+	if tenant == "platform" {
+		return "/v1/platform/audit", nil
+	}
 	t, err := ident.ParseTenant(tenant)
 	if err != nil {
-		return "", fmt.Errorf("%w: want the id of a tenant, ten_ and 26 characters", errConfig)
+		return "", fmt.Errorf("%w: want the id of a tenant, ten_ and 26 characters, or platform", errConfig)
 	}
 	return "/v1/tenants/" + t.String() + "/audit", nil
 }
 
 type exportCmd struct {
 	remote
-	Tenant string `arg:"" help:"Id of the tenant."`
+	Tenant string `arg:"" help:"Id of the tenant; platform for the platform's own log."`
 	Output string `short:"o" help:"File to write; - for standard output." default:"audit.tar" type:"path"`
 }
 
@@ -171,7 +177,7 @@ func (e exportCmd) Run(ctx context.Context, env environment) error {
 
 type proveCmd struct {
 	remote
-	Tenant string `arg:"" help:"Id of the tenant."`
+	Tenant string `arg:"" help:"Id of the tenant; platform for the platform's own log."`
 	Seq    uint64 `arg:"" help:"Number of the entry; the first is 0."`
 }
 

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,7 +14,7 @@ import (
 func told(t *testing.T, vars map[string]string, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(t.Context(), args, environment{lookup: func(k string) (string, bool) { v, ok := vars[k]; return v, ok }, stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs})
+	code = run(t.Context(), args, environment{lookup: func(k string) (string, bool) { v, ok := vars[k]; return v, ok }, names: func() []string { return slices.Collect(maps.Keys(vars)) }, stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs})
 	return code, out.String(), errs.String()
 }
 
@@ -84,6 +86,50 @@ func TestTheLogIsExportedProvedAndVerifiedByTheCommandLine(t *testing.T) {
 	_, other, _ := told(t, nil, "", "--set", "data="+filepath.Join(s.dir, "data"), "audit", "key")
 	if code, _, _ := told(t, nil, "", "audit", "verify", file("0.proof"), "--policy", save("platform.txt", other)); code != exitNo {
 		t.Errorf("the receipt under the platform's policy: exit %d", code)
+	}
+}
+
+func TestThePlatformsLogIsQueriedExportedAndProvedLikeATenants(t *testing.T) {
+	s, admin, ten := world1(t)
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	vars := map[string]string{"RINGFENCE_TOKEN": admin}
+	for _, c := range []struct {
+		token, query string
+		status       int
+	}{{admin, "?action=tenant_created&limit=1&outcome=success", 200}, {admin, "?verb=x", 422}, {ten.token, "", 403}} {
+		r := s.get(c.token, "/v1/platform/audit/entries"+c.query)
+		status(t, c.query, r, c.status)
+		if c.status == 200 && (len(r.list("items")) != 1 || r.list("items")[0]["action"] != "tenant_created") {
+			t.Errorf("%s: %s", c.query, r.text)
+		}
+	}
+	status(t, "an entry", s.get(admin, "/v1/platform/audit/entries/0"), 200)
+	point := s.get(admin, "/v1/platform/audit/checkpoint")
+	status(t, "a checkpoint", point, 200)
+	for _, path := range []string{"/entries/0", "/entries/0/proof", "/checkpoint", "/bundle"} {
+		status(t, "a tenant's owner and "+path, s.get(ten.token, "/v1/platform/audit"+path), 403)
+	}
+	code, policy, errs := told(t, nil, "", "--set", "data="+filepath.Join(s.dir, "data"), "audit", "key", "platform")
+	if code != exitDone || policy != point.str("policy") || os.WriteFile(file("policy.txt"), []byte(policy), 0o600) != nil {
+		t.Fatalf("the policy: exit %d %q, the checkpoint's is %q %s", code, policy, point.str("policy"), errs)
+	}
+	if code, out, errs := told(t, vars, "", "audit", "export", "platform", "--server", s.base, "-o", file("audit.tar")); code != exitDone {
+		t.Fatalf("export: exit %d %s%s", code, out, errs)
+	}
+	code, out, errs := told(t, nil, "", "audit", "verify", file("audit.tar"), "--policy", file("policy.txt"))
+	if code != exitDone || !strings.HasPrefix(out, "good: ") {
+		t.Errorf("verify: exit %d %s%s", code, out, errs)
+	}
+	code, receipt, errs := told(t, vars, "", "audit", "prove", "platform", "0", "--server", s.base)
+	if code != exitDone || os.WriteFile(file("0.proof"), []byte(receipt), 0o600) != nil {
+		t.Fatalf("prove: exit %d %s", code, errs)
+	}
+	if code, out, errs := told(t, nil, "", "audit", "verify", file("0.proof"), "--policy", file("policy.txt")); code != exitDone {
+		t.Errorf("the receipt: exit %d %s%s", code, out, errs)
+	}
+	if code, _, errs := told(t, map[string]string{"RINGFENCE_TOKEN": ten.token}, "", "audit", "export", "platform", "--server", s.base, "-o", file("theirs.tar")); code != exitNo {
+		t.Errorf("a tenant's owner exports it: exit %d %s", code, errs)
 	}
 }
 

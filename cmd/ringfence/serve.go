@@ -26,6 +26,9 @@ type serveCmd struct{}
 // Run serves until it is told to stop.
 func (serveCmd) Run(ctx context.Context, c *commands, env environment) error {
 	conf, err := c.load(env)
+	if err == nil {
+		err = conf.judge()
+	}
 	if err != nil {
 		return err
 	}
@@ -48,13 +51,9 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 	if err != nil {
 		return errors.Join(err, app.close(ctx))
 	}
-	var cert *tls.Config
-	if file := c.str("tls_cert_file"); file != "" {
-		pair, err := tls.LoadX509KeyPair(file, c.str("tls_key_file"))
-		if err != nil {
-			return errors.Join(fmt.Errorf("%w: %w", errConfig, err), listener.Close(), app.close(ctx))
-		}
-		cert = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	cert, err := c.certificate()
+	if err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", errConfig, err), listener.Close(), app.close(ctx))
 	}
 	servers := []*http.Server{httpapi.Server(app.api, app.log)}
 	var wg sync.WaitGroup
@@ -76,7 +75,7 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 		if err != nil {
 			return errors.Join(err, servers[0].Close(), app.close(ctx))
 		}
-		servers = append(servers, httpapi.Server(app.metrics, app.log))
+		servers = append(servers, httpapi.Server(app.metrics.Handler(), app.log))
 		start(servers[1], l)
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -130,7 +129,7 @@ func (app *application) jobs(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := app.disclose.Jobs(ctx); err != nil && ctx.Err() == nil {
-			app.log.ErrorContext(ctx, "a job failed and will be repeated", slog.String("cause", err.Error()))
+			app.log.ErrorContext(ctx, "a job failed and will be repeated", slog.String("cause", fault.Cause(err)))
 		}
 		select {
 		case <-ctx.Done():
@@ -147,6 +146,9 @@ type resetCmd struct {
 // Run makes a reset link on the host, for when nobody can sign in any more.
 func (r resetCmd) Run(ctx context.Context, c *commands, env environment) error {
 	conf, err := c.load(env)
+	if err == nil {
+		err = conf.inPlace()
+	}
 	if err != nil {
 		return err
 	}
@@ -181,8 +183,8 @@ func (k keyCmd) Run(c *commands, env environment) error {
 			return fmt.Errorf("%w: want the id of a tenant, ten_ and 26 characters", errConfig)
 		}
 	}
-	if _, err := os.Stat(conf.dataFile("keys")); err != nil {
-		return fmt.Errorf("there is no server's data in %s; name the folder with --set data=FOLDER", conf.str("data"))
+	if err := conf.inPlace(); err != nil {
+		return err
 	}
 	keys, err := keyring.Open(conf.dataFile("keys"))
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 )
 
 // world1 is a server with a platform administrator and one tenant.
-func world1(t *testing.T) (s *story, admin string, ten *demoTenant) {
+func world1(t *testing.T, settings ...string) (s *story, admin string, ten *demoTenant) {
 	t.Helper()
-	s, setup := served(t)
+	s, setup := served(t, settings...)
 	admin, err := s.platform(setup)
 	if err != nil {
 		t.Fatal(err)

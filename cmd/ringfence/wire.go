@@ -90,10 +90,13 @@ func opened(ctx context.Context, c config, stderr io.Writer) (*application, erro
 	if app.locked, err = lock(c.dataFile("lock")); err != nil {
 		return nil, err
 	}
+	if err := c.whole(); err != nil {
+		return nil, errors.Join(err, app.close(ctx))
+	}
 	if app.keys, err = keyring.Open(c.dataFile("keys")); err != nil {
 		return nil, errors.Join(err, app.close(ctx))
 	}
-	st, err := sqlite.Open(ctx, sqlite.Options{Path: c.dataFile("ringfence.db"), Now: time.Now, Revised: app.cache.Revised, Version: version(), Node: host})
+	st, err := sqlite.Open(ctx, sqlite.Options{Path: c.dataFile(databaseFile), Now: time.Now, Revised: app.cache.Revised, Version: version(), Node: host})
 	if err != nil {
 		return nil, errors.Join(err, app.close(ctx))
 	}
@@ -102,10 +105,12 @@ func opened(ctx context.Context, c config, stderr io.Writer) (*application, erro
 }
 
 // rest builds what stands on keys and store.
-func (app *application) rest(ctx context.Context, c config, passwords *localauth.Passwords) (err error) {
-	if app.engine, err = quickjssandbox.New(ctx, quickjssandbox.Options{Instances: app.workers, CacheBytes: int64(c.num("decoder_cache_bytes")), CompileDir: c.dataFile("engine")}); err != nil {
-		return err
+func (app *application) rest(ctx context.Context, c config, passwords *localauth.Passwords) error {
+	engine, err := quickjssandbox.New(ctx, quickjssandbox.Options{Instances: app.workers, CacheBytes: int64(c.num("decoder_cache_bytes")), CompileDir: c.dataFile("engine")})
+	if err != nil {
+		return err // and app.engine stays nil, which a nil engine in it would not be
 	}
+	app.engine = engine
 	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
 	limiter := memlimit.New(time.Now, limitedKeys)
 	limits := c.limits()
@@ -122,7 +127,7 @@ func (app *application) rest(ctx context.Context, c config, passwords *localauth
 		return err
 	}
 	app.api, err = httpapi.New(httpapi.Options{
-		Enter: app.enter, SignIn: app.signin, Manage: manage.New(app.enter, app.store, app.engine, limits, app.ingest.Wake), Ingest: app.ingest, Disclose: app.disclose,
+		Enter: app.enter, SignIn: app.signin, Manage: manage.New(app.enter, app.store, app.ingest.Trials(app.workers-1), limits, app.ingest.Again), Ingest: app.ingest, Disclose: app.disclose,
 		Limiter: limiter, Limits: limits, CursorKey: cursorKey, PublicURL: strings.TrimSuffix(publicURL(c), "/"), Trusted: trusted, Docs: c.flag("docs"),
 		Ready: app.enter.Ready, Metrics: app.metrics, Log: app.log, Version: version(), Node: app.node,
 	})
@@ -130,7 +135,7 @@ func (app *application) rest(ctx context.Context, c config, passwords *localauth
 }
 
 func openPasswords(c config) (*localauth.Passwords, error) {
-	o := localauth.Options{Cost: localauth.Cost{Memory: uint32(c.num("password_memory_kib")), Time: uint32(c.num("password_time"))}} //nolint:gosec // checked settings
+	o := localauth.Options{Cost: c.passwordCost()}
 	if file := c.str("known_passwords_file"); file != "" {
 		f, err := os.Open(file) //nolint:gosec // named by the operator
 		if err != nil {
@@ -140,6 +145,10 @@ func openPasswords(c config) (*localauth.Passwords, error) {
 		o.Known = f
 	}
 	return localauth.New(o)
+}
+
+func (c config) passwordCost() localauth.Cost {
+	return localauth.Cost{Memory: uint32(c.num("password_memory_kib")), Time: uint32(c.num("password_time"))} //nolint:gosec // checked settings
 }
 
 func publicURL(c config) string {

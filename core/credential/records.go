@@ -100,7 +100,8 @@ type Link struct {
 	Rev       uint64
 	Kind      Kind
 	Principal ident.Principal // whose password a reset link sets; zero for setup
-	By        ident.Principal // who made it; zero: the host's own command line
+	By        access.Subject  // who made it, by what their token let them do; zero: the host's own command line
+	Only      ident.Tenant    // the tenant whose administrator made it; zero: the platform's, or the host
 	UsedAt    time.Time
 	Stored
 }

@@ -76,7 +76,7 @@ const (
 
 // RowError says what was wrong with one row, without echoing it.
 type RowError struct {
-	Row    int
-	Column string
+	Row    int    // the line on which it begins; the header is on line 1
+	Column string // empty: the row as a whole
 	Detail string
 }

@@ -21,7 +21,7 @@ type Person struct {
 	Password      []byte // PHC string sealed with the envelope key (AAD = principal id); empty: none set
 	PasswordSetAt time.Time
 	VoidBefore    time.Time      // tokens made before are void: set by a reset
-	Tenants       []ident.Tenant // every tenant it ever joined: a superset of those where it is a member
+	Tenants       []ident.Tenant // every tenant where it is a member, deleted ones too
 	DisabledAt    time.Time
 	CreatedAt     time.Time
 	UpdatedAt     time.Time

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/ident"
 )
 
 // Message is an uplink as some network server told it, in our words.
@@ -31,10 +32,13 @@ const (
 	MaxText    = 128
 )
 
-// DedupeKey is equal for two messages that are the same event told twice, and zero for one that is a duplicate of nothing.
-// A network server's own id decides; without one it is the frame: address, session, port, counter and payload.
-func (m Message) DedupeKey() [32]byte {
+// DedupeKey is equal for two messages that are the same event told twice by one source, and zero for one that is a duplicate
+// of nothing. A network server's own id decides; without one it is the frame: address, session, port, counter and payload.
+// The source is part of it: whether a source may speak for the device is known later, and one that may not must not have
+// said what another's event is a duplicate of. A source has one format for life, so two formats' ids do not meet either.
+func (m Message) DedupeKey(from ident.Source) [32]byte {
 	h := sha256.New()
+	h.Write(from[:])
 	put := func(s string) {
 		var n [4]byte
 		binary.BigEndian.PutUint32(n[:], uint32(len(s))) //nolint:gosec // bounded by MaxText and MaxPayload

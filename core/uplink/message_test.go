@@ -8,15 +8,17 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/ident"
 )
 
 var eui = device.Address{Kind: device.DevEUI, Value: "a84041ffff1e2d3c"}
 
 // keyOf is Message.DedupeKey, or a planted one with bugs.
-type keyOf func(Message) [32]byte
+type keyOf func(Message, ident.Source) [32]byte
 
 // wrongKeys says which messages a key takes for the same though they are not, or the other way about.
-func wrongKeys(key keyOf) (wrong []string) {
+func wrongKeys(of keyOf) (wrong []string) {
+	key := func(m Message) [32]byte { return of(m, ident.Source{1}) }
 	frame := Message{Address: eui, Session: "01b4f7a2", FPort: 2, FCnt: 7, HasFCnt: true, Payload: []byte{1, 2}}
 	again := frame
 	again.Application, again.NetworkTime = "elsewhere", time.Unix(7, 0)
@@ -50,6 +52,11 @@ func wrongKeys(key keyOf) (wrong []string) {
 	if key(first) != key(forged) {
 		wrong = append(wrong, "id decides")
 	}
+	for _, m := range []Message{first, frame} {
+		if of(m, ident.Source{2}) == key(m) {
+			wrong = append(wrong, "source")
+		}
+	}
 	if key(Message{Address: eui, Payload: []byte{1}}) != [32]byte{} {
 		wrong = append(wrong, "neither id nor counter")
 	}
@@ -64,7 +71,7 @@ func TestTheSameEventHasOneKeyAndAnotherHasAnother(t *testing.T) {
 
 func TestPlantedKeysAreCaught(t *testing.T) {
 	without := func(drop func(*Message)) keyOf {
-		return func(m Message) [32]byte { drop(&m); return m.DedupeKey() }
+		return func(m Message, s ident.Source) [32]byte { drop(&m); return m.DedupeKey(s) }
 	}
 	for by, planted := range map[string]keyOf{
 		"address": without(func(m *Message) { m.Address.Value = "" }), "address kind": without(func(m *Message) { m.Address.Kind = "" }),
@@ -72,7 +79,8 @@ func TestPlantedKeysAreCaught(t *testing.T) {
 		"payload": without(func(m *Message) { m.Payload = nil }), "id decides": without(func(m *Message) { m.DedupeID = "" }),
 		"neither id nor counter": without(func(m *Message) { m.HasFCnt = true }),
 		"told twice":             without(func(m *Message) { m.Session += m.Application }),
-		"shifted text": func(m Message) [32]byte {
+		"source":                 func(m Message, _ ident.Source) [32]byte { return m.DedupeKey(ident.Source{}) },
+		"shifted text": func(m Message, _ ident.Source) [32]byte {
 			return sha256.Sum256(fmt.Append(nil, m.Address.Kind, m.Address.Value, m.Session, m.FPort, m.FCnt, m.Payload))
 		},
 	} {

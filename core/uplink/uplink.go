@@ -39,7 +39,7 @@ type Uplink struct {
 	Rev         uint64
 	Source      ident.Source
 	Device      ident.Device // zero until processed, and for unknown devices
-	Node        ident.Node   // its ruler: the device's node at ArrivedAt, or the source's node
+	Node        ident.Node   // its ruler: the device's node at RuledAt, or the source's node
 	State       State
 	Reason      Reason
 	Address     device.Address
@@ -56,7 +56,17 @@ type Uplink struct {
 	ReceivedAt  time.Time // the one of the two that counts
 	Attempts    int       // tries that ended as category internal
 	NotBefore   time.Time // waits until then, behind a quarantined decoder version or an exhausted budget
+	ReleasedAt  time.Time // when an administrator last let it out of quarantine; zero: never
 	UpdatedAt   time.Time
+}
+
+// RuledAt is the moment whose assignment decides who rules an uplink: its arrival, or its release, since whoever releases it
+// lets it in as things are then. A device that was registered in between is known then, and one that was moved has moved.
+func (u Uplink) RuledAt() time.Time {
+	if u.ReleasedAt.IsZero() {
+		return u.ArrivedAt
+	}
+	return u.ReleasedAt
 }
 
 // Reading is what a decoder made of an uplink. Readings of a device are ordered by (At, ID).

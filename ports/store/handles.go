@@ -49,7 +49,7 @@ type Reader interface {
 	Persons() Persons
 	Sessions() Owned[ident.Session, credential.Session]
 	Bearers() Bearers
-	Links() Shelf[ident.Link, credential.Link]
+	Links() Owned[ident.Link, credential.Link]
 	Failures(ctx context.Context, key string) (principal.Failure, error) // the zero count if there is none
 	Claims() Shelf[[32]byte, Claim]
 	Folds(ctx context.Context, before time.Time, limit int) ([]Fold, error) // counters whose bucket has ended, oldest first
@@ -101,6 +101,10 @@ type Flow interface {
 	// Finish writes what became of an accepted uplink, comparing its Rev: its row, and if there are any its reading, its
 	// outcome, the device's last-seen and the device's latest reading, which never goes back.
 	Finish(ctx context.Context, f Finished) error
+
+	// Hasten makes accepted uplinks that wait until exactly this moment due at once, at most limit of them, and answers how
+	// many: what they waited for came earlier.
+	Hasten(ctx context.Context, until time.Time, limit int) (int, error)
 
 	// Touch notes the use of a credential: the accessor's record keeps the later of the two moments.
 	Touch(ctx context.Context, accessor string, at time.Time) error

@@ -32,9 +32,10 @@ type Memberships interface {
 	OfRole(ctx context.Context, r ident.Role) ([]access.Membership, error)
 }
 
-// Members are found by their source and counted.
+// Members are found by their name and counted.
 type Members interface {
 	Shelf[ident.Principal, principal.Member]
+	Named(ctx context.Context, name string, q Query) (Page[principal.Member], error) // exactly; names are not unique
 	Count(ctx context.Context) (int, error)
 }
 
@@ -146,6 +147,7 @@ type Audit interface {
 type AuditFilter struct {
 	Actor, Action, Target, Outcome string
 	Request                        string
+	Org                            ident.Node // the target stood at this node or below it, then
 	From, To                       time.Time
 	FirstSeq, LastSeq              uint64 // inclusive; LastSeq 0 = no bound
 }

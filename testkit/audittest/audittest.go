@@ -1,7 +1,8 @@
 // Package audittest checks that a running server records what it must: it learns from the server's own OpenAPI document which
 // operations change something and which audit events each declares, does every one of them, and compares what then stands in
-// the log with the declaration, actor, target, request id and tree. It speaks HTTP; the store is only read. What it does not
-// check is the log itself: that is core/audit and testkit/storetest.
+// the log with the declaration, actor, target, request id and tree; repeated under its Idempotency-Key each does and records
+// nothing. It speaks HTTP; the store is only read. What it does not check is the log itself: that is core/audit and
+// testkit/storetest.
 package audittest
 
 import (
@@ -103,6 +104,9 @@ type check struct {
 	operations map[string]operation
 	heads      map[ident.Tenant]uint64          // how much of each log was looked at
 	done       map[string]map[audit.Action]bool // by operation: what it recorded
+	keys       int                              // Idempotency-Keys used
+	key        string                           // of the operation that is being done
+	differs    string                           // written behind a body
 	result     Result
 }
 
@@ -124,6 +128,12 @@ type operation struct {
 
 // changes reports whether it must be tried: what is not a read, and the reads that are recorded.
 func (o operation) changes() bool { return o.method != http.MethodGet || len(o.audit) > 0 }
+
+// keyed reports whether a repeat must be told by its Idempotency-Key.
+func (o operation) keyed() bool {
+	under := func(prefix string) bool { return strings.HasPrefix(o.path, prefix) }
+	return o.method == http.MethodPost && len(o.audit) > 0 && (under("/v1/tenants/") || under("/v1/platform/") || under("/v1/me/"))
+}
 
 type object = map[string]any
 
@@ -161,10 +171,11 @@ type who struct {
 
 // answer is what the server said.
 type answer struct {
-	status  int
-	request string
-	body    []byte
-	object  object
+	status   int
+	request  string
+	replayed bool
+	body     []byte
+	object   object
 }
 
 // text finds a text in the answer by the names that lead to it.
@@ -212,6 +223,7 @@ func (c *check) send(w who, method, path string, body object, rev int) answer {
 		if raw, err = json.Marshal(body); err != nil {
 			c.t.Fatal(err)
 		}
+		raw = append(raw, c.differs...)
 	}
 	r, err := http.NewRequestWithContext(c.t.Context(), method, "http://audited.example"+path, bytes.NewReader(raw))
 	if err != nil {
@@ -224,12 +236,15 @@ func (c *check) send(w who, method, path string, body object, rev int) answer {
 	if w.token != "" {
 		r.Header.Set("Authorization", "Bearer "+w.token)
 	}
+	if c.key != "" {
+		r.Header.Set("Idempotency-Key", c.key)
+	}
 	if rev > 0 {
 		r.Header.Set("If-Match", fmt.Sprintf("%q", fmt.Sprint(rev)))
 	}
 	res := &recorder{header: http.Header{}}
 	c.target.Handler.ServeHTTP(res, r)
-	a := answer{status: res.status, request: res.header.Get("Request-Id"), body: res.body.Bytes()}
+	a := answer{status: res.status, request: res.header.Get("Request-Id"), replayed: res.header.Get("Idempotency-Replayed") == "true", body: res.body.Bytes()}
 	if strings.Contains(res.header.Get("Content-Type"), "json") && len(a.body) > 0 && path != "/openapi.json" {
 		if err := json.Unmarshal(a.body, &a.object); err != nil {
 			c.t.Fatalf("%s %s: %v", method, path, err)
@@ -289,6 +304,11 @@ func (c *check) do(name string, w who, ids map[string]string, body object) answe
 		c.t.Fatalf("there is no operation %s any more: take it out of the script", name)
 	}
 	path, tree := c.fill(o, ids)
+	if o.keyed() { // the attempt that could not be recorded has it too, and claims nothing
+		c.keys++
+		c.key = fmt.Sprint("story ", c.keys)
+		defer func() { c.key = "" }()
+	}
 	rev := 0
 	if len(o.audit) > 0 {
 		rev = c.broken(o, w, path, tree, body)
@@ -298,7 +318,39 @@ func (c *check) do(name string, w who, ids map[string]string, body object) answe
 		c.t.Fatalf("%s: %d %s", name, a.status, a.body)
 	}
 	c.compare(o, w, tree, a, path+" "+fmt.Sprint(body)+string(a.body))
+	if o.keyed() {
+		c.repeated(o, w, path, body, rev, a)
+	}
 	return a
+}
+
+// repeated asks again under the same Idempotency-Key: nothing is done, nothing is recorded, and no secret is shown again.
+func (c *check) repeated(o operation, w who, path string, body object, rev int, first answer) {
+	c.t.Helper()
+	again := c.send(w, o.method, path, body, rev)
+	gone := again.status == http.StatusUnauthorized || again.status == http.StatusForbidden || again.status == http.StatusNotFound
+	for _, e := range c.fresh() {
+		if !gone || e.Action != string(audit.AuthzFail) {
+			c.find("%s repeated under its Idempotency-Key recorded %s", o.name, e.Action)
+		}
+	}
+	if gone { // what it did took the credential or the tenant away
+		return
+	}
+	if again.status != first.status || !again.replayed || again.text("id") != first.text("id") || again.text("rev") != first.text("rev") || again.text("secret") != "" {
+		c.find("%s repeated under its Idempotency-Key: %d %.200s", o.name, again.status, again.body)
+	}
+	if first.text("secret") != "" && again.text("hint") == "" {
+		c.find("%s repeated under its Idempotency-Key does not say how to get another secret: %.200s", o.name, again.body)
+	}
+	c.differs = " " // the same to the route, but not to the key
+	defer func() { c.differs = "" }()
+	if body == nil {
+		body = object{}
+	}
+	if other := c.send(w, o.method, path, body, rev); other.text("code") != "idempotency_key_reused" {
+		c.find("%s takes another request under a used Idempotency-Key: %d %.200s", o.name, other.status, other.body)
+	}
 }
 
 func (c *check) fill(o operation, ids map[string]string) (path string, tree ident.Tenant) {

@@ -38,6 +38,7 @@ func Bugs() []Bug {
 		{"reuse goes unnoticed", "a refresh token used twice", events(on(audit.TokenReuse, as(audit.TokenRefresh)))},
 		{"somebody else did it", "of the actor", scope(func(a *access.Actor, _ *access.Origin) { a.Kind, a.ID = access.Human, ident.Principal{1} })},
 		{"nobody knows by what", "without the accessor", scope(func(a *access.Actor, _ *access.Origin) { a.Accessor = "" })},
+		{"a repeat is not known", "inviteOwner repeated under its Idempotency-Key", func(s store.Store) store.Store { return forgetful{s} }},
 		{"nobody knows in which request", "with the request id", scope(func(_ *access.Actor, o *access.Origin) { o.Request = ident.Request{} })},
 	}
 }
@@ -83,3 +84,20 @@ func on(a audit.Action, change func(*audit.Event)) func([]audit.Event) []audit.E
 }
 
 func as(a audit.Action) func(*audit.Event) { return func(e *audit.Event) { e.Action = a } }
+
+// forgetful keeps no Idempotency-Key.
+type forgetful struct{ store.Store }
+
+func (f forgetful) Change(ctx context.Context, s access.Scope, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+	return f.Store.Change(ctx, s, func(ctx context.Context, w store.Writer) ([]audit.Event, error) { return fn(ctx, claimless{w}) })
+}
+
+type claimless struct{ store.Writer }
+
+func (c claimless) Claims() store.Records[[32]byte, store.Claim] { return lost{c.Writer.Claims()} }
+
+type lost struct {
+	store.Records[[32]byte, store.Claim]
+}
+
+func (lost) Put(_ context.Context, c store.Claim) (store.Claim, error) { return c, nil }

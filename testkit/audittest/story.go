@@ -245,6 +245,9 @@ func (c *check) reads(ten ids, ana, admin who) {
 	c.do("getAuditProof", ana, with(ten, "seq", "0"), nil)
 	c.do("exportAudit", ana, ten, nil)
 	c.do("listPlatformAudit", admin, nil, nil)
+	c.do("getPlatformAuditEntry", admin, ids{"seq": "0"}, nil)
+	c.do("getPlatformAuditProof", admin, ids{"seq": "0"}, nil)
+	c.do("exportPlatformAudit", admin, nil, nil)
 }
 
 // failures are what is recorded although nothing was done.

@@ -129,7 +129,7 @@ func server(t testing.TB, e sandbox.Engine, open func(testing.TB, *enter.Cache) 
 	cursorKey, err := keys.Derive("cursors")
 	must(err)
 	api, err := httpapi.New(httpapi.Options{
-		Enter: gate, SignIn: people, Manage: manage.New(gate, st, e, limits, in.Wake), Ingest: in, Disclose: disclose.New(gate, st, keys), Limiter: limiter, Limits: limits,
+		Enter: gate, SignIn: people, Manage: manage.New(gate, st, in.Trials(1), limits, in.Again), Ingest: in, Disclose: disclose.New(gate, st, keys), Limiter: limiter, Limits: limits,
 		CursorKey: cursorKey, PublicURL: "http://sweep.example", Docs: true, Ready: gate.Ready, Metrics: httpapi.NewMetrics(), Log: log, Version: "test", Node: "test",
 	})
 	must(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
@@ -154,6 +155,25 @@ type reading struct {
 	uplinks func(store.Uplinks) store.Uplinks
 	read    func(store.Readings) store.Readings
 	audit   func(store.Audit) store.Audit
+	members func(store.Members) store.Members
+	links   func(store.Owned[ident.Link, credential.Link]) store.Owned[ident.Link, credential.Link]
+}
+
+func (r reading) Links() store.Owned[ident.Link, credential.Link] {
+	if r.links != nil {
+		return r.links(r.Reader.Links())
+	}
+	return r.Reader.Links()
+}
+
+// everybodys answers whatever there is, whoever is asked for.
+type everybodys struct {
+	store.Owned[ident.Link, credential.Link]
+}
+
+func (e everybodys) Of(ctx context.Context, _ ident.Principal) ([]credential.Link, error) {
+	page, err := e.List(ctx, store.Query{Reach: access.Everywhere})
+	return page.Items, err
 }
 
 func (r reading) Audit() store.Audit {
@@ -251,6 +271,14 @@ type writing struct {
 	devices store.Records[ident.Device, device.Device]
 	roles   func(store.Records[ident.Role, access.Role]) store.Records[ident.Role, access.Role]
 	drop    bool
+	forget  bool
+}
+
+func (w writing) Settle(ctx context.Context, u uplink.Uplink) (uplink.Uplink, error) {
+	if w.forget {
+		u.ReleasedAt = time.Time{}
+	}
+	return w.Writer.Settle(ctx, u)
 }
 
 func (w writing) Devices() store.Records[ident.Device, device.Device] {
@@ -317,7 +345,15 @@ type flowing struct {
 	checkpoint bool
 	rewrite    bool
 	finish     bool
+	hasten     func(store.Flow, context.Context, time.Time, int) (int, error)
 	expire     func(store.Flow, context.Context, time.Time, int) (int, error)
+}
+
+func (f flowing) Hasten(ctx context.Context, until time.Time, limit int) (int, error) {
+	if f.hasten != nil {
+		return f.hasten(f.Flow, ctx, until, limit)
+	}
+	return f.Flow.Hasten(ctx, until, limit)
 }
 
 func (f flowing) Expire(ctx context.Context, now time.Time, limit int) (int, error) {
@@ -468,6 +504,9 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 			q.Reach = access.Everywhere
 			return d.List(ctx, q)
 		}}), nil},
+		{"an owner is answered others' links", "OwnersRecordsAreFoundNewestFirst", byReader(reading{links: func(l store.Owned[ident.Link, credential.Link]) store.Owned[ident.Link, credential.Link] {
+			return everybodys{l}
+		}}), nil},
 		{"a forged cursor is an empty page", "ForgedCursorIsRefused", byDevices(devices{list: func(d store.Devices, ctx context.Context, q store.Query) (store.Page[device.Device], error) {
 			p, err := d.List(ctx, q)
 			if err != nil {
@@ -494,6 +533,15 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 			return f.Accept(ctx, own)
 		}}), nil},
 		{"what must wait is due", "DueIsOldestFirstAndWaitsForNotBefore", byReader(reading{uplinks: func(u store.Uplinks) store.Uplinks { return queue{u} }}), nil},
+		{"nobody is hastened", "HastenedUplinksAreDueAtOnce", byFlow(flowing{hasten: func(store.Flow, context.Context, time.Time, int) (int, error) { return 0, nil }}), nil},
+		{"who waits for something else is hastened too", "HastenedUplinksAreDueAtOnce", byFlow(flowing{hasten: func(f store.Flow, ctx context.Context, until time.Time, n int) (int, error) {
+			_, err := f.Hasten(ctx, until.Add(time.Microsecond), n)
+			if err != nil {
+				return 0, err
+			}
+			return f.Hasten(ctx, until, n)
+		}}), nil},
+		{"a release is forgotten", "SettledUplinkRemembersItsRelease", byWriter(func(w *writing) { w.forget = true }), nil},
 		{"the latest is what came last", "LatestReadingNeverGoesBack", byReader(reading{read: func(r store.Readings) store.Readings { return lateReadings{r} }}), nil},
 		{"finishing twice is fine", "FinishComparesTheRevision", byFlow(flowing{finish: true}), nil},
 		{"a counter is off by one", "CountersAreExact", byFlow(flowing{fold: 1}), nil},
@@ -523,6 +571,8 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"the limit is not kept", "ExpiryTakesWhatIsOverAndNothingElse", byFlow(flowing{expire: func(f store.Flow, ctx context.Context, now time.Time, _ int) (int, error) {
 			return f.Expire(ctx, now, 1000)
 		}}), nil},
+		{"a place is overlooked", "EntriesAreFoundByTheirPlace", byReader(reading{audit: func(a store.Audit) store.Audit { return placeless{a} }}), nil},
+		{"a name is anybody's", "MembersAreFoundByName", byReader(reading{members: func(m store.Members) store.Members { return nameless{m} }}), nil},
 		{"an older checkpoint is taken", "CheckpointsGrow", byFlow(flowing{checkpoint: true}), nil},
 		{"the directory knows nobody", "DirectoryLocatesCredentialsAndWork", func(s store.Store) store.Store {
 			return wrapped{Store: s, dir: func(d store.Directory) store.Directory { return lost{d} }}

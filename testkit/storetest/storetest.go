@@ -192,6 +192,7 @@ func Checks() []Check {
 		{"UniqueTextsAreUniqueInTheTenantAlone", unique},
 		{"ListsPageNewestFirstWithoutRepeating", pages},
 		{"ListAnswersWithinReachAlone", reach},
+		{"OwnersRecordsAreFoundNewestFirst", owned},
 		{"ForgedCursorIsRefused", cursor},
 		{"AssignmentsAreRememberedByTime", assignments},
 		{"TombstonesAreReadableAndTheirAddressIsFree", tombstones},
@@ -200,11 +201,15 @@ func Checks() []Check {
 		{"DedupeKeyExpiresWithItsWindow", window},
 		{"ExpiryTakesWhatIsOverAndNothingElse", expiry},
 		{"DueIsOldestFirstAndWaitsForNotBefore", due},
+		{"HastenedUplinksAreDueAtOnce", hastened},
+		{"SettledUplinkRemembersItsRelease", settled},
 		{"LatestReadingNeverGoesBack", latest},
 		{"FinishComparesTheRevision", finish},
 		{"CountersAreExact", folds},
 		{"CheckpointsGrow", checkpoints},
 		{"AuditIsWhatAppendMakesOfIt", auditRows},
+		{"EntriesAreFoundByTheirPlace", entriesByPlace},
+		{"MembersAreFoundByName", membersByName},
 		{"TheSameScriptLeavesTheSameLog", golden},
 		{"AcrossIsOneTransactionOverTwoTrees", across},
 		{"DirectoryLocatesCredentialsAndWork", directoryCheck},
@@ -426,6 +431,11 @@ func stale(t testing.TB, w *World) {
 		return []audit.Event{w.event("x")}, nil
 	}
 	wantIs(t, w.Store.Change(w.ctx, w.Scope(w.A.Tenant(), 1), write), store.ErrStale, "a scope of an older revision")
+	across := w.Store.Across(w.ctx, w.Platform, w.Scope(w.A.Tenant(), 1), func(context.Context, store.Writer, store.Writer) ([]audit.Event, []audit.Event, error) {
+		ran = true
+		return []audit.Event{w.event("x")}, []audit.Event{w.event("x")}, nil
+	})
+	wantIs(t, across, store.ErrStale, "a scope of an older revision beside the platform's")
 	if ran {
 		t.Error("the function of a stale scope ran")
 	}

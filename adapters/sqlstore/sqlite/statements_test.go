@@ -100,5 +100,5 @@ func TestEveryStatementIsBoundToOneTenant(t *testing.T) {
 	}
 }
 
-// across are the statements that stand above tenants: the directory's two (ARCHITECTURE.md, The directory's door), and a migration's.
-var across = []string{"SELECT tenant FROM audit_heads WHERE tenant > ? ORDER BY tenant LIMIT", "WITH RECURSIVE t(tenant) AS (", "UPDATE sessions SET expires = unixepoch("}
+// across are the statements that stand above tenants: the directory's two (ARCHITECTURE.md, The directory's door), and the migrations'.
+var across = []string{"SELECT tenant FROM audit_heads WHERE tenant > ? ORDER BY tenant LIMIT", "WITH RECURSIVE t(tenant) AS (", "UPDATE sessions SET expires = unixepoch(", "UPDATE members SET label = json_extract("}

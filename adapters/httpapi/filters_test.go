@@ -1,0 +1,89 @@
+package httpapi
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// items are one field of a list's items, in its order.
+func (s reply) items(field string) string {
+	s.h.t.Helper()
+	var page struct{ Items []map[string]any }
+	decode(s.h.t, s.ok(200), &page)
+	var out []string
+	for _, i := range page.Items {
+		out = append(out, fmt.Sprint(i[field]))
+	}
+	return strings.Join(out, " ")
+}
+
+func TestTheLogIsAskedByPlace(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	site, other := h.node(h.root[0], "site", "s"), h.node(h.root[0], "site", "o")
+	room := h.node(site, "zone", "r")
+	for i, at := range []string{site, other, room} {
+		a.call("POST", h.at(0, "/devices"), fmt.Sprintf(`{"name":"d%d","node_id":%q,"addresses":[{"kind":"serial","value":"%d"}]}`, i, at, i)).ok(201)
+	}
+	count := func(query string) int {
+		return len(strings.Fields(a.call("GET", h.at(0, "/audit/entries?action=device_created"+query), "").items("seq")))
+	}
+	for org, want := range map[string]int{h.root[0]: 3, site: 2, room: 1, other: 1, h.root[1]: 0} {
+		if got := count("&org=" + org); got != want {
+			t.Errorf("at or below %s: %d, want %d", org, got, want)
+		}
+	}
+	if got := count(""); got != 3 {
+		t.Errorf("anywhere: %d", got)
+	}
+	a.call("GET", h.at(0, "/audit/entries?org="+canary), "").bad(422, "bad_id")
+}
+
+func TestMembersAreAskedByName(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	for name, want := range map[string]string{"Ana": "Ana", "ana": "", "Nobody": ""} {
+		if got := a.call("GET", h.at(0, "/members?name="+name), "").items("name"); got != want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func TestOnesOwnMembershipsAreListedThoseByGroupsToo(t *testing.T) {
+	h := newHouse(t)
+	a, ben := h.as(h.owner[0]), h.as(h.owner[1])
+	me := ben.call("GET", "/v1/me", "").ok(200).str("id")
+	inv := a.call("POST", h.at(0, "/invitations"), fmt.Sprintf(`{"email":"ben@example.com","role_id":%q}`, h.role("viewer"))).ok(201)
+	ben.call("POST", "/v1/auth/invitations/accept", fmt.Sprintf(`{"token":%q}`, inv.str("secret"))).ok(201)
+	crew := a.call("POST", h.at(0, "/groups"), fmt.Sprintf(`{"name":"crew","member_ids":[%q]}`, me)).ok(201).str("id")
+	outer := a.call("POST", h.at(0, "/groups"), fmt.Sprintf(`{"name":"outer","group_ids":[%q]}`, crew)).ok(201).str("id")
+	a.call("POST", h.at(0, "/groups"), `{"name":"others"}`).ok(201)
+	grant := func(group, role, more string) {
+		a.call("POST", h.at(0, "/memberships"), fmt.Sprintf(`{"group_id":%q,"role_id":%q,"node_id":%q%s}`, group, h.role(role), h.root[0], more)).ok(201)
+	}
+	grant(crew, "operator", `,"expires_at":"2999-01-01T00:00:00Z"`)
+	grant(outer, "auditor", `,"recursive":true`)
+
+	list := ben.call("GET", "/v1/me/memberships", "")
+	for field, want := range map[string]string{
+		"role_name": "auditor operator viewer owner", "tenant_id": strings.Join([]string{h.ten[0], h.ten[0], h.ten[0], h.ten[1]}, " "),
+		"group_id": outer + " " + crew + " <nil> <nil>", "recursive": "true false false true", "expires_at": "<nil> 2999-01-01T00:00:00.000000Z <nil> <nil>",
+		"node_id": strings.Join([]string{h.root[0], h.root[0], h.root[0], h.root[1]}, " "),
+	} {
+		if got := list.items(field); got != want {
+			t.Errorf("%s: %q, want %q", field, got, want)
+		}
+	}
+	pat := ben.call("POST", h.at(1, "/tokens"), `{"name":"t","permissions":["device:read"]}`).ok(201).str("secret")
+	h.as(pat).call("GET", "/v1/me/memberships", "").bad(403, "person_needed")
+	h.as("").call("GET", "/v1/me/memberships", "").bad(401, "bad_credential")
+	a.call("DELETE", h.at(0, "/members/"+me), "", `If-Match: "1"`).ok(204)
+	if got := ben.call("GET", "/v1/me/memberships", "").items("role_name"); got != "owner" {
+		t.Errorf("after leaving: %q", got)
+	}
+	h.as(h.owner[0]).call("POST", "/v1/platform/tenants/"+h.ten[1]+"/suspend", "").ok(200)
+	if got := ben.call("GET", "/v1/me/memberships", "").items("role_name"); got != "" {
+		t.Errorf("of a suspended tenant: %q", got)
+	}
+}

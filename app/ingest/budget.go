@@ -1,0 +1,139 @@
+package ingest
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// failing counts a version's failures by fuel or memory in a row.
+type failing struct {
+	count int
+	until time.Time
+}
+
+// budget is a tenant's fuel in one minute.
+type budget struct {
+	minute time.Time
+	used   int64
+}
+
+// pausedUntil is when an uplink may be decoded: not while its version is quarantined, nor when the tenant's fuel of this
+// minute is used up. Zero is now.
+func (g *Ingest) pausedUntil(t ident.Tenant, v ident.Version, fuel int64, now time.Time) time.Time {
+	g.failMu.Lock()
+	defer g.failMu.Unlock()
+	if f := g.fails[v]; now.Before(f.until) {
+		return f.until
+	}
+	return g.spentUntil(t, fuel, now)
+}
+
+// spentUntil is when a tenant that has used up this minute's fuel has some again; zero: it has some. Under failMu.
+func (g *Ingest) spentUntil(t ident.Tenant, fuel int64, now time.Time) time.Time {
+	if b, minute := g.budgets[t], now.Truncate(time.Minute); b.minute.Equal(minute) && b.used >= fuel {
+		return minute.Add(time.Minute)
+	}
+	return time.Time{}
+}
+
+// charge takes what a run used from its tenant's fuel, loading included. Under failMu.
+func (g *Ingest) charge(t ident.Tenant, res decoder.Result, now time.Time) {
+	b, minute := g.budgets[t], now.Truncate(time.Minute)
+	if !b.minute.Equal(minute) {
+		b = budget{minute: minute}
+	}
+	b.used += res.Fuel + res.LoadFuel
+	g.budgets[t] = b
+}
+
+// judged counts fuel, and failures in a row of a version. A pass or a failure of another kind begins the count anew.
+func (g *Ingest) judged(t ident.Tenant, v ident.Version, res decoder.Result, now time.Time) {
+	g.failMu.Lock()
+	defer g.failMu.Unlock()
+	g.charge(t, res, now)
+	switch res.Category {
+	case decoder.Fuel, decoder.Memory:
+	case decoder.Internal: // ours: no verdict, be it good or bad
+		return
+	default:
+		delete(g.fails, v)
+		return
+	}
+	f := g.fails[v]
+	if f.count++; f.count >= strikes {
+		f = failing{until: now.Add(versionPause)}
+	}
+	g.fails[v] = f
+}
+
+// Paused is when a version's quarantine ends; zero if it is not in quarantine. It is what the tenant sees.
+func (g *Ingest) Paused(v ident.Version) time.Time {
+	g.failMu.Lock()
+	defer g.failMu.Unlock()
+	if f := g.fails[v]; g.enter.Now().Before(f.until) {
+		return f.until
+	}
+	return time.Time{}
+}
+
+// Again is told that a tenant's uplinks may go on: one was put back to work, or a version is not the active one any more
+// (zero: none), so that nothing waits for the end of its quarantine.
+func (g *Ingest) Again(t ident.Tenant, replaced ident.Version) {
+	if replaced.IsZero() {
+		g.mu.Lock()
+		if n := g.backlog[t]; n != nil { // else it is counted when it is first asked for
+			n.Add(1)
+		}
+		g.mu.Unlock()
+	} else if until := g.Paused(replaced); !until.IsZero() {
+		g.failMu.Lock()
+		if !slices.Contains(g.ended[t], until) {
+			g.ended[t] = append(g.ended[t], until)
+		}
+		g.failMu.Unlock()
+	}
+	g.Wake()
+}
+
+// resumed are the tenants with uplinks that wait for what has ended.
+func (g *Ingest) resumed() (ts []ident.Tenant) {
+	g.failMu.Lock()
+	defer g.failMu.Unlock()
+	for t := range g.ended {
+		ts = append(ts, t)
+	}
+	return ts
+}
+
+// hasten lets uplinks go on that wait for a quarantine which ended early, so many at a time that nobody's writes wait long.
+func (g *Ingest) hasten(ctx context.Context, s access.Scope) error {
+	const some = 8 * batch
+	g.failMu.Lock()
+	moments := slices.Clone(g.ended[s.Tenant()])
+	g.failMu.Unlock()
+	for _, until := range moments {
+		n := 0
+		if err := g.store.Ingest(ctx, s, func(ctx context.Context, f store.Flow) (err error) {
+			n, err = f.Hasten(ctx, until, some)
+			return err
+		}); err != nil {
+			return err
+		}
+		if n == some {
+			continue // there may be more
+		}
+		g.failMu.Lock()
+		left := slices.DeleteFunc(g.ended[s.Tenant()], until.Equal)
+		if g.ended[s.Tenant()] = left; len(left) == 0 {
+			delete(g.ended, s.Tenant())
+		}
+		g.failMu.Unlock()
+	}
+	return nil
+}

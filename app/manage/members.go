@@ -1,0 +1,95 @@
+package manage
+
+import (
+	"context"
+	"slices"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// MembersNamed lists the members of one name.
+func (m *Manage) MembersNamed(ctx context.Context, s access.Scope, name string, q store.Query) (store.Page[principal.Member], error) {
+	var page store.Page[principal.Member]
+	q.Reach = s.Reach(access.MemberRead)
+	err := m.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		var err error
+		page, err = r.Members().Named(ctx, name, q)
+		return err
+	})
+	return page, err
+}
+
+// Held is one membership of the caller's, with what it takes to show it.
+type Held struct {
+	access.Membership
+	Tenant   ident.Tenant
+	RoleName string
+}
+
+// MyMemberships answers what the caller holds in the scope's tenant, by itself and by groups, as it is now. It takes no
+// permission: it says nothing of others.
+func (m *Manage) MyMemberships(ctx context.Context, s access.Scope) ([]Held, error) {
+	var out []Held
+	err := m.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		out = nil
+		held, err := r.Memberships().Of(ctx, s.Actor().ID)
+		if err != nil {
+			return err
+		}
+		groups, err := groupsOf(ctx, r, s.Actor().ID)
+		if err != nil {
+			return err
+		}
+		for _, g := range groups {
+			of, err := r.Memberships().OfGroup(ctx, g)
+			if err != nil {
+				return err
+			}
+			held = append(held, of...)
+		}
+		for _, h := range held {
+			if !h.Live(m.now()) {
+				continue
+			}
+			role, ok := access.BuiltIn(h.Role)
+			if !ok {
+				if role, err = r.Roles().Get(ctx, h.Role); err != nil && !fault.Is(err, fault.NotFound) {
+					return err
+				}
+			}
+			out = append(out, Held{Membership: h, Tenant: s.Tenant(), RoleName: role.Name})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// groupsOf are the groups that a principal is in, and those that these are in.
+func groupsOf(ctx context.Context, r store.Reader, who ident.Principal) ([]ident.Group, error) {
+	var all []access.Group
+	for q := (store.Query{Reach: access.Everywhere}); ; {
+		page, err := r.Groups().List(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page.Items...); page.Next == "" {
+			break
+		}
+		q.After = page.Next
+	}
+	var in []ident.Group
+	for grown := true; grown; {
+		grown = false
+		for _, g := range all {
+			mine := slices.Contains(g.Members, who) || slices.ContainsFunc(g.Groups, func(id ident.Group) bool { return slices.Contains(in, id) })
+			if mine && !slices.Contains(in, g.ID) {
+				in, grown = append(in, g.ID), true
+			}
+		}
+	}
+	return in, nil
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/ringfence/ringfence/adapters/localauth"
+)
+
+const envPrefix = "RINGFENCE_"
+
+// serviceLink is what Kubernetes puts into every container of a namespace with a service named ringfence: no setting of ours.
+var serviceLink = regexp.MustCompile(`^RINGFENCE_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// variable is the name of a setting in the environment.
+func variable(key string) string { return envPrefix + strings.ToUpper(key) }
+
+// variables are the names of the environment that mean something to us.
+func variables() []string {
+	out := []string{tokenVariable, "RINGFENCE_LONG", "RINGFENCE_PLANTED"} // the last two are for our tests
+	for _, s := range settings {
+		out = append(out, variable(s.key))
+		if indexOf(s.key+"_file") < 0 {
+			out = append(out, variable(s.key)+"_FILE")
+		}
+	}
+	return out
+}
+
+// strangers tells of each variable that looks like one of ours and is none, with the nearest one that is.
+func strangers(env environment) (wrong []error) {
+	if env.names == nil {
+		return nil
+	}
+	known := variables()
+	for _, name := range env.names() {
+		if strings.HasPrefix(name, envPrefix) && !serviceLink.MatchString(name) && nearest(name, known) != name {
+			wrong = append(wrong, fmt.Errorf("environment: there is no setting %s; did you mean %s?", name, nearest(name, known)))
+		}
+	}
+	return wrong
+}
+
+// environNames are the names of the process's environment.
+func environNames() []string {
+	var names []string
+	for _, line := range os.Environ() {
+		name, _, _ := strings.Cut(line, "=")
+		names = append(names, name)
+	}
+	return names
+}
+
+// together judges what each setting cannot be judged for alone.
+func (c config) together() (wrong []error) {
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	if (c.str("tls_cert_file") == "") != (c.str("tls_key_file") == "") {
+		say("tls_cert_file and tls_key_file belong together; set both, or neither")
+	}
+	if open(c.str("listen")) && c.str("tls_cert_file") == "" && !c.flag("plain_http") {
+		say("listen: %s is not loopback and has no TLS; set tls_cert_file and tls_key_file, or plain_http: true behind a proxy that ends TLS", c.str("listen"))
+	}
+	if open(c.str("metrics_listen")) && !c.flag("plain_http") {
+		say("metrics_listen: %s is not loopback, and metrics are told to everybody, in clear; listen on loopback, or set plain_http: true if only those who may read them reach it", c.str("metrics_listen"))
+	}
+	if err := c.passwordCost().Check(); err != nil {
+		say("password_memory_kib, password_time: %w; the default is %d and %d", err, localauth.DefaultCost.Memory, localauth.DefaultCost.Time)
+	}
+	return wrong
+}
+
+// open reports whether others than this machine reach an address.
+func open(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && !loopback(host)
+}
+
+// judge reads the files that the settings name.
+func (c config) judge() error {
+	var wrong []error
+	if _, err := c.certificate(); err != nil {
+		wrong = append(wrong, err)
+	}
+	if file := c.str("known_passwords_file"); file != "" {
+		f, err := os.Open(file) //nolint:gosec // named by the operator
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("known_passwords_file: %w", err))
+		} else {
+			_ = f.Close()
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("%w: %w", errConfig, errors.Join(wrong...))
+	}
+	return nil
+}
+
+// certificate is what the API speaks TLS with; nil if it does not.
+func (c config) certificate() (*tls.Config, error) {
+	file := c.str("tls_cert_file")
+	if file == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(file, c.str("tls_key_file"))
+	if err != nil {
+		return nil, fmt.Errorf("tls_cert_file, tls_key_file: %w; want a certificate chain and its key, both PEM", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// inPlace refuses a folder that no server ever ran in: what works on a server's data must not begin another's.
+func (c config) inPlace() error {
+	for _, name := range []string{"keys/instance", databaseFile} {
+		if _, err := os.Stat(c.dataFile(name)); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("there is no server's data in %s (%s is missing); name the folder with --set data=FOLDER", c.str("data"), name)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// databaseFile is the database's name in the data folder.
+const databaseFile = "ringfence.db"
+
+// whole refuses keys without their database and a database without its keys: a new one in its place would hide that
+// everything is lost. At a first start the keys are there before the database is.
+func (c config) whole() error {
+	keys, err := there(c.dataFile("keys/instance"))
+	if err != nil {
+		return err
+	}
+	database, err := there(c.dataFile(databaseFile))
+	switch {
+	case err != nil:
+		return err
+	case keys && !database:
+		return fmt.Errorf("the keys in %s are of a database that is gone: %s; put it back from your backup, or, to begin with nothing, move the keys away too", c.dataFile("keys"), c.dataFile(databaseFile))
+	case database && !keys:
+		return fmt.Errorf("the database %s is there, and the keys in %s, which alone open what is sealed in it, are gone; put them back from your backup, or, to begin with nothing, move the database away too", c.dataFile(databaseFile), c.dataFile("keys"))
+	}
+	return nil
+}
+
+// there reports whether a file holds anything.
+func there(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Size() > 0, err
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// door makes a source of the plain form at a node and answers its key.
+func (s *story) door(t *testing.T, ten *demoTenant, name, node string) string {
+	t.Helper()
+	at := "/v1/tenants/" + ten.id + "/sources"
+	src := s.post(ten.token, at, obj{"name": name, "format": "plain", "node_id": node})
+	status(t, "a source", src, 201)
+	key := s.post(ten.token, at+"/"+src.str("id")+"/keys", obj{"name": "first"})
+	status(t, "its key", key, 201)
+	return key.str("secret")
+}
+
+func (s *story) newSite(t *testing.T, ten *demoTenant, name string) string {
+	t.Helper()
+	r := s.post(ten.token, "/v1/tenants/"+ten.id+"/nodes", obj{"parent_id": ten.root, "kind": "site", "name": name})
+	status(t, "a site", r, 201)
+	return r.str("id")
+}
+
+func (s *story) newDevice(t *testing.T, ten *demoTenant, eui, node, decoder string) string {
+	t.Helper()
+	r := s.post(ten.token, "/v1/tenants/"+ten.id+"/devices", obj{"name": eui, "node_id": node, "decoder_id": decoder, "addresses": []obj{{"kind": "dev_eui", "value": eui}}})
+	status(t, "a device", r, 201)
+	return r.str("id")
+}
+
+// becomes waits until an event is in a state, and answers it.
+func (s *story) becomes(t *testing.T, ten *demoTenant, event, state string) reply {
+	t.Helper()
+	var r reply
+	n, err := s.wait(1, func() (int, error) {
+		var err error
+		r, err = s.must(s.get(ten.token, "/v1/tenants/"+ten.id+"/uplinks/"+event), 200)
+		if r.str("state") == state {
+			return 1, err
+		}
+		return 0, err
+	})
+	if n != 1 || err != nil {
+		t.Fatalf("the event is not %s: %s %v", state, r.text, err)
+	}
+	return r
+}
+
+func TestAnEventOfADeviceThatIsRegisteredLaterIsReleased(t *testing.T) {
+	s, _, ten := world1(t)
+	at, eui := "/v1/tenants/"+ten.id, "70b3d57ed0000777"
+	key := s.door(t, ten, "gateway", ten.root)
+	event := s.post(key, "/v1/ingest/plain", obj{"device": eui, "payload": "CL4u"}).str("event_id")
+	s.becomes(t, ten, event, "quarantined")
+	device := s.newDevice(t, ten, eui, ten.site, ten.decoder)
+	status(t, "its release", s.post(ten.token, at+"/quarantine/"+event+"/release", nil), 200)
+	if u := s.becomes(t, ten, event, "processed"); u.str("node_id") != ten.site || u.str("device_id") != device {
+		t.Errorf("ruled by another than the device's site: %s", u.text)
+	}
+	if n, err := s.readings(ten, device, 1); n != 1 || err != nil {
+		t.Errorf("%d readings, %v", n, err)
+	}
+}
+
+func TestASourceSuppressesNoEventOfAnothers(t *testing.T) {
+	s, _, ten := world1(t)
+	north, south := s.newSite(t, ten, "N"), s.newSite(t, ten, "S")
+	evil, good, eui := s.door(t, ten, "north", north), s.door(t, ten, "south", south), "0202020202020202"
+	device := s.newDevice(t, ten, eui, south, ten.decoder)
+	for id, payload := range map[string]string{"42": "CL4u", "43": "AAAA"} {
+		status(t, "a stranger", s.post(evil, "/v1/ingest/plain", obj{"device": eui, "payload": payload, "id": id}), 202)
+		honest := s.post(good, "/v1/ingest/plain", obj{"device": eui, "payload": "CL4u", "id": id})
+		status(t, "the honest source", honest, 202)
+		if honest.body["duplicate"] != false {
+			t.Errorf("event %s: %s", id, honest.text)
+		}
+		again := s.post(good, "/v1/ingest/plain", obj{"device": eui, "payload": "CL4u", "id": id})
+		if again.body["duplicate"] != true || again.str("event_id") != honest.str("event_id") {
+			t.Errorf("event %s told twice: %s", id, again.text)
+		}
+		s.becomes(t, ten, honest.str("event_id"), "processed")
+	}
+	if n, err := s.readings(ten, device, 2); n != 2 || err != nil {
+		t.Errorf("%d readings, %v", n, err)
+	}
+}
+
+// Each slow sender has been told to go on with its body, so it is as far into its request as it gets.
+func TestSlowSendersOfOneSourceHoldNobodyElseUp(t *testing.T) {
+	s, _, ten := world1(t)
+	slow, quick := s.door(t, ten, "slow", ten.site), s.door(t, ten, "quick", ten.root)
+	for range 20 {
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if err := c.SetDeadline(time.Now().Add(9 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(c, "POST /v1/ingest/plain HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 200000\r\nExpect: 100-continue\r\n\r\n", slow); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "100") {
+			t.Fatalf("%q %v", line, err)
+		}
+	}
+	for n := range 10 {
+		status(t, "another source", s.post(quick, "/v1/ingest/plain", obj{"device": ten.devEUI, "payload": "CL4u", "id": fmt.Sprint(n)}), 202)
+	}
+	long := s.post(quick, "/v1/ingest/plain", obj{"device": ten.devEUI, "payload": "CL4u", "application": strings.Repeat("x", 100_000)})
+	if status(t, "a long body arrives whole, and is judged", long, 422); long.code() == "unreadable" {
+		t.Error(long.text)
+	}
+}
+
+func TestARollBackFreesWhatWaitsForTheVersionThatFailed(t *testing.T) {
+	s, _, ten := world1(t)
+	at := "/v1/tenants/" + ten.id + "/decoders/" + ten.decoder
+	version := s.post(ten.token, at+"/versions", obj{"source": "function decodeUplink(input) { for (;;) {} }"})
+	status(t, "a version", version, 201)
+	status(t, "activating it", s.call(http.MethodPost, ten.token, at+"/activate", obj{"version_id": version.str("id")}, s.get(ten.token, at).header.Get("ETag")), 200)
+	for n := range 3 {
+		s.becomes(t, ten, s.post(ten.key, "/v1/ingest/chirpstack", chirpStack(ten.id, ten.devEUI, n)).str("event_id"), "failed")
+	}
+	event := s.post(ten.key, "/v1/ingest/chirpstack", chirpStack(ten.id, ten.devEUI, 3)).str("event_id")
+	waits, err := s.wait(1, func() (int, error) {
+		r, err := s.must(s.get(ten.token, "/v1/tenants/"+ten.id+"/uplinks/"+event), 200)
+		return min(len(r.str("waits_until")), 1), err
+	})
+	if waits != 1 || err != nil {
+		t.Fatalf("the event does not wait: %v", err)
+	}
+	status(t, "rolling back", s.call(http.MethodPost, ten.token, at+"/rollback", nil, s.get(ten.token, at).header.Get("ETag")), 200)
+	if u := s.becomes(t, ten, event, "processed"); u.str("waits_until") != "" {
+		t.Errorf("it still waits: %s", u.text)
+	}
+}
+
+func TestDryRunsComeFromTheTenantsFuelAndNameOneScript(t *testing.T) {
+	s, _, ten := world1(t, "fuel_per_minute=3500000")
+	at := "/v1/tenants/" + ten.id + "/decoders/" + ten.decoder
+	active := s.get(ten.token, at).str("active_version_id")
+	for what, body := range map[string]obj{"neither": {"payload": "CL4u"}, "both": {"payload": "CL4u", "version_id": active, "source": goodDecoder}} {
+		r := s.post(ten.token, at+"/test", body)
+		if status(t, what, r, 422); r.code() != "one_script" {
+			t.Errorf("%s: %s", what, r.text)
+		}
+	}
+	status(t, "a saved version", s.post(ten.token, at+"/test", obj{"payload": "CL4u", "version_id": active}), 200)
+	n := 0
+	for range 12 { // a minute may end in between
+		r := s.post(ten.token, at+"/test", obj{"payload": "CL4u", "source": "function decodeUplink(input) { for (;;) {} }"})
+		if r.status == 200 {
+			n++
+			continue
+		}
+		if status(t, "beyond the fuel", r, 429); r.code() != "limited_fuel" || r.header.Get("Retry-After") == "" {
+			t.Errorf("%s", r.text)
+		}
+	}
+	if n < 3 || n > 8 {
+		t.Errorf("%d runs of a million each with three and a half million a minute", n)
+	}
+}
+
+func TestAPatchThatChangesNothingIsNoChange(t *testing.T) {
+	s, _, ten := world1(t)
+	at := "/v1/tenants/" + ten.id
+	for path, patch := range map[string]obj{
+		"/devices/" + ten.device:   {},
+		"/decoders/" + ten.decoder: {"name": "climate"},
+	} {
+		was := s.get(ten.token, at+path)
+		is := s.call(http.MethodPatch, ten.token, at+path, patch, was.header.Get("ETag"))
+		if status(t, path, is, 200); is.header.Get("ETag") != was.header.Get("ETag") || is.raw("updated_at") != was.raw("updated_at") {
+			t.Errorf("%s: %s was %s", path, is.text, was.text)
+		}
+		status(t, "another's revision", s.call(http.MethodPatch, ten.token, at+path, patch, `"99"`), 412)
+	}
+	log := s.get(ten.token, at+"/audit/entries?limit=200")
+	if status(t, "the log", log, 200); strings.Contains(log.text, "device_updated") || strings.Contains(log.text, "decoder_updated") || !strings.Contains(log.text, "device_created") {
+		t.Errorf("%s", log.text)
+	}
+}
+
+func TestAnImportTellsWhichRowsDoNotFit(t *testing.T) {
+	s, _, ten := world1(t)
+	r := s.post(ten.token, "/v1/tenants/"+ten.id+"/imports", obj{"csv": "name,dev_eui\none,70B3D57ED0001001\nmissing\ntwo,70B3D57ED0001002\nlong,70B3D57ED0001003,more\n"})
+	status(t, "an import", r, 201)
+	if r.raw("created") != "2" || r.raw("failed") != "2" || !strings.Contains(r.raw("errors"), `"row":3`) || !strings.Contains(r.raw("errors"), `"row":5`) {
+		t.Errorf("%s", r.text)
+	}
+}

@@ -1,0 +1,99 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// stored reads an uplink.
+func (w *World) stored(t testing.TB, u uplink.Uplink) uplink.Uplink {
+	t.Helper()
+	w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
+		var err error
+		u, err = r.Uplinks().Get(ctx, u.ID)
+		return err
+	})
+	return u
+}
+
+func settled(t testing.TB, w *World) {
+	u := w.uplink(0, "p")
+	u.State, u.Reason = uplink.Quarantined, uplink.UnknownDevice
+	w.accept(t, w.A, u)
+	if got := w.stored(t, u); !got.ReleasedAt.IsZero() || got.State != uplink.Quarantined {
+		t.Errorf("before anybody released it: %s, released at %v", got.State, got.ReleasedAt)
+	}
+	at := w.now.Add(time.Hour + time.Microsecond)
+	u.Rev, u.State, u.Reason, u.ReleasedAt = 1, uplink.Accepted, "", at
+	settle := func(ctx context.Context, wr store.Writer) error {
+		_, err := wr.Settle(ctx, u)
+		return err
+	}
+	wantKind(t, w.try(w.B, settle), fault.NotFound, "settling another tenant's")
+	w.change(t, w.A, settle)
+	wantIs(t, w.try(w.A, settle), store.ErrRevision, "settling it twice")
+	w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
+		due, err := r.Uplinks().Due(ctx, w.now, 10)
+		if err != nil || len(due) != 1 || !due[0].ReleasedAt.Equal(at) || due[0].Reason != "" || due[0].Rev != 2 {
+			t.Errorf("released at %v, due: %+v, %v", at, due, err)
+		}
+		return nil
+	})
+	u = w.stored(t, u)
+	u.State = uplink.Failed
+	w.ingest(t, w.A, func(ctx context.Context, f store.Flow) error { return f.Finish(ctx, store.Finished{Uplink: u}) })
+	if got := w.stored(t, u); !got.ReleasedAt.Equal(at) || got.State != uplink.Failed {
+		t.Errorf("when it is finished: %s, released at %v, want %v", got.State, got.ReleasedAt, at)
+	}
+}
+
+func hastened(t testing.TB, w *World) {
+	until := w.now.Add(time.Minute + time.Microsecond)
+	var us []uplink.Uplink
+	for _, at := range []time.Time{until, until, until, until.Add(time.Microsecond), until} {
+		u := w.uplink(0, "p")
+		u.NotBefore = at
+		us = append(us, u)
+	}
+	us[4].State = uplink.Quarantined // waits for nothing
+	w.accept(t, w.A, us...)
+	hasten := func(limit int) (n int) {
+		w.ingest(t, w.A, func(ctx context.Context, f store.Flow) error {
+			var err error
+			n, err = f.Hasten(ctx, until, limit)
+			return err
+		})
+		return n
+	}
+	w.ingest(t, w.B, func(ctx context.Context, f store.Flow) error {
+		if n, err := f.Hasten(ctx, until, 10); n != 0 || err != nil {
+			t.Errorf("another tenant hastened %d, %v", n, err)
+		}
+		return nil
+	})
+	for _, want := range []int{2, 1, 0} {
+		if n := hasten(2); n != want {
+			t.Errorf("hastened %d, want %d", n, want)
+		}
+	}
+	w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
+		due, err := r.Uplinks().Due(ctx, w.now, 10)
+		if err != nil || len(due) != 3 {
+			t.Errorf("%d are due, %v; want 3", len(due), err)
+		}
+		for _, u := range due {
+			if u.Rev != 2 || !u.NotBefore.IsZero() {
+				t.Errorf("at revision %d it waits until %v", u.Rev, u.NotBefore)
+			}
+		}
+		return nil
+	})
+	if got := w.stored(t, us[4]); got.Rev != 1 || !got.NotBefore.Equal(until) {
+		t.Error("one that is not accepted was changed")
+	}
+}

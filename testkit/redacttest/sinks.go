@@ -21,7 +21,7 @@ func places() map[string][]string {
 	return map[string][]string{
 		"tenant name":     {"tenants.body", "nodes.body"}, // its root is named after it
 		"node name":       {"nodes.body"},
-		"person's name":   {"persons.body", "members.body"},
+		"person's name":   {"persons.body", "members.body", "members.label"},
 		"e-mail address":  {"persons.label", "persons.body", "members.body", "invitations.body"},
 		"role name":       {"roles.label", "roles.body"},
 		"group name":      {"groups.label", "groups.body"},
@@ -31,7 +31,7 @@ func places() map[string][]string {
 		"device address":  {"devices.body", "device_addresses.value", "uplinks.address"},
 		"variable name":   {"devices.body"},
 		"variable":        {"devices.body", "readings.data", "readings.warnings", "outcomes.message"}, // a script may show it: it is none of the secret ones
-		"source name":     {"sources.label", "sources.body", "members.body"},                          // its service account is named after it
+		"source name":     {"sources.label", "sources.body", "members.body", "members.label"},         // its service account is named after it
 		"application":     {"sources.body", "uplinks.application"},
 		"token name":      {"tokens.body"},
 		"key name":        {"source_keys.body"},

@@ -45,7 +45,7 @@ secrets: ## gitleaks over the working tree and the history (rules: .gitleaks.tom
 	grep -q 'exit status 42' || { echo "the planted key was not found"; exit 1; }; }
 
 race: ## all tests under the race detector; a skipped test is a failure; minutes per suite
-	$(TESTED) $(RACE) -timeout 20m ./...
+	$(TESTED) $(RACE) -timeout 45m ./...
 
 tidy-check: ## go.mod and go.sum are what go mod tidy would write (on a copy, see dependencies under ARCHITECTURE.md)
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp go.mod go.sum "$$tmp/" && \

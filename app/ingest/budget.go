@@ -42,10 +42,11 @@ func (g *Ingest) spentUntil(t ident.Tenant, fuel int64, now time.Time) time.Time
 	return time.Time{}
 }
 
-// charge takes what a run used from its tenant's fuel, loading included. Under failMu.
+// charge takes what a run used from its tenant's fuel, loading included. A run that began in an earlier minute is charged to
+// the present one, of which nothing is forgotten. Under failMu.
 func (g *Ingest) charge(t ident.Tenant, res decoder.Result, now time.Time) {
 	b, minute := g.budgets[t], now.Truncate(time.Minute)
-	if !b.minute.Equal(minute) {
+	if minute.After(b.minute) {
 		b = budget{minute: minute}
 	}
 	b.used += res.Fuel + res.LoadFuel

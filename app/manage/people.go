@@ -102,6 +102,15 @@ func (m *Manage) leaveGroups(ctx context.Context, w store.Writer, c *Call, id id
 	if err != nil {
 		return err
 	}
+	var in []ident.Group
+	for at, g := range groups {
+		if slices.Contains(g.Members, id) {
+			in = append(in, at)
+		}
+	}
+	if err := m.mayGrantGroups(ctx, w, c, surrounding(groups, in...), true); err != nil {
+		return err
+	}
 	for _, g := range groups {
 		kept := make([]ident.Principal, 0, len(g.Members))
 		for _, one := range g.Members {
@@ -111,9 +120,6 @@ func (m *Manage) leaveGroups(ctx context.Context, w store.Writer, c *Call, id id
 		}
 		if len(kept) == len(g.Members) {
 			continue
-		}
-		if err := m.mayGrantGroup(ctx, w, c, groups, g.ID, true); err != nil {
-			return err
 		}
 		g.Members, g.UpdatedAt = kept, m.now()
 		if _, err := w.Groups().Put(ctx, g); err != nil {
@@ -217,11 +223,14 @@ func (m *Manage) RevokeInvitation(ctx context.Context, c *Call, id ident.Link, r
 // membership:grant (or ownership:grant for a role that holds it) and every permission of the role there, with the same
 // reach and until the same moment; the zero time is forever.
 func (m *Manage) mayGrant(ctx context.Context, w store.Writer, c *Call, given access.Membership, until time.Time) error {
-	records, err := w.Read().Policy(ctx)
-	if err != nil {
-		return err
+	records := access.Records{Platform: c.Scope.Tenant() == ident.Platform}
+	if _, ok := access.BuiltIn(given.Role); !ok {
+		own, err := w.Roles().Get(ctx, given.Role)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		records.Roles = []access.Role{own}
 	}
-	records.Platform = c.Scope.Tenant() == ident.Platform
 	set := access.PermissionsOf(records, given.Role)
 	if set.IsEmpty() || set.Has(access.UplinkSubmit) {
 		return fault.New(fault.Invalid, "unknown_role", "There is no such role to grant. List the roles of this tenant.").WithField("/role_id", "no such role")

@@ -324,13 +324,14 @@ func (m *Manage) checkGroup(ctx context.Context, w store.Writer, c *Call, was, g
 		}
 	}
 	all[g.ID] = g
-	if depth := nesting(all, g.ID, 0); depth > access.MaxNesting {
+	around := surrounding(all, g.ID)
+	if deepest(all, around) > access.MaxNesting {
 		return fault.New(fault.Conflict, "group_nesting", "Groups may be nested %d deep and never within themselves.", access.MaxNesting).WithField("/group_ids", "nested too deep, or in a circle")
 	}
 	if slices.Equal(was.Members, g.Members) && slices.Equal(was.Groups, g.Groups) {
 		return nil
 	}
-	return m.mayGrantGroup(ctx, w, c, all, g.ID, false)
+	return m.mayGrantGroups(ctx, w, c, around, false)
 }
 
 func everyGroup(ctx context.Context, w store.Writer) (map[ident.Group]access.Group, error) {
@@ -350,31 +351,58 @@ func everyGroup(ctx context.Context, w store.Writer) (map[ident.Group]access.Gro
 	}
 }
 
-// nesting is how deep a group's groups go; a circle is deeper than anything allowed.
-func nesting(all map[ident.Group]access.Group, id ident.Group, depth int) int {
-	if depth > access.MaxNesting {
-		return depth
-	}
-	deepest := depth + 1
-	for _, child := range all[id].Groups {
-		deepest = max(deepest, nesting(all, child, depth+1))
-	}
-	return deepest
-}
-
-// mayGrantGroup checks the caller against everything that membership in a group gives, by the groups around it too. What is
-// only taken away takes a right of this moment.
-func (m *Manage) mayGrantGroup(ctx context.Context, w store.Writer, c *Call, all map[ident.Group]access.Group, id ident.Group, taking bool) error {
-	around := map[ident.Group]bool{id: true}
-	for grew := true; grew; {
-		grew = false
-		for parent, g := range all {
-			if !around[parent] && slices.ContainsFunc(g.Groups, func(child ident.Group) bool { return around[child] }) {
-				around[parent], grew = true, true
-			}
+// surrounding are groups and all that they stand in, over however many.
+func surrounding(all map[ident.Group]access.Group, of ...ident.Group) map[ident.Group]bool {
+	parents := make(map[ident.Group][]ident.Group, len(all))
+	for id, g := range all {
+		for _, child := range g.Groups {
+			parents[child] = append(parents[child], id)
 		}
 	}
-	for g := range around {
+	around := map[ident.Group]bool{}
+	for len(of) > 0 {
+		id := of[len(of)-1]
+		if of = of[:len(of)-1]; !around[id] {
+			around[id] = true
+			of = append(of, parents[id]...)
+		}
+	}
+	return around
+}
+
+// deepest is how deep the groups of some groups go; a circle is deeper than anything allowed. Each group is looked at once,
+// however many ways lead to it.
+func deepest(all map[ident.Group]access.Group, of map[ident.Group]bool) (most int) {
+	depths := make(map[ident.Group]int, len(all))
+	var depth func(ident.Group) int
+	depth = func(id ident.Group) int {
+		if d, ok := depths[id]; ok {
+			return d
+		}
+		depths[id] = access.MaxNesting + 1 // whoever comes back here while it stands has gone in a circle
+		below := 0
+		for _, child := range all[id].Groups {
+			below = max(below, depth(child))
+		}
+		depths[id] = min(below+1, access.MaxNesting+1)
+		return depths[id]
+	}
+	for id := range of {
+		most = max(most, depth(id))
+	}
+	return most
+}
+
+// mayGrantGroups checks the caller against everything that groups give. What is only taken away takes a right of this moment.
+func (m *Manage) mayGrantGroups(ctx context.Context, w store.Writer, c *Call, groups map[ident.Group]bool, taking bool) error {
+	type given struct {
+		role      ident.Role
+		node      ident.Node
+		recursive bool
+		until     time.Time
+	}
+	seen := map[given]bool{}
+	for g := range groups {
 		ms, err := w.Read().Memberships().OfGroup(ctx, g)
 		if err != nil {
 			return err
@@ -384,8 +412,11 @@ func (m *Manage) mayGrantGroup(ctx context.Context, w store.Writer, c *Call, all
 			if taking {
 				until = c.Scope.At()
 			}
-			if err := m.mayGrant(ctx, w, c, one, until); err != nil {
-				return err
+			if same := (given{one.Role, one.Node, one.Recursive, until}); !seen[same] {
+				seen[same] = true
+				if err := m.mayGrant(ctx, w, c, one, until); err != nil {
+					return err
+				}
 			}
 		}
 	}

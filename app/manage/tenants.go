@@ -125,11 +125,12 @@ func (m *Manage) SetTenantState(ctx context.Context, c *Call, id ident.Tenant, s
 		return tenant.Tenant{}, fault.Missing()
 	}
 	action := map[tenant.State]audit.Action{tenant.Suspended: audit.TenantSuspended, tenant.Active: audit.TenantResumed, tenant.Deleted: audit.TenantDeleted}[state]
-	ps := c.Scope
-	if ps.Tenant() != ident.Platform { // the owner closes it
+	ps, ts := c.Scope, c.Scope // of which one is the gate's, and stale once the rights behind it have changed
+	if c.Scope.Tenant() == ident.Platform {
+		ts = m.enter.As(id, c.Scope.Actor(), "tenant lifecycle", c.Scope.Origin())
+	} else { // the owner closes it
 		ps = m.enter.As(ident.Platform, c.Scope.Actor(), "close tenant", c.Scope.Origin())
 	}
-	ts := m.enter.As(id, c.Scope.Actor(), "tenant lifecycle", c.Scope.Origin())
 	pe, err := m.enter.Event(ctx, ps, action, enter.Target("tenant", id))
 	if err != nil {
 		return tenant.Tenant{}, err

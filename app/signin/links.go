@@ -388,7 +388,7 @@ func (s *SignIn) accept(ctx context.Context, id ident.Tenant, inv principal.Invi
 		if err != nil || current.Rev != inv.Rev {
 			return nil, nil, errLink()
 		}
-		if err := s.mayStillInvite(ctx, tw, inv); err != nil {
+		if err := s.mayStillInvite(ctx, pw, tw, inv); err != nil {
 			return nil, nil, err
 		}
 		own := p
@@ -452,7 +452,7 @@ func stillIn(ctx context.Context, w store.Writer, by enter.Identity) (principal.
 }
 
 // mayStillInvite refuses an invitation whose inviter could not grant its role now, or a first owner's once there is one.
-func (s *SignIn) mayStillInvite(ctx context.Context, w store.Writer, inv principal.Invitation) error {
+func (s *SignIn) mayStillInvite(ctx context.Context, home, w store.Writer, inv principal.Invitation) error {
 	records, err := w.Read().Policy(ctx)
 	if err != nil {
 		return err
@@ -462,6 +462,9 @@ func (s *SignIn) mayStillInvite(ctx context.Context, w store.Writer, inv princip
 			return errLink()
 		}
 		return nil
+	}
+	if inviter, err := home.Persons().Get(ctx, inv.Inviter); err != nil || inviter.Disabled() {
+		return asLink(orLink(err))
 	}
 	policy := access.Compile(records)
 	held := policy.HeldUntil(access.Subject{Principal: inv.Inviter}, inv.Node, inv.Recursive, s.enter.Now(), time.Time{})

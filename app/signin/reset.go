@@ -261,7 +261,7 @@ func (s *SignIn) stillReset(ctx context.Context, w, home store.Writer, p princip
 		return nil
 	}
 	maker, err := w.Persons().Get(ctx, l.By.Principal)
-	if err != nil || maker.Disabled() {
+	if err != nil || maker.Disabled() || l.CreatedAt.Before(maker.VoidBefore) { // whoever had the maker's session may have made it
 		return asLink(orLink(err))
 	}
 	right := access.PlatformPersonReset

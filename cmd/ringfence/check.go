@@ -15,8 +15,9 @@ import (
 
 const envPrefix = "RINGFENCE_"
 
-// serviceLink is what Kubernetes puts into every container of a namespace with a service named ringfence: no setting of ours.
-var serviceLink = regexp.MustCompile(`^RINGFENCE_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+// serviceLink is what Kubernetes puts into every container of a namespace with services named ringfence or ringfence-…: no
+// setting of ours ends so.
+var serviceLink = regexp.MustCompile(`^RINGFENCE_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 // variable is the name of a setting in the environment.
 func variable(key string) string { return envPrefix + strings.ToUpper(key) }
@@ -66,8 +67,8 @@ func (c config) together() (wrong []error) {
 	if open(c.str("listen")) && c.str("tls_cert_file") == "" && !c.flag("plain_http") {
 		say("listen: %s is not loopback and has no TLS; set tls_cert_file and tls_key_file, or plain_http: true behind a proxy that ends TLS", c.str("listen"))
 	}
-	if open(c.str("metrics_listen")) && !c.flag("plain_http") {
-		say("metrics_listen: %s is not loopback, and metrics are told to everybody, in clear; listen on loopback, or set plain_http: true if only those who may read them reach it", c.str("metrics_listen"))
+	if open(c.str("metrics_listen")) && !c.flag("metrics_plain_http") {
+		say("metrics_listen: %s is not loopback, and metrics are told to everybody, in clear; listen on loopback, or set metrics_plain_http: true if only those who may read them reach it", c.str("metrics_listen"))
 	}
 	if err := c.passwordCost().Check(); err != nil {
 		say("password_memory_kib, password_time: %w; the default is %d and %d", err, localauth.DefaultCost.Memory, localauth.DefaultCost.Time)
@@ -126,21 +127,24 @@ func (c config) inPlace() error {
 	return nil
 }
 
-// databaseFile is the database's name in the data folder.
-const databaseFile = "ringfence.db"
+// The database's name in the data folder, and that of the file which says that keys and database were made.
+const (
+	databaseFile = "ringfence.db"
+	completeFile = "complete"
+)
 
 // whole refuses keys without their database and a database without its keys: a new one in its place would hide that
-// everything is lost. At a first start the keys are there before the database is.
+// everything is lost. At a first start the keys are there before the database is, and it may be cut off in between: only what
+// was once complete is missed.
 func (c config) whole() error {
 	keys, err := there(c.dataFile("keys/instance"))
-	if err != nil {
-		return err
-	}
-	database, err := there(c.dataFile(databaseFile))
+	database, err2 := there(c.dataFile(databaseFile))
+	complete, err3 := there(c.dataFile(completeFile))
+	err = errors.Join(err, err2, err3)
 	switch {
 	case err != nil:
 		return err
-	case keys && !database:
+	case keys && !database && complete:
 		return fmt.Errorf("the keys in %s are of a database that is gone: %s; put it back from your backup, or, to begin with nothing, move the keys away too", c.dataFile("keys"), c.dataFile(databaseFile))
 	case database && !keys:
 		return fmt.Errorf("the database %s is there, and the keys in %s, which alone open what is sealed in it, are gone; put them back from your backup, or, to begin with nothing, move the database away too", c.dataFile(databaseFile), c.dataFile("keys"))

@@ -21,6 +21,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/ringfence/ringfence/adapters/httpapi"
+	"github.com/ringfence/ringfence/adapters/keyring"
 )
 
 // checked runs config check with settings and an environment.
@@ -76,7 +77,7 @@ func TestAConfigurationThatWouldNotServeIsNotGood(t *testing.T) {
 		{[]string{"password_memory_kib=19456", "password_time=2"}, ""},
 		{[]string{"metrics_listen=0.0.0.0:9090"}, "metrics_listen: 0.0.0.0:9090 is not loopback"},
 		{[]string{"metrics_listen=:9090"}, "metrics_listen: :9090 is not loopback"},
-		{[]string{"metrics_listen=0.0.0.0:9090", "plain_http=true"}, ""},
+		{[]string{"metrics_listen=0.0.0.0:9090", "metrics_plain_http=true"}, ""},
 		{[]string{"metrics_listen=[::1]:9090"}, ""},
 	} {
 		code, said := checked(t, nil, c.settings...)
@@ -110,6 +111,7 @@ func TestAVariableThatIsNoSettingIsToldWithTheNearestOne(t *testing.T) {
 		"RINGFENCE_TOKEN": "x", "RINGFENCE_LOG_LEVEL": "warn", "PATH": "/", "OTHER_RINGFENCE_X": "x", "RINGFENCE_LONG": "1",
 		// Kubernetes tells of a service named ringfence so.
 		"RINGFENCE_SERVICE_HOST": "10.0.0.1", "RINGFENCE_SERVICE_PORT": "80", "RINGFENCE_SERVICE_PORT_HTTP": "80", "RINGFENCE_PORT": "tcp://10.0.0.1:80",
+		"RINGFENCE_METRICS_SERVICE_HOST": "10.0.0.2", "RINGFENCE_METRICS_PORT_9090_TCP_ADDR": "10.0.0.2", "RINGFENCE_HEADLESS_PORT": "tcp://10.0.0.3:80",
 		"RINGFENCE_PORT_80_TCP": "tcp://10.0.0.1:80", "RINGFENCE_PORT_80_TCP_PROTO": "tcp", "RINGFENCE_PORT_80_TCP_PORT": "80", "RINGFENCE_PORT_80_TCP_ADDR": "10.0.0.1",
 	}
 	if code, said := checked(t, good); code != exitDone {
@@ -179,6 +181,23 @@ func TestKeysAndDatabaseAreThereTogetherOrNotAtAll(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, gone[0])); err == nil {
 			t.Errorf("%s: a new one was made", what)
 		}
+	}
+}
+
+func TestAFirstStartThatWasCutOffIsMadeAgain(t *testing.T) {
+	conf, err := loadConfig(os.DevNull, []string{"data=" + t.TempDir(), "metrics_listen="}, environment{lookup: func(string) (string, bool) { return "", false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyring.Open(conf.dataFile("keys")); err != nil { // and no further
+		t.Fatal(err)
+	}
+	app, err := opened(t.Context(), conf, io.Discard)
+	if err == nil {
+		err = app.close(t.Context())
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

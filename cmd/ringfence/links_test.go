@@ -117,7 +117,7 @@ func TestAResetLinkNeedsAllThatThePersonHolds(t *testing.T) {
 }
 
 func TestAResetLinkIsVoidOnceItsMakerMayMakeNone(t *testing.T) {
-	s, _, acme := world1(t)
+	s, admin, acme := world1(t)
 	at := "/v1/tenants/" + acme.id
 	adam, token := s.joins(t, acme, "adam@acme.example", "admin")
 	vera, _ := s.joins(t, acme, "vera@acme.example", "viewer")
@@ -139,6 +139,15 @@ func TestAResetLinkIsVoidOnceItsMakerMayMakeNone(t *testing.T) {
 	status(t, "a token that may do little else", pat, 201)
 	status(t, "by which others are not taken over", s.resets(pat.str("secret"), acme, wim), 403)
 	status(t, "the link that was not replaced", s.uses(link), 204)
+
+	// Whoever had the maker's session may have made links with it: they end with the maker's own reset.
+	zoe, stolen := s.joins(t, acme, "zoe@acme.example", "admin")
+	xan, _ := s.joins(t, acme, "xan@acme.example", "viewer")
+	link = s.resets(stolen, acme, xan)
+	status(t, "a thief's link", link, 200)
+	own := s.post(admin, "/v1/platform/persons/"+zoe+"/reset", nil)
+	status(t, "resetting whom it was stolen from", s.uses(own), 204)
+	status(t, "the thief's link afterwards", s.uses(link), 404)
 }
 
 func TestWhoeverWasRemovedElsewhereIsATenantsOwnAgain(t *testing.T) {

@@ -101,6 +101,9 @@ func opened(ctx context.Context, c config, stderr io.Writer) (*application, erro
 		return nil, errors.Join(err, app.close(ctx))
 	}
 	app.store = st
+	if err := os.WriteFile(c.dataFile(completeFile), []byte("keys and database of this folder belong together\n"), 0o600); err != nil {
+		return nil, errors.Join(err, app.close(ctx))
+	}
 	return app, nil
 }
 

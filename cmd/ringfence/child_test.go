@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringfence/ringfence/adapters/quickjssandbox"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/ports/store"
 )
@@ -38,7 +39,41 @@ func TestMain(m *testing.M) {
 	if os.Getenv(plantedEnv) != "" {
 		os.Exit(hasty(context.Background(), os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if dir, err := compiled(); err == nil {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// compiled is a folder with the engine's machine code. Making it takes longer than most tests, under the race detector many
+// times so: it is made once, and each data folder begins with a copy.
+var compiled = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ringfence-engine")
+	if err != nil {
+		return "", err
+	}
+	engine, err := quickjssandbox.New(context.Background(), quickjssandbox.Options{Instances: 1, CompileDir: dir})
+	if err == nil {
+		err = engine.Close(context.Background())
+	}
+	return dir, err
+})
+
+// warm puts the engine's machine code into a data folder to be.
+func warm(t testing.TB, data string) {
+	t.Helper()
+	dir, err := compiled()
+	engine := filepath.Join(data, "engine")
+	if err == nil {
+		err = os.MkdirAll(engine, 0o700)
+	}
+	if err == nil {
+		err = os.CopyFS(engine, os.DirFS(dir))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // hasty serves as serve does, on a store that answers before it has committed.
@@ -123,6 +158,7 @@ func (c *child) begin(settings []string) {
 	}
 	c.dir, c.address = filepath.Join(t.TempDir(), "data"), free.Addr().String()
 	_ = free.Close()
+	warm(t, c.dir)
 	c.flags = []string{"--config", os.DevNull}
 	for _, s := range append([]string{"data=" + c.dir, "listen=" + c.address, "metrics_listen=", "log_level=warn"}, settings...) {
 		c.flags = append(c.flags, "--set", s)

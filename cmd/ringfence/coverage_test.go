@@ -25,7 +25,9 @@ func audited(t *testing.T, spoil func(store.Store) store.Store) audittest.Target
 			t.Fatal(err)
 		}
 	}
-	conf, err := loadConfig("/dev/null", []string{"data=" + t.TempDir(), "principal_rate=100000", "principal_burst=100000", "tenant_rate=100000"}, environment{lookup: func(string) (string, bool) { return "", false }})
+	dir := t.TempDir()
+	warm(t, dir)
+	conf, err := loadConfig("/dev/null", []string{"data=" + dir, "principal_rate=100000", "principal_burst=100000", "tenant_rate=100000"}, environment{lookup: func(string) (string, bool) { return "", false }})
 	must(err)
 	app, err := opened(t.Context(), conf, io.Discard)
 	must(err)
@@ -80,6 +82,7 @@ func TestEveryChangeIsRecordedAsItsRouteDeclares(t *testing.T) {
 func TestPlantedBugsOfTheLogAreFound(t *testing.T) {
 	for _, bug := range audittest.Bugs() {
 		t.Run(bug.Name, func(t *testing.T) {
+			t.Parallel()
 			r := audittest.Check(t, audited(t, bug.Plant), bug.Finding)
 			if !strings.Contains(strings.Join(r.Findings, "\n"), bug.Finding) {
 				t.Errorf("not found: %q in %d findings, such as %.300q", bug.Finding, len(r.Findings), r.Findings)

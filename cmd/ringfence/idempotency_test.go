@@ -18,6 +18,7 @@ import (
 func served(t *testing.T, settings ...string) (*story, string) {
 	t.Helper()
 	dir := t.TempDir()
+	warm(t, filepath.Join(dir, "data"))
 	conf, err := loadConfig("/dev/null", append([]string{"data=" + filepath.Join(dir, "data"), "listen=127.0.0.1:0", "metrics_listen=", "log_level=error"}, settings...), environment{lookup: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,9 +37,8 @@ func (j *journal) bytes() []byte {
 	return bytes.Clone(j.b.Bytes())
 }
 
-// watched is the application as serve wires it, logging at debug level, with all that it leaves behind in view. What the engine
-// compiled for another is taken from the folder named.
-func watched(t *testing.T, bug redacttest.Bug, compiled string) redacttest.Target {
+// watched is the application as serve wires it, logging at debug level, with all that it leaves behind in view.
+func watched(t *testing.T, bug redacttest.Bug) redacttest.Target {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -51,9 +49,7 @@ func watched(t *testing.T, bug redacttest.Bug, compiled string) redacttest.Targe
 	conf, err := loadConfig("/dev/null", []string{"data=" + t.TempDir(), "log_level=debug", "principal_rate=100000", "principal_burst=100000", "source_rate=100000", "source_burst=100000", "ingest_rate=100000", "ingest_burst=100000"},
 		environment{lookup: func(string) (string, bool) { return "", false }})
 	must(err)
-	engine := conf.dataFile("engine")
-	must(os.Mkdir(engine, 0o700))
-	must(os.CopyFS(engine, os.DirFS(compiled)))
+	warm(t, conf.str("data"))
 	logs := &journal{}
 	app, err := opened(t.Context(), conf, logs)
 	must(err)
@@ -66,9 +62,6 @@ func watched(t *testing.T, bug redacttest.Bug, compiled string) redacttest.Targe
 	passwords, err := localauth.New(localauth.Options{Cost: localauth.Cost{Memory: 64, Time: 1}, TestCost: true})
 	must(err)
 	must(app.rest(t.Context(), conf, passwords))
-	if err := os.CopyFS(compiled, os.DirFS(engine)); !errors.Is(err, fs.ErrExist) { // it is there from the first one
-		must(err)
-	}
 	link, err := app.signin.SetupLink(t.Context())
 	must(err)
 	var handler http.Handler = app.api
@@ -211,7 +204,7 @@ func rowsOf(ctx context.Context, db *sql.DB, query string, do func(columns []str
 // Secrets in every input stand in no log, metric, error, audit entry or row, in none of six encodings; names and payloads in
 // their own columns and their owner's answers alone.
 func TestNoSecretSlipsAndNoNameStrays(t *testing.T) {
-	r := redacttest.Run(t, watched(t, redacttest.Bug{}, t.TempDir()))
+	r := redacttest.Run(t, watched(t, redacttest.Bug{}))
 	t.Logf("%d requests with %d secrets in %d places and %d names and payloads, which stood in their place: %v; answers: %v", r.Requests, r.Secrets, r.Places, r.Names, r.Stood, r.Statuses)
 	if n := r.Statuses[429]; n > r.Requests/50 || r.Statuses[500] < 10 || r.Statuses[503] < 10 {
 		t.Errorf("%d requests were held back, and the store failed under %d and %d only", n, r.Statuses[500], r.Statuses[503])
@@ -222,10 +215,10 @@ func TestNoSecretSlipsAndNoNameStrays(t *testing.T) {
 }
 
 func TestPlantedLeaksAreFound(t *testing.T) {
-	compiled := t.TempDir()
 	for _, bug := range redacttest.Bugs() {
 		t.Run(bug.Name, func(t *testing.T) {
-			r := redacttest.Check(t, watched(t, bug, compiled), redacttest.Part{Until: bug.Finding})
+			t.Parallel()
+			r := redacttest.Check(t, watched(t, bug), redacttest.Part{Until: bug.Finding})
 			if !strings.Contains(strings.Join(r.Findings, "\n"), bug.Finding) {
 				t.Errorf("not found: %q in %d findings, such as %.400q", bug.Finding, len(r.Findings), r.Findings)
 			}

@@ -409,11 +409,11 @@ type personShelf struct {
 	shelf[ident.Principal, principal.Person]
 }
 
-// ByEmail reads and decodes one person whether the address is theirs or not, the next one in order: what it takes must not
-// tell whose addresses there are.
+// ByEmail reads and decodes one person whether the address is theirs or not, the next one in order, or the first behind the
+// last, which is looked up either way: what it takes must not tell whose addresses there are.
 func (s personShelf) ByEmail(ctx context.Context, email string) (principal.Person, error) {
 	found, err := s.all(ctx, func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("r.label = COALESCE((SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ? AND n.label >= ?), (SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ?))",
+		return q.Where("r.label = max(COALESCE((SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ? AND n.label >= ?), ''), (SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ?))",
 			s.h.tenant[:], email, s.h.tenant[:])
 	})
 	if err == nil && (len(found) == 0 || found[0].Email != email) {

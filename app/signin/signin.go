@@ -73,10 +73,12 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 	system := s.enter.System(ident.Platform, "signin", o)
 	err = s.store.View(ctx, system, func(ctx context.Context, r store.Reader) error {
 		var err error
-		p, err = r.Persons().ByEmail(ctx, name)
+		if p, err = r.Persons().ByEmail(ctx, name); fault.Is(err, fault.NotFound) {
+			err = nil // the transaction ends alike, which is seen by the time it takes
+		}
 		return err
 	})
-	if err != nil && !fault.Is(err, fault.NotFound) {
+	if err != nil {
 		return Granted{}, err
 	}
 	// Asked before the password is looked at: a refusal that only a wrong one meets would tell the right one.

@@ -54,6 +54,7 @@ type plain struct {
 	last    time.Time
 	order   []string
 	holders map[string]int
+	meet    chan struct{}
 }
 
 func (p *plain) Take(key string, n int, r limit.Rate) limit.Verdict {
@@ -106,7 +107,11 @@ func (p *plain) Take(key string, n int, r limit.Rate) limit.Verdict {
 	v := limit.Verdict{Limit: r.Burst}
 	if p.bug == "two callers look at once" {
 		p.mu.Unlock()
-		runtime.Gosched()
+		select { // until there is another, who has looked as well
+		case p.meet <- struct{}{}:
+		case <-p.meet:
+		case <-time.After(5 * time.Millisecond):
+		}
 		p.mu.Lock()
 	}
 	if over := next.Sub(now) - window; over > 0 {
@@ -171,7 +176,7 @@ func (p *plain) Enter(key string, maximum int) (func(), bool) {
 
 func planted(bug string) limittest.Open {
 	return func(_ testing.TB, now func() time.Time, keys int) limit.Limiter {
-		return &plain{now: now, keys: keys, bug: bug, whole: map[string]time.Time{}, holders: map[string]int{}}
+		return &plain{now: now, keys: keys, bug: bug, whole: map[string]time.Time{}, holders: map[string]int{}, meet: make(chan struct{})}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -106,6 +107,9 @@ func run(file, policyFile, sinceFile string) (audit.Report, []byte, error) {
 	in := bufio.NewReader(f)
 	if start, _ := in.Peek(64); audit.IsProof(string(start)) { // a bundle that is shorter fails below
 		return receipt(in, policy)
+	}
+	if _, set := os.LookupEnv("GOGC"); !set {
+		debug.SetGCPercent(400) // little lives long here: collecting it four times as often costs a tenth of the time
 	}
 	report, err := audit.Verify(in, policy, since, onAllCores)
 	return report, nil, err

@@ -203,7 +203,8 @@ func (j judgedBy) check() (time.Time, error) {
 		return time.Time{}, errLeaf
 	}
 	at, err := time.Parse(timeFormat, j.TS)
-	if err != nil || at.Format(timeFormat) != j.TS {
+	var back [len(timeFormat)]byte
+	if err != nil || string(at.AppendFormat(back[:0], timeFormat)) != j.TS {
 		return time.Time{}, errLeaf
 	}
 	return at, nil

@@ -217,6 +217,7 @@ func (v *verifier) file(h *tar.Header, name string) ([]byte, error) {
 		return nil, v.incomplete("The bundle lacks %s, or holds its parts in another order.", name)
 	}
 	var b bytes.Buffer
+	b.Grow(int(min(h.Size, 4<<20)) + bytes.MinRead) // what a header says is believed so far
 	if _, err := io.Copy(&b, io.LimitReader(v.tar, maxChunkBytes)); err != nil || int64(b.Len()) != h.Size {
 		return nil, v.incomplete("The bundle is cut short in %s.", name)
 	}

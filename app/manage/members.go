@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/ringfence/ringfence/core/access"
@@ -70,26 +71,16 @@ func (m *Manage) MyMemberships(ctx context.Context, s access.Scope) ([]Held, err
 
 // groupsOf are the groups that a principal is in, and those that these are in.
 func groupsOf(ctx context.Context, r store.Reader, who ident.Principal) ([]ident.Group, error) {
-	var all []access.Group
-	for q := (store.Query{Reach: access.Everywhere}); ; {
-		page, err := r.Groups().List(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		if all = append(all, page.Items...); page.Next == "" {
-			break
-		}
-		q.After = page.Next
+	all, err := everyGroup(ctx, r)
+	if err != nil {
+		return nil, err
 	}
-	var in []ident.Group
-	for grown := true; grown; {
-		grown = false
-		for _, g := range all {
-			mine := slices.Contains(g.Members, who) || slices.ContainsFunc(g.Groups, func(id ident.Group) bool { return slices.Contains(in, id) })
-			if mine && !slices.Contains(in, g.ID) {
-				in, grown = append(in, g.ID), true
-			}
+	var own []ident.Group
+	for id, g := range all {
+		if slices.Contains(g.Members, who) {
+			own = append(own, id)
 		}
 	}
+	in := slices.SortedFunc(maps.Keys(surrounding(all, own...)), func(a, b ident.Group) int { return b.Compare(a) }) // newest first
 	return in, nil
 }

@@ -98,7 +98,7 @@ func (m *Manage) leave(ctx context.Context, w store.Writer, c *Call, id ident.Pr
 
 // leaveGroups takes somebody out of every group, by the rule that holds for one.
 func (m *Manage) leaveGroups(ctx context.Context, w store.Writer, c *Call, id ident.Principal) error {
-	groups, err := everyGroup(ctx, w)
+	groups, err := everyGroup(ctx, w.Read())
 	if err != nil {
 		return err
 	}

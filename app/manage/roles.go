@@ -309,7 +309,7 @@ func (m *Manage) checkGroup(ctx context.Context, w store.Writer, c *Call, was, g
 			return refer(err, "/member_ids", "member")
 		}
 	}
-	all, err := everyGroup(ctx, w)
+	all, err := everyGroup(ctx, w.Read())
 	if err != nil {
 		return err
 	}
@@ -334,10 +334,10 @@ func (m *Manage) checkGroup(ctx context.Context, w store.Writer, c *Call, was, g
 	return m.mayGrantGroups(ctx, w, c, around, false)
 }
 
-func everyGroup(ctx context.Context, w store.Writer) (map[ident.Group]access.Group, error) {
+func everyGroup(ctx context.Context, r store.Reader) (map[ident.Group]access.Group, error) {
 	all, q := map[ident.Group]access.Group{}, store.Query{Reach: access.Everywhere}
 	for {
-		page, err := w.Groups().List(ctx, q)
+		page, err := r.Groups().List(ctx, q)
 		if err != nil {
 			return nil, err
 		}
@@ -434,7 +434,7 @@ func (m *Manage) DeleteGroup(ctx context.Context, c *Call, id ident.Group, rev u
 		if err != nil {
 			return nil, err
 		}
-		all, err := everyGroup(ctx, w)
+		all, err := everyGroup(ctx, w.Read())
 		if err != nil {
 			return nil, err
 		}

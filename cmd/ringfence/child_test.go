@@ -32,6 +32,23 @@ func built(t testing.TB) string {
 	return binary
 }
 
+// settle processes what was accepted, until nothing waits.
+func (app *application) settle(t testing.TB) {
+	t.Helper()
+	for waiting := true; waiting; {
+		all, err := app.store.Directory().Waiting(t.Context(), time.Now(), 100)
+		for _, w := range all {
+			if err == nil {
+				_, err = app.ingest.Process(t.Context(), w.Tenant)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting = len(all) > 0
+	}
+}
+
 // plantedEnv makes this test binary a server with a bug: its tests are then not run.
 const plantedEnv = "RINGFENCE_PLANTED"
 

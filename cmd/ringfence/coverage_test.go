@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
@@ -40,17 +39,7 @@ func audited(t *testing.T, spoil func(store.Store) store.Store) audittest.Target
 	must(err)
 	return audittest.Target{
 		Handler: app.api, SetupToken: link.Reveal(), Store: app.store,
-		Settle: func() {
-			for waiting := true; waiting; {
-				all, err := app.store.Directory().Waiting(t.Context(), time.Now(), 100)
-				must(err)
-				for _, w := range all {
-					_, err := app.ingest.Process(t.Context(), w.Tenant)
-					must(err)
-				}
-				waiting = len(all) > 0
-			}
-		},
+		Settle: func() { app.settle(t) },
 		Break: func(broken bool) {
 			db, err := sql.Open("sqlite", "file:"+conf.dataFile("ringfence.db"))
 			must(err)

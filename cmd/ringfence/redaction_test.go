@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/testkit/redacttest"
@@ -71,17 +70,7 @@ func watched(t *testing.T, bug redacttest.Bug) redacttest.Target {
 	file := conf.dataFile("ringfence.db")
 	return redacttest.Target{
 		Handler: handler, SetupToken: link.Reveal(), Trouble: trouble,
-		Settle: func() {
-			for waiting := true; waiting; {
-				all, err := app.store.Directory().Waiting(t.Context(), time.Now(), 100)
-				must(err)
-				for _, w := range all {
-					_, err := app.ingest.Process(t.Context(), w.Tenant)
-					must(err)
-				}
-				waiting = len(all) > 0
-			}
-		},
+		Settle: func() { app.settle(t) },
 		Background: func(ctx context.Context) {
 			var wg sync.WaitGroup
 			wg.Go(func() { app.jobs(ctx) })

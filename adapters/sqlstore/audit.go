@@ -36,23 +36,28 @@ func (h *handle) head(ctx context.Context) (audit.Head, uint64, error) {
 // keep writes what audit.Append gave, and the head last.
 func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) error {
 	t := h.tenant[:]
+	entries := make([]any, 0, 12*len(a.Entries))
 	for i := range a.Entries {
 		e := &a.Entries[i]
-		if _, err := h.exec(ctx, "INSERT INTO audit_entries (tenant, seq, id, at, actor, action, kind, target, path, outcome, request, leaf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			t, int64(e.Seq), e.ID[:], micros(e.At), e.Actor, e.Action, e.Kind, e.Target, e.Path, e.Outcome, e.Request, e.Leaf); err != nil { //nolint:gosec // below 2^63
-			return err
-		}
+		entries = append(entries, t, int64(e.Seq), e.ID[:], micros(e.At), e.Actor, e.Action, e.Kind, e.Target, e.Path, e.Outcome, e.Request, e.Leaf) //nolint:gosec // below 2^63
 	}
+	if err := h.insertAll(ctx, "audit_entries (tenant, seq, id, at, actor, action, kind, target, path, outcome, request, leaf)", 12, entries, ""); err != nil {
+		return err
+	}
+	hashes := make([]any, 0, 3*len(a.Hashes))
 	for i := range a.Hashes {
-		if _, err := h.exec(ctx, "INSERT INTO audit_hashes (tenant, idx, hash) VALUES (?, ?, ?)", t, a.FirstIndex+int64(i), a.Hashes[i][:]); err != nil {
-			return err
-		}
+		hashes = append(hashes, t, a.FirstIndex+int64(i), a.Hashes[i][:])
 	}
-	for _, p := range a.Private {
-		if _, err := h.exec(ctx, "INSERT INTO audit_private (tenant, seq, field, new, nonce, sealed) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-			t, int64(p.Seq), p.Field, p.New, p.Nonce[:], p.Sealed); err != nil { //nolint:gosec // below 2^63
-			return err
-		}
+	if err := h.insertAll(ctx, "audit_hashes (tenant, idx, hash)", 3, hashes, ""); err != nil {
+		return err
+	}
+	private := make([]any, 0, 6*len(a.Private))
+	for i := range a.Private {
+		p := &a.Private[i]
+		private = append(private, t, int64(p.Seq), p.Field, p.New, p.Nonce[:], p.Sealed) //nolint:gosec // below 2^63
+	}
+	if err := h.insertAll(ctx, "audit_private (tenant, seq, field, new, nonce, sealed)", 6, private, " ON CONFLICT DO NOTHING"); err != nil {
+		return err
 	}
 	edge := make([]byte, 0, len(a.Head.Edge)*len(audit.Hash{}))
 	for _, e := range a.Head.Edge {
@@ -61,6 +66,20 @@ func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) er
 	_, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision) VALUES (?, ?, ?, ?, ?) ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision",
 		t, int64(a.Head.Size), micros(a.Head.Last), edge, int64(revision)) //nolint:gosec // below 2^63
 	return err
+}
+
+// insertAll inserts the rows whose values stand in args, some in a statement: each execution costs more than a further row.
+func (h *handle) insertAll(ctx context.Context, into string, columns int, args []any, tail string) error {
+	const most = 8 // rows of one statement, so that few are prepared
+	one := "(?" + strings.Repeat(", ?", columns-1) + ")"
+	for len(args) > 0 {
+		n := min(most, len(args)/columns)
+		if _, err := h.exec(ctx, "INSERT INTO "+into+" VALUES "+one+strings.Repeat(", "+one, n-1)+tail, args[:n*columns]...); err != nil {
+			return err
+		}
+		args = args[n*columns:]
+	}
+	return nil
 }
 
 type auditShelf struct{ h *handle }

@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/measure"
 	"github.com/ringfence/ringfence/testkit/storetest"
 )
 
@@ -36,31 +37,20 @@ func scoped(t ident.Tenant) access.Scope { return new(storetest.World).Scope(t, 
 // BenchmarkChange is the making of a device, audited and not, by one caller and by 64, who share a transaction unless it is
 // serial. Every one of them is synced to the disk before it is answered.
 func BenchmarkChange(b *testing.B) {
-	for _, c := range []struct {
-		name    string
-		callers int
-		audited bool
-		serial  bool
-	}{
-		{"audited one caller", 1, true, false}, {"unaudited one caller", 1, false, false},
-		{"audited 64 callers grouped", 64, true, false}, {"unaudited 64 callers grouped", 64, false, false},
-		{"audited 64 callers serial", 64, true, true},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			s := opened(b)
-			if c.serial {
-				s.Serial()
-			}
-			scope := scoped(ident.Tenant{1})
-			b.ReportAllocs()
-			b.ResetTimer()
+	way := func(name string, callers int, audited, serial bool) measure.Way {
+		s := opened(b)
+		if serial {
+			s.Serial()
+		}
+		scope := scoped(ident.Tenant{1})
+		return measure.Way{Name: name, Do: func(n int) {
 			var left atomic.Int64
-			left.Store(int64(b.N))
+			left.Store(int64(n))
 			var wg sync.WaitGroup
-			for range c.callers {
+			for range callers {
 				wg.Go(func() {
 					for left.Add(-1) >= 0 {
-						if err := makeDevice(b.Context(), s, scope, c.audited); err != nil {
+						if err := makeDevice(b.Context(), s, scope, audited); err != nil {
 							b.Error(err)
 							return
 						}
@@ -68,9 +58,16 @@ func BenchmarkChange(b *testing.B) {
 				})
 			}
 			wg.Wait()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tx/s")
-		})
+		}}
 	}
+	costs := measure.InTurn(b, 7, 700*time.Millisecond,
+		way("one", 1, true, false), way("one-unaudited", 1, false, false),
+		way("grouped", 64, true, false), way("grouped-unaudited", 64, false, false), way("serial", 64, true, true))
+	measure.Report(b, costs)
+	one, oneBare, grouped, groupedBare, serial := costs[0], costs[1], costs[2], costs[3], costs[4]
+	b.ReportMetric(oneBare.Against(one), "x-audited-one")
+	b.ReportMetric(groupedBare.Against(grouped), "x-audited-grouped")
+	b.ReportMetric(serial.Against(grouped), "x-grouped-of-serial")
 }
 
 func makeDevice(ctx context.Context, s *sqlstore.Store, scope access.Scope, audited bool) error {

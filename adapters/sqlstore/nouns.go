@@ -116,8 +116,8 @@ var (
 	versions = &noun[ident.Version, decoder.Version]{
 		table: "versions", bytes: func(k ident.Version) []byte { return k[:] }, key: func(v decoder.Version) []byte { return v.ID[:] }, rev: func(v *decoder.Version) *uint64 { return &v.Rev },
 		index: func(v decoder.Version, r *row) { r.Owner = v.Decoder[:] },
-		check: func(_, _ decoder.Version, exists bool) error {
-			if exists {
+		check: func(old *decoder.Version, _ decoder.Version) error {
+			if old != nil {
 				return fault.New(fault.Conflict, "immutable", "A decoder's version is never changed. Save the new text as a new version.")
 			}
 			return nil

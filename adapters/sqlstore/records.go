@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"strings"
 	"time"
 
@@ -54,19 +53,24 @@ func (h *handle) query(ctx context.Context, q string, args ...any) (*sql.Rows, e
 }
 
 func (h *handle) exec(ctx context.Context, q string, args ...any) (int64, error) {
+	n, err := h.run(ctx, q, args...)
+	return n, away(err)
+}
+
+// run is exec with the driver's own error.
+func (h *handle) run(ctx context.Context, q string, args ...any) (int64, error) {
 	if err := h.alive(); err != nil {
 		return 0, err
 	}
 	s, err := h.prepare(ctx, q)
 	if err != nil {
-		return 0, away(err)
+		return 0, err
 	}
 	res, err := s.ExecContext(ctx, args...)
 	if err != nil {
-		return 0, away(err)
+		return 0, err
 	}
-	n, err := res.RowsAffected()
-	return n, away(err)
+	return res.RowsAffected()
 }
 
 // one scans a single row, and answers fault.Missing() if there is none.
@@ -110,7 +114,7 @@ type noun[K comparable, V any] struct {
 	index  func(V, *row)                                         // sets Node, Owner, Label, State and Expires
 	placed bool                                                  // it stands on a node: lists are filtered by it
 	policy bool                                                  // decisions are made from it
-	check  func(old, v V, exists bool) error                     // more than the revision must hold, or nil
+	check  func(old *V, v V) error                               // more than the revision must hold, or nil
 	after  func(ctx context.Context, h *handle, old, v *V) error // keeps what is beside the row; old or v is nil
 	load   func(ctx context.Context, h *handle, v *V) error      // adds what is beside the row
 }
@@ -123,12 +127,12 @@ type shelf[K comparable, V any] struct {
 
 type records[K comparable, V any] struct{ shelf[K, V] }
 
-func (s shelf[K, V]) decode(ctx context.Context, r row) (V, error) {
+func (s shelf[K, V]) decode(ctx context.Context, rev uint64, body []byte) (V, error) {
 	var v V
-	if err := json.Unmarshal(r.Body, &v); err != nil {
+	if err := json.Unmarshal(body, &v); err != nil {
 		return v, fault.Wrap(err, fault.Internal, "decode", "A stored record could not be read.")
 	}
-	*s.n.rev(&v) = r.Rev
+	*s.n.rev(&v) = rev
 	if s.n.load != nil {
 		return v, s.n.load(ctx, s.h, &v)
 	}
@@ -140,26 +144,20 @@ func (s shelf[K, V]) query() *bun.SelectQuery {
 		Where("r.tenant = ?", s.h.tenant[:])
 }
 
-func (s shelf[K, V]) fetch(ctx context.Context, id []byte) (row, error) {
-	var r row
-	if err := s.h.alive(); err != nil {
-		return r, err
-	}
-	err := s.query().Where("r.id = ?", id).Scan(ctx, &r)
-	if errors.Is(err, sql.ErrNoRows) {
-		return r, fault.Missing()
-	}
-	return r, away(err)
+// fetch reads one record as it is stored. What reads or writes one record is prepared once; bun makes the queries that vary.
+func (s shelf[K, V]) fetch(ctx context.Context, id []byte) (rev uint64, body []byte, err error) {
+	err = s.h.one(ctx, "SELECT rev, body FROM "+s.n.table+" WHERE tenant = ? AND id = ?", []any{s.h.tenant[:], id}, &rev, &body)
+	return rev, body, err
 }
 
 // Get answers one record.
 func (s shelf[K, V]) Get(ctx context.Context, id K) (V, error) {
-	r, err := s.fetch(ctx, s.n.bytes(id))
+	rev, body, err := s.fetch(ctx, s.n.bytes(id))
 	if err != nil {
 		var none V
 		return none, err
 	}
-	return s.decode(ctx, r)
+	return s.decode(ctx, rev, body)
 }
 
 // List answers a page, newest first.
@@ -215,7 +213,7 @@ func (s shelf[K, V]) all(ctx context.Context, narrow func(*bun.SelectQuery) *bun
 func (s shelf[K, V]) decodeAll(ctx context.Context, rows []row) ([]V, error) {
 	vs := make([]V, 0, len(rows))
 	for _, r := range rows {
-		v, err := s.decode(ctx, r)
+		v, err := s.decode(ctx, r.Rev, r.Body)
 		if err != nil {
 			return nil, err
 		}
@@ -237,32 +235,16 @@ func (s records[K, V]) Put(ctx context.Context, v V) (V, error) {
 	var none V
 	rev := *s.n.rev(&v)
 	key := s.n.key(v)
-	stored, err := s.fetch(ctx, key)
-	exists := err == nil
 	var old *V
-	switch {
-	case err != nil && !fault.Is(err, fault.NotFound):
-		return none, err
-	case rev == 0 && exists:
-		return none, fault.New(fault.Conflict, "exists", "A record of this id exists already.")
-	case rev != 0 && !exists:
-		return none, fault.Missing()
-	case rev != 0 && stored.Rev != rev:
-		return none, store.ErrRevision
-	}
-	if exists {
-		was, err := s.decode(ctx, stored)
+	if rev != 0 {
+		was, err := s.at(ctx, key, rev)
 		if err != nil {
 			return none, err
 		}
 		old = &was
 	}
 	if s.n.check != nil {
-		var was V
-		if old != nil {
-			was = *old
-		}
-		if err := s.n.check(was, v, exists); err != nil {
+		if err := s.n.check(old, v); err != nil {
 			return none, err
 		}
 	}
@@ -276,14 +258,19 @@ func (s records[K, V]) Put(ctx context.Context, v V) (V, error) {
 	if r.State == "" {
 		r.State = "-"
 	}
-	if exists {
-		_, err = s.h.db.NewUpdate().Model(&r).ModelTableExpr("? AS r", bun.Ident(s.n.table)).Column("rev", "node", "owner", "label", "state", "body", "expires").
-			Where("r.tenant = ?", s.h.tenant[:]).Where("r.id = ?", key).Exec(ctx)
+	var n int64
+	if old != nil {
+		n, err = s.h.run(ctx, "UPDATE "+s.n.table+" SET rev = ?, node = ?, owner = ?, label = ?, state = ?, body = ?, expires = ? WHERE tenant = ? AND id = ?",
+			r.Rev, r.Node, r.Owner, r.Label, r.State, r.Body, r.Expires, r.Tenant, r.ID)
 	} else {
-		_, err = s.h.db.NewInsert().Model(&r).ModelTableExpr("?", bun.Ident(s.n.table)).Exec(ctx)
+		n, err = s.h.run(ctx, "INSERT INTO "+s.n.table+" (tenant, id, rev, node, owner, label, state, body, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, id) DO NOTHING",
+			r.Tenant, r.ID, r.Rev, r.Node, r.Owner, r.Label, r.State, r.Body, r.Expires)
 	}
 	if err != nil {
 		return none, taken(err)
+	}
+	if n == 0 {
+		return none, fault.New(fault.Conflict, "exists", "A record of this id exists already.")
 	}
 	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
 	if s.n.after != nil {
@@ -294,17 +281,23 @@ func (s records[K, V]) Put(ctx context.Context, v V) (V, error) {
 	return v, nil
 }
 
+// at answers a record if it is stored at this revision.
+func (s records[K, V]) at(ctx context.Context, key []byte, rev uint64) (V, error) {
+	var none V
+	stored, body, err := s.fetch(ctx, key)
+	if err != nil {
+		return none, err
+	}
+	if stored != rev {
+		return none, store.ErrRevision
+	}
+	return s.decode(ctx, rev, body)
+}
+
 // Delete removes a record of a revision.
 func (s records[K, V]) Delete(ctx context.Context, id K, rev uint64) error {
 	key := s.n.bytes(id)
-	stored, err := s.fetch(ctx, key)
-	if err != nil {
-		return err
-	}
-	if stored.Rev != rev {
-		return store.ErrRevision
-	}
-	old, err := s.decode(ctx, stored)
+	old, err := s.at(ctx, key, rev)
 	if err != nil {
 		return err
 	}
@@ -312,9 +305,8 @@ func (s records[K, V]) Delete(ctx context.Context, id K, rev uint64) error {
 }
 
 func (s records[K, V]) remove(ctx context.Context, key []byte, old *V) error {
-	if _, err := s.h.db.NewDelete().Model((*row)(nil)).ModelTableExpr("? AS r", bun.Ident(s.n.table)).
-		Where("r.tenant = ?", s.h.tenant[:]).Where("r.id = ?", key).Exec(ctx); err != nil {
-		return away(err)
+	if _, err := s.h.exec(ctx, "DELETE FROM "+s.n.table+" WHERE tenant = ? AND id = ?", s.h.tenant[:], key); err != nil {
+		return err
 	}
 	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
 	if s.n.after != nil {
@@ -333,7 +325,7 @@ func (s records[K, V]) expire(ctx context.Context, now time.Time, limit int) (in
 		return 0, away(err)
 	}
 	for i, r := range rows {
-		old, err := s.decode(ctx, r)
+		old, err := s.decode(ctx, r.Rev, r.Body)
 		if err != nil {
 			return i, err
 		}

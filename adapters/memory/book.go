@@ -16,6 +16,7 @@ import (
 // book is all that one tenant has. Copying it is a snapshot of it.
 type book struct {
 	records  [nouns]tree[row] // of administration, each noun's by id
+	alive    [nouns]int
 	labels   [nouns]tree[string]
 	expiries tree[mortal] // by time, then noun and key: what Expire takes
 

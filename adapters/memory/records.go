@@ -108,6 +108,17 @@ func page[R, V any](h *handle, q store.Query, t tree[R], take func(R) (v V, fits
 	return p, nil
 }
 
+// Count answers how many are alive.
+func (s shelf[K, V]) Count(context.Context) (int, error) { return s.h.book.alive[s.n.id], s.h.alive() }
+
+// lives is 1 for what lists answer.
+func (r row) lives() int {
+	if r.rev == 0 || r.hidden {
+		return 0
+	}
+	return 1
+}
+
 // all answers every record that fits, oldest first, tombstones included.
 func (s shelf[K, V]) all(fits func(V) bool) ([]V, error) {
 	if err := s.h.alive(); err != nil {
@@ -165,6 +176,7 @@ func (s records[K, V]) Put(_ context.Context, v V) (V, error) {
 	}
 	s.mortal(key, stored.expires, fresh.expires)
 	*s.rows() = s.rows().put(key, fresh)
+	s.h.book.alive[s.n.id] += fresh.lives() - stored.lives()
 	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
 	if s.n.after != nil {
 		if err := s.n.after(s.h, old, &v); err != nil {
@@ -208,6 +220,7 @@ func (s records[K, V]) remove(key string, r row) error {
 	}
 	s.mortal(key, r.expires, time.Time{})
 	*s.rows() = s.rows().drop(key)
+	s.h.book.alive[s.n.id] -= r.lives()
 	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
 	if s.n.after != nil {
 		return s.n.after(s.h, &old, nil)

@@ -57,8 +57,6 @@ func (s memberShelf) Named(_ context.Context, name string, q store.Query) (store
 	return s.list(q, func(m principal.Member, _ row) bool { return m.Name == name })
 }
 
-func (s memberShelf) Count(context.Context) (int, error) { return s.rows().n, s.h.alive() }
-
 type tokenShelf struct {
 	shelf[ident.Token, credential.PAT]
 }
@@ -126,16 +124,6 @@ func (s deviceShelf) AssignedAt(_ context.Context, id ident.Device, at time.Time
 		break
 	}
 	return ident.Node{}, fault.Missing()
-}
-
-func (s deviceShelf) Count(context.Context) (int, error) {
-	n := 0
-	for _, r := range s.rows().up("") {
-		if !r.hidden {
-			n++
-		}
-	}
-	return n, s.h.alive()
 }
 
 type versionShelf struct {

@@ -2,7 +2,9 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,72 +16,138 @@ import (
 	"time"
 )
 
-// head reads the tenant's audit head and policy revision; both are zero while nothing was written.
+// kept is a tenant's audit head and policy revision; both are zero while nothing was written.
+type kept struct {
+	head     audit.Head
+	revision uint64
+}
+
+// heads are those that the writing transaction has met: each is read once and written once in it, however many changes of
+// its tenant are in the group. The writer's loop alone uses them.
+type heads struct {
+	met   map[ident.Tenant]kept
+	moved []ident.Tenant // those to write
+	undo  []kept         // as they were before the closure that runs now
+	saved int            // how many had moved before it
+}
+
+func newHeads() *heads { return &heads{met: map[ident.Tenant]kept{}} }
+
+// begin forgets what an earlier transaction met.
+func (hs *heads) begin() {
+	clear(hs.met)
+	hs.moved = hs.moved[:0]
+	hs.save()
+}
+
+// move is the end of a change: the head is written with the others before COMMIT.
+func (hs *heads) move(t ident.Tenant, to kept) {
+	hs.undo = append(hs.undo, hs.met[t])
+	hs.met[t] = to
+	if !slices.Contains(hs.moved, t) {
+		hs.moved = append(hs.moved, t)
+	}
+}
+
+// save makes what moved so far the state that rollback goes back to.
+func (hs *heads) save() { hs.undo, hs.saved = hs.undo[:0], len(hs.moved) }
+
+func (hs *heads) rollback() {
+	for _, was := range slices.Backward(hs.undo) {
+		hs.met[was.head.Tenant] = was
+	}
+	hs.moved = hs.moved[:hs.saved]
+	hs.save()
+}
+
+// head is the tenant's, as this transaction sees it.
 func (h *handle) head(ctx context.Context) (audit.Head, uint64, error) {
-	head := audit.Head{Tenant: h.tenant}
+	if h.heads != nil {
+		if k, ok := h.heads.met[h.tenant]; ok {
+			return k.head, k.revision, h.alive()
+		}
+	}
+	k := kept{head: audit.Head{Tenant: h.tenant}}
 	var size, last, rev int64
 	var edge []byte
 	err := h.one(ctx, "SELECT size, last, edge, revision FROM audit_heads WHERE tenant = ?", []any{h.tenant[:]}, &size, &last, &edge, &rev)
-	if fault.Is(err, fault.NotFound) {
-		return head, 0, nil
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return k.head, 0, err
 	}
-	if err != nil {
-		return head, 0, err
-	}
-	head.Size, head.Last = uint64(size), moment(last) //nolint:gosec // written from a uint64 below 2^63
+	k.head.Size, k.head.Last, k.revision = uint64(size), moment(last), uint64(rev) //nolint:gosec // written from ones below 2^63
 	for i := 0; i+len(audit.Hash{}) <= len(edge); i += len(audit.Hash{}) {
-		head.Edge = append(head.Edge, audit.Hash(edge[i:i+len(audit.Hash{})]))
+		k.head.Edge = append(k.head.Edge, audit.Hash(edge[i:i+len(audit.Hash{})]))
 	}
-	return head, uint64(rev), nil //nolint:gosec // as above
+	if h.heads != nil {
+		h.heads.met[h.tenant] = k
+	}
+	return k.head, k.revision, nil
 }
 
-// keep writes what audit.Append gave, and the head last.
-func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) error {
-	t := h.tenant[:]
-	entries := make([]any, 0, 12*len(a.Entries))
-	for i := range a.Entries {
-		e := &a.Entries[i]
-		entries = append(entries, t, int64(e.Seq), e.ID[:], micros(e.At), e.Actor, e.Action, e.Kind, e.Target, e.Path, e.Outcome, e.Request, e.Leaf) //nolint:gosec // below 2^63
-	}
-	if err := h.insertAll(ctx, "audit_entries (tenant, seq, id, at, actor, action, kind, target, path, outcome, request, leaf)", 12, entries, ""); err != nil {
-		return err
-	}
-	hashes := make([]any, 0, 3*len(a.Hashes))
-	for i := range a.Hashes {
-		hashes = append(hashes, t, a.FirstIndex+int64(i), a.Hashes[i][:])
-	}
-	if err := h.insertAll(ctx, "audit_hashes (tenant, idx, hash)", 3, hashes, ""); err != nil {
-		return err
-	}
-	private := make([]any, 0, 6*len(a.Private))
-	for i := range a.Private {
-		p := &a.Private[i]
-		private = append(private, t, int64(p.Seq), p.Field, p.New, p.Nonce[:], p.Sealed) //nolint:gosec // below 2^63
-	}
-	if err := h.insertAll(ctx, "audit_private (tenant, seq, field, new, nonce, sealed)", 6, private, " ON CONFLICT DO NOTHING"); err != nil {
-		return err
-	}
-	edge := make([]byte, 0, len(a.Head.Edge)*len(audit.Hash{}))
-	for _, e := range a.Head.Edge {
-		edge = append(edge, e[:]...)
-	}
-	_, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision) VALUES (?, ?, ?, ?, ?) ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision",
-		t, int64(a.Head.Size), micros(a.Head.Last), edge, int64(revision)) //nolint:gosec // below 2^63
-	return err
-}
-
-// insertAll inserts the rows whose values stand in args, some in a statement: each execution costs more than a further row.
-func (h *handle) insertAll(ctx context.Context, into string, columns int, args []any, tail string) error {
-	const most = 8 // rows of one statement, so that few are prepared
-	one := "(?" + strings.Repeat(", ?", columns-1) + ")"
-	for len(args) > 0 {
-		n := min(most, len(args)/columns)
-		if _, err := h.exec(ctx, "INSERT INTO "+into+" VALUES "+one+strings.Repeat(", "+one, n-1)+tail, args[:n*columns]...); err != nil {
+// write keeps the heads that moved: the last statement of a transaction.
+func (hs *heads) write(ctx context.Context, stmt func(context.Context, string) (*sql.Stmt, error)) error {
+	for _, t := range hs.moved {
+		k := hs.met[t]
+		edge := make([]byte, 0, len(k.head.Edge)*len(audit.Hash{}))
+		for _, e := range k.head.Edge {
+			edge = append(edge, e[:]...)
+		}
+		h := &handle{tenant: t, prepare: stmt}
+		if _, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision) VALUES (?, ?, ?, ?, ?) ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision",
+			t[:], int64(k.head.Size), micros(k.head.Last), edge, int64(k.revision)); err != nil { //nolint:gosec // below 2^63
 			return err
 		}
-		args = args[n*columns:]
 	}
 	return nil
+}
+
+// keep writes what audit.Append gave. An entry's row holds the hashes that its append stored, so that they share its page.
+func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) error {
+	t := h.tenant[:]
+	var private []audit.Private
+	for i := range a.Entries {
+		e := &a.Entries[i]
+		first, end := audit.HashRange(e.Seq, e.Seq+1)
+		hashes := make([]byte, 0, int(end-first)*len(audit.Hash{}))
+		for _, hash := range a.Hashes[first-a.FirstIndex : end-a.FirstIndex] {
+			hashes = append(hashes, hash[:]...)
+		}
+		if _, err := h.exec(ctx, "INSERT INTO audit_entries (tenant, seq, id, at, actor, action, kind, target, path, outcome, request, leaf, hashes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			t, int64(e.Seq), e.ID[:], micros(e.At), e.Actor, e.Action, e.Kind, e.Target, e.Path, e.Outcome, e.Request, e.Leaf, hashes); err != nil { //nolint:gosec // below 2^63
+			return err
+		}
+		n := 0
+		for n < len(a.Private) && a.Private[n].Seq == e.Seq {
+			n++
+		}
+		if private, a.Private = a.Private[:n], a.Private[n:]; n == 0 {
+			continue
+		}
+		fields, err := encode(privateFields(private))
+		if err != nil {
+			return err
+		}
+		if _, err := h.exec(ctx, "INSERT INTO audit_private (tenant, seq, fields) VALUES (?, ?, ?)", t, int64(e.Seq), fields); err != nil { //nolint:gosec // below 2^63
+			return err
+		}
+	}
+	h.heads.move(h.tenant, kept{a.Head, revision})
+	return nil
+}
+
+// privateField is how a value that was committed to is kept beside its entry.
+type privateField struct {
+	Field         string
+	New           bool
+	Nonce, Sealed string // hex
+}
+
+func privateFields(of []audit.Private) []privateField {
+	out := make([]privateField, len(of))
+	for i, p := range of {
+		out[i] = privateField{p.Field, p.New, hex.EncodeToString(p.Nonce[:]), hex.EncodeToString(p.Sealed)}
+	}
+	return out
 }
 
 type auditShelf struct{ h *handle }
@@ -165,15 +233,24 @@ func (s auditShelf) Find(ctx context.Context, q store.Query, f store.AuditFilter
 
 func (s auditShelf) Hashes(ctx context.Context, indexes []int64) ([]audit.Hash, error) {
 	out := make([]audit.Hash, len(indexes))
+	var raw []byte // of the entry read last: neighbours are often stored with the same one
+	var of uint64
 	for i, idx := range indexes {
-		var raw []byte
-		if err := s.h.one(ctx, "SELECT hash FROM audit_hashes WHERE tenant = ? AND idx = ?", []any{s.h.tenant[:], idx}, &raw); err != nil {
-			return nil, err
+		if idx < 0 {
+			return nil, fault.Missing()
 		}
-		if len(raw) != len(audit.Hash{}) {
-			return nil, fault.New(fault.Internal, "bad_hash", "A stored hash has a wrong length.")
+		seq, place := audit.StoredWith(idx)
+		if raw == nil || seq != of {
+			raw, of = nil, seq
+			if err := s.h.one(ctx, "SELECT hashes FROM audit_entries WHERE tenant = ? AND seq = ?", []any{s.h.tenant[:], int64(seq)}, &raw); err != nil { //nolint:gosec // a larger one is simply not there
+				return nil, err
+			}
 		}
-		out[i] = audit.Hash(raw)
+		if at := place * len(audit.Hash{}); len(raw) < at+len(audit.Hash{}) {
+			return nil, fault.New(fault.Internal, "bad_hash", "A stored hash is missing.")
+		} else {
+			out[i] = audit.Hash(raw[at : at+len(audit.Hash{})])
+		}
 	}
 	return out, nil
 }

@@ -12,7 +12,7 @@ import (
 // Unaudited is a Change without head, entry and hashes: what an audited one is measured against.
 func (s *Store) Unaudited(ctx context.Context, scope access.Scope, fn func(context.Context, store.Writer) error) error {
 	return s.writer.do(ctx, func(ctx context.Context, db bun.IDB) error {
-		h := &handle{db: db, tenant: scope.Tenant(), prepare: s.writer.stmt, now: s.o.Now}
+		h := s.writing(db, scope)
 		defer h.kill()
 		return fn(store.Enter(ctx), &change{writing: writing{h}})
 	})

@@ -44,15 +44,15 @@ var (
 		},
 	}
 	roles = &noun[ident.Role, access.Role]{
-		table: "roles", policy: true, bytes: func(k ident.Role) []byte { return k[:] }, key: func(v access.Role) []byte { return v.ID[:] }, rev: func(v *access.Role) *uint64 { return &v.Rev },
+		table: "roles", counted: true, policy: true, bytes: func(k ident.Role) []byte { return k[:] }, key: func(v access.Role) []byte { return v.ID[:] }, rev: func(v *access.Role) *uint64 { return &v.Rev },
 		index: func(v access.Role, r *row) { r.Label = &v.Name },
 	}
 	groups = &noun[ident.Group, access.Group]{
-		table: "groups", policy: true, bytes: func(k ident.Group) []byte { return k[:] }, key: func(v access.Group) []byte { return v.ID[:] }, rev: func(v *access.Group) *uint64 { return &v.Rev },
+		table: "groups", counted: true, policy: true, bytes: func(k ident.Group) []byte { return k[:] }, key: func(v access.Group) []byte { return v.ID[:] }, rev: func(v *access.Group) *uint64 { return &v.Rev },
 		index: func(v access.Group, r *row) { r.Label = &v.Name },
 	}
 	memberships = &noun[ident.Membership, access.Membership]{
-		table: "memberships", placed: true, policy: true, bytes: func(k ident.Membership) []byte { return k[:] }, key: func(v access.Membership) []byte { return v.ID[:] }, rev: func(v *access.Membership) *uint64 { return &v.Rev },
+		table: "memberships", counted: true, placed: true, policy: true, bytes: func(k ident.Membership) []byte { return k[:] }, key: func(v access.Membership) []byte { return v.ID[:] }, rev: func(v *access.Membership) *uint64 { return &v.Rev },
 		index: func(v access.Membership, r *row) {
 			r.Node, r.Owner = v.Node[:], optional(v.Principal)
 			if r.Owner == nil {
@@ -61,11 +61,11 @@ var (
 		},
 	}
 	members = &noun[ident.Principal, principal.Member]{
-		table: "members", policy: true, bytes: func(k ident.Principal) []byte { return k[:] }, key: func(v principal.Member) []byte { return v.ID[:] }, rev: func(v *principal.Member) *uint64 { return &v.Rev },
+		table: "members", counted: true, policy: true, bytes: func(k ident.Principal) []byte { return k[:] }, key: func(v principal.Member) []byte { return v.ID[:] }, rev: func(v *principal.Member) *uint64 { return &v.Rev },
 		index: func(v principal.Member, r *row) { r.State, r.Label = string(v.Kind), &v.Name },
 	}
 	invitations = &noun[ident.Link, principal.Invitation]{
-		table: "invitations", placed: true, bytes: func(k ident.Link) []byte { return k[:] }, key: func(v principal.Invitation) []byte { return v.ID[:] }, rev: func(v *principal.Invitation) *uint64 { return &v.Rev },
+		table: "invitations", counted: true, placed: true, bytes: func(k ident.Link) []byte { return k[:] }, key: func(v principal.Invitation) []byte { return v.ID[:] }, rev: func(v *principal.Invitation) *uint64 { return &v.Rev },
 		index: func(v principal.Invitation, r *row) { r.Node = v.Node[:] },
 		after: func(ctx context.Context, h *handle, old, v *principal.Invitation) error {
 			if v == nil {
@@ -86,11 +86,11 @@ var (
 		},
 	}
 	devices = &noun[ident.Device, device.Device]{
-		table: "devices", placed: true, bytes: func(k ident.Device) []byte { return k[:] }, key: func(v device.Device) []byte { return v.ID[:] }, rev: func(v *device.Device) *uint64 { return &v.Rev },
+		table: "devices", counted: true, placed: true, bytes: func(k ident.Device) []byte { return k[:] }, key: func(v device.Device) []byte { return v.ID[:] }, rev: func(v *device.Device) *uint64 { return &v.Rev },
 		index: func(v device.Device, r *row) {
 			r.Node, r.Owner, r.State, r.Label = v.Node[:], optional(v.Decoder), string(v.State), &v.Name
 			if !v.DeletedAt.IsZero() {
-				r.State = "deleted"
+				r.State = deleted
 			}
 		},
 		load: func(ctx context.Context, h *handle, v *device.Device) error {
@@ -110,7 +110,7 @@ var (
 		index: func(v device.Import, r *row) { r.Node = v.Node[:] },
 	}
 	decoders = &noun[ident.Decoder, decoder.Decoder]{
-		table: "decoders", bytes: func(k ident.Decoder) []byte { return k[:] }, key: func(v decoder.Decoder) []byte { return v.ID[:] }, rev: func(v *decoder.Decoder) *uint64 { return &v.Rev },
+		table: "decoders", counted: true, bytes: func(k ident.Decoder) []byte { return k[:] }, key: func(v decoder.Decoder) []byte { return v.ID[:] }, rev: func(v *decoder.Decoder) *uint64 { return &v.Rev },
 		index: func(v decoder.Decoder, r *row) { r.Label = &v.Name },
 	}
 	versions = &noun[ident.Version, decoder.Version]{
@@ -124,7 +124,7 @@ var (
 		},
 	}
 	sources = &noun[ident.Source, source.Source]{
-		table: "sources", placed: true, bytes: func(k ident.Source) []byte { return k[:] }, key: func(v source.Source) []byte { return v.ID[:] }, rev: func(v *source.Source) *uint64 { return &v.Rev },
+		table: "sources", counted: true, placed: true, bytes: func(k ident.Source) []byte { return k[:] }, key: func(v source.Source) []byte { return v.ID[:] }, rev: func(v *source.Source) *uint64 { return &v.Rev },
 		index: func(v source.Source, r *row) { r.Node, r.Label, r.State = v.Node[:], &v.Name, string(v.State) },
 	}
 	sourceKeys = &noun[ident.Key, credential.IngestionKey]{
@@ -185,11 +185,11 @@ var (
 	}
 )
 
-func tombstone(deleted time.Time) string {
-	if deleted.IsZero() {
+func tombstone(since time.Time) string {
+	if since.IsZero() {
 		return "alive"
 	}
-	return "deleted"
+	return deleted
 }
 
 // keepDevice keeps a device's addresses, which are unique among the living, and its assignments, which are for ever.
@@ -300,8 +300,6 @@ func (s memberShelf) Named(ctx context.Context, name string, q store.Query) (sto
 	return s.list(ctx, q, func(sq *bun.SelectQuery) *bun.SelectQuery { return sq.Where("r.label = ?", name) })
 }
 
-func (s memberShelf) Count(ctx context.Context) (int, error) { return s.count(ctx, "1 = 1") }
-
 type tokenShelf struct {
 	shelf[ident.Token, credential.PAT]
 }
@@ -379,10 +377,6 @@ func (s deviceShelf) AssignedAt(ctx context.Context, id ident.Device, at time.Ti
 		return ident.Node{}, err
 	}
 	return ident.Node(node), nil
-}
-
-func (s deviceShelf) Count(ctx context.Context) (int, error) {
-	return s.count(ctx, "r.state <> 'deleted'")
 }
 
 type versionShelf struct {

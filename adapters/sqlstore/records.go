@@ -21,6 +21,7 @@ type handle struct {
 	db            bun.IDB
 	tenant        ident.Tenant
 	prepare       func(context.Context, string) (*sql.Stmt, error) // nil when reading
+	heads         *heads                                           // nil when reading
 	now           func() time.Time
 	dead          bool
 	written       bool // anything but events
@@ -107,16 +108,17 @@ type row struct {
 
 // noun says how one kind of record is kept: its table, and what of it has a column.
 type noun[K comparable, V any] struct {
-	table  string
-	key    func(V) []byte
-	bytes  func(K) []byte
-	rev    func(*V) *uint64
-	index  func(V, *row)                                         // sets Node, Owner, Label, State and Expires
-	placed bool                                                  // it stands on a node: lists are filtered by it
-	policy bool                                                  // decisions are made from it
-	check  func(old *V, v V) error                               // more than the revision must hold, or nil
-	after  func(ctx context.Context, h *handle, old, v *V) error // keeps what is beside the row; old or v is nil
-	load   func(ctx context.Context, h *handle, v *V) error      // adds what is beside the row
+	table   string
+	key     func(V) []byte
+	bytes   func(K) []byte
+	rev     func(*V) *uint64
+	index   func(V, *row)                                         // sets Node, Owner, Label, State and Expires
+	placed  bool                                                  // it stands on a node: lists are filtered by it
+	policy  bool                                                  // decisions are made from it
+	counted bool                                                  // a tenant may have so many
+	check   func(old *V, v V) error                               // more than the revision must hold, or nil
+	after   func(ctx context.Context, h *handle, old, v *V) error // keeps what is beside the row; old or v is nil
+	load    func(ctx context.Context, h *handle, v *V) error      // adds what is beside the row
 }
 
 // shelf reads a noun; records writes it too.
@@ -222,6 +224,40 @@ func (s shelf[K, V]) decodeAll(ctx context.Context, rows []row) ([]V, error) {
 	return vs, nil
 }
 
+// Count answers how many are alive. Each writer keeps the number: to count them would take as long as there are many.
+func (s shelf[K, V]) Count(ctx context.Context) (n int, err error) {
+	err = s.h.one(ctx, "SELECT n FROM counts WHERE tenant = ? AND noun = ?", []any{s.h.tenant[:], s.n.table}, &n)
+	if fault.Is(err, fault.NotFound) {
+		err = nil
+	}
+	return n, err
+}
+
+// counts keeps the number of those alive, where one became another; nil is none.
+func (s records[K, V]) counts(ctx context.Context, old, v *V) error {
+	change := s.lives(v) - s.lives(old)
+	if !s.n.counted || change == 0 {
+		return nil
+	}
+	_, err := s.h.exec(ctx, "INSERT INTO counts (tenant, noun, n) VALUES (?, ?, ?) ON CONFLICT (tenant, noun) DO UPDATE SET n = n + excluded.n", s.h.tenant[:], s.n.table, change)
+	return err
+}
+
+// lives is 1 for what lists answer.
+func (s records[K, V]) lives(v *V) int {
+	if v == nil {
+		return 0
+	}
+	var r row
+	if s.n.index(*v, &r); r.State == deleted {
+		return 0
+	}
+	return 1
+}
+
+// deleted is the state of a tombstone: Get answers it, lists do not.
+const deleted = "deleted"
+
 func (s shelf[K, V]) count(ctx context.Context, where string, args ...any) (int, error) {
 	if err := s.h.alive(); err != nil {
 		return 0, err
@@ -272,13 +308,7 @@ func (s records[K, V]) Put(ctx context.Context, v V) (V, error) {
 	if n == 0 {
 		return none, fault.New(fault.Conflict, "exists", "A record of this id exists already.")
 	}
-	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
-	if s.n.after != nil {
-		if err := s.n.after(ctx, s.h, old, &v); err != nil {
-			return none, err
-		}
-	}
-	return v, nil
+	return v, s.wrote(ctx, old, &v)
 }
 
 // at answers a record if it is stored at this revision.
@@ -308,11 +338,16 @@ func (s records[K, V]) remove(ctx context.Context, key []byte, old *V) error {
 	if _, err := s.h.exec(ctx, "DELETE FROM "+s.n.table+" WHERE tenant = ? AND id = ?", s.h.tenant[:], key); err != nil {
 		return err
 	}
+	return s.wrote(ctx, old, nil)
+}
+
+// wrote is the end of every write: what is kept beside the row, where one became another; nil is none.
+func (s records[K, V]) wrote(ctx context.Context, old, v *V) error {
 	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
-	if s.n.after != nil {
-		return s.n.after(ctx, s.h, old, nil)
+	if err := s.counts(ctx, old, v); err != nil || s.n.after == nil {
+		return err
 	}
-	return nil
+	return s.n.after(ctx, s.h, old, v)
 }
 
 // expire removes at most limit records whose time is over, those first that are over longest.

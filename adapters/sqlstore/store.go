@@ -201,7 +201,7 @@ func (s *Store) Ingest(ctx context.Context, scope access.Scope, fn func(context.
 		return store.ErrDenied
 	}
 	return s.writer.do(ctx, func(ctx context.Context, db bun.IDB) error {
-		h := &handle{db: db, tenant: scope.Tenant(), prepare: s.writer.stmt, now: s.o.Now}
+		h := s.writing(db, scope)
 		defer h.kill()
 		return fn(store.Enter(ctx), flow{h})
 	})
@@ -217,8 +217,12 @@ type change struct {
 	rev  uint64
 }
 
+func (s *Store) writing(db bun.IDB, scope access.Scope) *handle {
+	return &handle{db: db, tenant: scope.Tenant(), prepare: s.writer.stmt, heads: s.writer.heads, now: s.o.Now}
+}
+
 func (s *Store) begin(ctx context.Context, db bun.IDB, scope access.Scope) (*change, error) {
-	h := &handle{db: db, tenant: scope.Tenant(), prepare: s.writer.stmt, now: s.o.Now}
+	h := s.writing(db, scope)
 	head, rev, err := h.head(ctx)
 	if err != nil {
 		return nil, err

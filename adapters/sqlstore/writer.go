@@ -21,7 +21,8 @@ type writer struct {
 	group int // closures of one transaction at most
 	wary  int // groups that are still run in savepoints
 	jobs  chan *job
-	stmts map[string]*sql.Stmt // owned by the loop
+	stmts map[string]*sql.Stmt // owned by the loop, as are the heads
+	heads *heads
 
 	mu   sync.RWMutex // held for reading while a job is handed over
 	shut bool
@@ -42,7 +43,7 @@ func newWriter(ctx context.Context, db *bun.DB, begin string) (*writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing connection: %w", err)
 	}
-	return &writer{conn: conn, begin: begin, group: maxGroup, jobs: make(chan *job, maxGroup), stmts: map[string]*sql.Stmt{}}, nil
+	return &writer{conn: conn, begin: begin, group: maxGroup, jobs: make(chan *job, maxGroup), stmts: map[string]*sql.Stmt{}, heads: newHeads()}, nil
 }
 
 func (w *writer) closed() bool {
@@ -133,6 +134,7 @@ func (w *writer) run(group []*job, apart bool) (whole bool, broken error) {
 	if err := w.exec(ctx, w.begin); err != nil {
 		return false, err
 	}
+	w.heads.begin()
 	defer func() {
 		if !whole {
 			// The transaction may be gone already; what matters is that the next one begins cleanly.
@@ -144,6 +146,7 @@ func (w *writer) run(group []*job, apart bool) (whole bool, broken error) {
 			continue
 		}
 		if apart {
+			w.heads.save()
 			if err := w.exec(ctx, "SAVEPOINT job"); err != nil {
 				return false, err
 			}
@@ -160,6 +163,7 @@ func (w *writer) run(group []*job, apart bool) (whole bool, broken error) {
 			continue
 		}
 		if j.err != nil {
+			w.heads.rollback()
 			if err := w.exec(ctx, "ROLLBACK TO job"); err != nil {
 				return false, err
 			}
@@ -167,6 +171,9 @@ func (w *writer) run(group []*job, apart bool) (whole bool, broken error) {
 		if err := w.exec(ctx, "RELEASE job"); err != nil {
 			return false, err
 		}
+	}
+	if err := w.heads.write(ctx, w.stmt); err != nil {
+		return false, err
 	}
 	if err := w.exec(ctx, "COMMIT"); err != nil {
 		return false, err

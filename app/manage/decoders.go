@@ -43,13 +43,10 @@ func (m *Manage) CreateDecoder(ctx context.Context, c *Call, title string) (deco
 	}
 	var made decoder.Decoder
 	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
-		n, err := countOf(ctx, w.Read().Decoders())
-		if err != nil {
+		if err := room(ctx, "decoders", c.limits.Decoders, w.Read().Decoders()); err != nil {
 			return "", nil, err
 		}
-		if err := full("decoders", c.limits.Decoders, n); err != nil {
-			return "", nil, err
-		}
+		var err error
 		made, err = w.Decoders().Put(ctx, fresh)
 		return fresh.ID.String(), []audit.Event{ev}, err
 	})

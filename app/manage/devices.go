@@ -111,16 +111,13 @@ func (m *Manage) CreateDevice(ctx context.Context, c *Call, in NewDevice) (devic
 	}
 	var made device.Device
 	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
-		n, err := w.Read().Devices().Count(ctx)
-		if err != nil {
-			return "", nil, err
-		}
-		if err := full("devices", c.limits.Devices, n); err != nil {
+		if err := room(ctx, "devices", c.limits.Devices, w.Read().Devices()); err != nil {
 			return "", nil, err
 		}
 		if err := checkDevice(ctx, w, fresh); err != nil {
 			return "", nil, err
 		}
+		var err error
 		made, err = w.Devices().Put(ctx, fresh)
 		return fresh.ID.String(), []audit.Event{ev}, err
 	})

@@ -129,17 +129,13 @@ func full(what string, limit, use int) error {
 	return fault.New(fault.Conflict, "quota_exceeded", "The tenant has all the %s it may have. Remove some, or ask the platform's operator for more.", what).WithUse(int64(limit), int64(use))
 }
 
-// countOf counts inside a change.
-func countOf[K comparable, V any](ctx context.Context, shelf store.Shelf[K, V]) (int, error) {
-	n, q := 0, store.Query{Reach: access.Everywhere}
-	for {
-		page, err := shelf.List(ctx, q)
-		n += len(page.Items)
-		if err != nil || page.Next == "" {
-			return n, err
-		}
-		q.After = page.Next
+// room is full of what is counted inside a change.
+func room[K comparable, V any](ctx context.Context, what string, limit int, shelf store.Counted[K, V]) error {
+	n, err := shelf.Count(ctx)
+	if err != nil {
+		return err
 	}
+	return full(what, limit, n)
 }
 
 // living refuses a node that is not there, or not any more, where something is to be put on it.

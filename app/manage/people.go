@@ -164,7 +164,7 @@ func (m *Manage) invite(ctx context.Context, c *Call, address string, role ident
 		if err := living(ctx, w.Read(), at); err != nil {
 			return "", nil, err
 		}
-		open, err := countOf(ctx, w.Read().Invitations())
+		open, err := w.Read().Invitations().Count(ctx)
 		if err != nil {
 			return "", nil, err
 		}
@@ -325,13 +325,10 @@ func (m *Manage) Grant(ctx context.Context, c *Call, in access.Membership) (acce
 		} else if _, err := w.Groups().Get(ctx, in.Group); err != nil {
 			return "", nil, refer(err, "/group_id", "group")
 		}
-		n, err := countOf(ctx, w.Read().Memberships())
-		if err != nil {
+		if err := room(ctx, "memberships", c.limits.Memberships, w.Read().Memberships()); err != nil {
 			return "", nil, err
 		}
-		if err := full("memberships", c.limits.Memberships, n); err != nil {
-			return "", nil, err
-		}
+		var err error
 		made, err = w.Memberships().Put(ctx, in)
 		return in.ID.String(), []audit.Event{ev}, err
 	})

@@ -84,13 +84,10 @@ func (m *Manage) CreateRole(ctx context.Context, c *Call, title string, set acce
 	}
 	var made access.Role
 	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
-		n, err := countOf(ctx, w.Read().Roles())
-		if err != nil {
+		if err := room(ctx, "roles", c.limits.Roles, w.Read().Roles()); err != nil {
 			return "", nil, err
 		}
-		if err := full("roles", c.limits.Roles, n); err != nil {
-			return "", nil, err
-		}
+		var err error
 		made, err = w.Roles().Put(ctx, fresh)
 		return fresh.ID.String(), []audit.Event{ev}, err
 	})

@@ -54,11 +54,7 @@ func (m *Manage) CreateSource(ctx context.Context, c *Call, in source.Source) (s
 	}
 	var made source.Source
 	err = m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
-		n, err := countOf(ctx, w.Read().Sources())
-		if err != nil {
-			return "", nil, err
-		}
-		if err := full("sources", c.limits.Sources, n); err != nil {
+		if err := room(ctx, "sources", c.limits.Sources, w.Read().Sources()); err != nil {
 			return "", nil, err
 		}
 		if err := checkSource(ctx, w, c, in); err != nil {
@@ -70,6 +66,7 @@ func (m *Manage) CreateSource(ctx context.Context, c *Call, in source.Source) (s
 		if _, err := w.Memberships().Put(ctx, grant); err != nil {
 			return "", nil, err
 		}
+		var err error
 		made, err = w.Sources().Put(ctx, in)
 		return in.ID.String(), []audit.Event{ev}, err
 	})

@@ -50,6 +50,12 @@ func HashRange(from, to uint64) (first, end int64) {
 	return tlog.StoredHashIndex(0, int64(from)), tlog.StoredHashIndex(0, int64(to)) //nolint:gosec // sizes stay below 2^63
 }
 
+// StoredWith is the entry whose append stored the hash of an index, and its place among the hashes stored with that entry.
+func StoredWith(index int64) (seq uint64, place int) {
+	level, n := tlog.SplitStoredHashIndex(index)
+	return uint64(n+1)<<level - 1, level //nolint:gosec // never negative
+}
+
 // Chunk adds the next entries' leaves, and their stored hashes.
 func (b *BundleWriter) Chunk(leaves [][]byte, hashes []Hash) error {
 	var text, raw []byte

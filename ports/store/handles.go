@@ -27,18 +27,18 @@ type Reader interface {
 	Limits() Shelf[ident.Tenant, Limits]         // platform: what each tenant was granted beyond the server's settings
 
 	Nodes() Nodes
-	Roles() Shelf[ident.Role, access.Role]
-	Groups() Shelf[ident.Group, access.Group]
+	Roles() Counted[ident.Role, access.Role]
+	Groups() Counted[ident.Group, access.Group]
 	Memberships() Memberships
 	Members() Members
-	Invitations() Shelf[ident.Link, principal.Invitation]
+	Invitations() Counted[ident.Link, principal.Invitation]
 	Tokens() Owned[ident.Token, credential.PAT]
 
 	Devices() Devices
 	Imports() Shelf[ident.Import, device.Import]
-	Decoders() Shelf[ident.Decoder, decoder.Decoder]
+	Decoders() Counted[ident.Decoder, decoder.Decoder]
 	Versions() Versions
-	Sources() Shelf[ident.Source, source.Source]
+	Sources() Counted[ident.Source, source.Source]
 	Keys() Keys
 
 	Uplinks() Uplinks

@@ -17,6 +17,15 @@ import (
 
 // The questions that single nouns answer beside Get and List.
 
+// Counted records are those that a tenant may have so many of.
+type Counted[K comparable, V any] interface {
+	Shelf[K, V]
+
+	// Count is how many records List answers to who reaches everywhere. It takes as long for many of them as for few: it is
+	// asked inside the change that adds one.
+	Count(ctx context.Context) (int, error)
+}
+
 // Nodes is the org tree. All are few (at most org.MaxNodes alive), so they are had at once.
 type Nodes interface {
 	Shelf[ident.Node, org.Node]
@@ -26,17 +35,16 @@ type Nodes interface {
 
 // Memberships are found by whom they give something.
 type Memberships interface {
-	Shelf[ident.Membership, access.Membership]
+	Counted[ident.Membership, access.Membership]
 	Of(ctx context.Context, p ident.Principal) ([]access.Membership, error)
 	OfGroup(ctx context.Context, g ident.Group) ([]access.Membership, error)
 	OfRole(ctx context.Context, r ident.Role) ([]access.Membership, error)
 }
 
-// Members are found by their name and counted.
+// Members are found by their name.
 type Members interface {
-	Shelf[ident.Principal, principal.Member]
+	Counted[ident.Principal, principal.Member]
 	Named(ctx context.Context, name string, q Query) (Page[principal.Member], error) // exactly; names are not unique
-	Count(ctx context.Context) (int, error)
 }
 
 // Owned records have an owner.
@@ -53,11 +61,10 @@ type Bearers interface {
 
 // Devices are found by address.
 type Devices interface {
-	Shelf[ident.Device, device.Device] // living ones; Get answers tombstones too
+	Counted[ident.Device, device.Device] // living ones; Get answers tombstones too
 	Find(ctx context.Context, q Query, f DeviceFilter) (Page[device.Device], error)
 	ByAddress(ctx context.Context, a device.Address) (device.Device, error)            // living ones alone
 	AssignedAt(ctx context.Context, id ident.Device, at time.Time) (ident.Node, error) // fault.Missing() if nowhere then
-	Count(ctx context.Context) (int, error)
 }
 
 // DeviceFilter narrows a list of devices; zero fields do not.

@@ -149,6 +149,14 @@ func grant(t ident.Tenant, allowed bool, rev uint64) access.Scope {
 	return access.Grant(t, access.Actor{Kind: access.System, System: "storetest"}, access.Origin{}, access.Decision{Allowed: allowed, Revision: rev}, nil, access.Subject{}, time.Time{})
 }
 
+// ghost lists a tenant that never was.
+type ghost struct{ store.Directory }
+
+func (g ghost) Tenants(ctx context.Context, after ident.Tenant, limit int) ([]ident.Tenant, error) {
+	ids, err := g.Directory.Tenants(ctx, after, limit)
+	return append(ids, ident.Tenant{0x40, 63}), err
+}
+
 type reading struct {
 	store.Reader
 	devices func(store.Devices) store.Devices
@@ -220,6 +228,15 @@ type devices struct {
 	list     func(store.Devices, context.Context, store.Query) (store.Page[device.Device], error)
 	get      func(device.Device, error) (device.Device, error)
 	assigned func(store.Devices, context.Context, ident.Device, time.Time) (ident.Node, error)
+	buried   bool // tombstones are counted
+}
+
+func (d devices) Count(ctx context.Context) (int, error) {
+	n, err := d.Devices.Count(ctx)
+	if d.buried && n == 0 {
+		n = 1
+	}
+	return n, err
 }
 
 func (d devices) List(ctx context.Context, q store.Query) (store.Page[device.Device], error) {
@@ -573,6 +590,10 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		}}), nil},
 		{"a place is overlooked", "EntriesAreFoundByTheirPlace", byReader(reading{audit: func(a store.Audit) store.Audit { return placeless{a} }}), nil},
 		{"a name is anybody's", "MembersAreFoundByName", byReader(reading{members: func(m store.Members) store.Members { return nameless{m} }}), nil},
+		{"who is gone counts", "CountIsWhatAListAnswers", byDevices(devices{buried: true}), nil},
+		{"who failed is a tenant", "FailedFirstChangeFoundsNoTenant", func(s store.Store) store.Store {
+			return wrapped{Store: s, dir: func(d store.Directory) store.Directory { return ghost{d} }}
+		}, nil},
 		{"an older checkpoint is taken", "CheckpointsGrow", byFlow(flowing{checkpoint: true}), nil},
 		{"the directory knows nobody", "DirectoryLocatesCredentialsAndWork", func(s store.Store) store.Store {
 			return wrapped{Store: s, dir: func(d store.Directory) store.Directory { return lost{d} }}

@@ -210,10 +210,12 @@ func Checks() []Check {
 		{"AuditIsWhatAppendMakesOfIt", auditRows},
 		{"EntriesAreFoundByTheirPlace", entriesByPlace},
 		{"MembersAreFoundByName", membersByName},
+		{"CountIsWhatAListAnswers", counts},
 		{"TheSameScriptLeavesTheSameLog", golden},
 		{"AcrossIsOneTransactionOverTwoTrees", across},
 		{"DirectoryLocatesCredentialsAndWork", directoryCheck},
 		{"OneBadCallerInManyHarmsNobodyElse", many64},
+		{"FailedFirstChangeFoundsNoTenant", founded},
 		{"VersionsAreImmutable", immutable},
 		{"ClosedStoreRefuses", closed},
 	}

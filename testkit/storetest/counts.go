@@ -37,7 +37,10 @@ func counts(t testing.TB, w *World) {
 	is(w.A, 2, 1, "two were made")
 	is(w.B, 1, 0, "in another tenant")
 	put := func(d *device.Device) func(context.Context, store.Writer) error {
-		return func(ctx context.Context, wr store.Writer) (err error) { *d, err = wr.Devices().Put(ctx, *d); return err }
+		return func(ctx context.Context, wr store.Writer) (err error) {
+			*d, err = wr.Devices().Put(ctx, *d)
+			return err
+		}
 	}
 	first.Name = "renamed"
 	w.change(t, w.A, put(&first))

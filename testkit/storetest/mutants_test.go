@@ -149,14 +149,6 @@ func grant(t ident.Tenant, allowed bool, rev uint64) access.Scope {
 	return access.Grant(t, access.Actor{Kind: access.System, System: "storetest"}, access.Origin{}, access.Decision{Allowed: allowed, Revision: rev}, nil, access.Subject{}, time.Time{})
 }
 
-// ghost lists a tenant that never was.
-type ghost struct{ store.Directory }
-
-func (g ghost) Tenants(ctx context.Context, after ident.Tenant, limit int) ([]ident.Tenant, error) {
-	ids, err := g.Directory.Tenants(ctx, after, limit)
-	return append(ids, ident.Tenant{0x40, 63}), err
-}
-
 type reading struct {
 	store.Reader
 	devices func(store.Devices) store.Devices
@@ -221,44 +213,6 @@ func (r reading) Readings() store.Readings {
 		return r.read(r.Reader.Readings())
 	}
 	return r.Reader.Readings()
-}
-
-type devices struct {
-	store.Devices
-	list     func(store.Devices, context.Context, store.Query) (store.Page[device.Device], error)
-	get      func(device.Device, error) (device.Device, error)
-	assigned func(store.Devices, context.Context, ident.Device, time.Time) (ident.Node, error)
-	buried   bool // tombstones are counted
-}
-
-func (d devices) Count(ctx context.Context) (int, error) {
-	n, err := d.Devices.Count(ctx)
-	if d.buried && n == 0 {
-		n = 1
-	}
-	return n, err
-}
-
-func (d devices) List(ctx context.Context, q store.Query) (store.Page[device.Device], error) {
-	if d.list != nil {
-		return d.list(d.Devices, ctx, q)
-	}
-	return d.Devices.List(ctx, q)
-}
-
-func (d devices) Get(ctx context.Context, id ident.Device) (device.Device, error) {
-	v, err := d.Devices.Get(ctx, id)
-	if d.get != nil {
-		return d.get(v, err)
-	}
-	return v, err
-}
-
-func (d devices) AssignedAt(ctx context.Context, id ident.Device, at time.Time) (ident.Node, error) {
-	if d.assigned != nil {
-		return d.assigned(d.Devices, ctx, id, at)
-	}
-	return d.Devices.AssignedAt(ctx, id, at)
 }
 
 type queue struct{ store.Uplinks }

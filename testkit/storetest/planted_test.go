@@ -1,0 +1,57 @@
+package storetest_test
+
+import (
+	"context"
+	"time"
+
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// devices is a shelf with bugs.
+type devices struct {
+	store.Devices
+	list     func(store.Devices, context.Context, store.Query) (store.Page[device.Device], error)
+	get      func(device.Device, error) (device.Device, error)
+	assigned func(store.Devices, context.Context, ident.Device, time.Time) (ident.Node, error)
+	buried   bool // tombstones are counted
+}
+
+func (d devices) Count(ctx context.Context) (int, error) {
+	n, err := d.Devices.Count(ctx)
+	if d.buried && n == 0 {
+		n = 1
+	}
+	return n, err
+}
+
+func (d devices) List(ctx context.Context, q store.Query) (store.Page[device.Device], error) {
+	if d.list != nil {
+		return d.list(d.Devices, ctx, q)
+	}
+	return d.Devices.List(ctx, q)
+}
+
+func (d devices) Get(ctx context.Context, id ident.Device) (device.Device, error) {
+	v, err := d.Devices.Get(ctx, id)
+	if d.get != nil {
+		return d.get(v, err)
+	}
+	return v, err
+}
+
+func (d devices) AssignedAt(ctx context.Context, id ident.Device, at time.Time) (ident.Node, error) {
+	if d.assigned != nil {
+		return d.assigned(d.Devices, ctx, id, at)
+	}
+	return d.Devices.AssignedAt(ctx, id, at)
+}
+
+// ghost lists a tenant that never was.
+type ghost struct{ store.Directory }
+
+func (g ghost) Tenants(ctx context.Context, after ident.Tenant, limit int) ([]ident.Tenant, error) {
+	ids, err := g.Directory.Tenants(ctx, after, limit)
+	return append(ids, ident.Tenant{0x40, 63}), err
+}

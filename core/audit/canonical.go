@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"strconv"
 	"unicode/utf8"
 )
@@ -83,4 +84,62 @@ func (w *writer) quote(s string) {
 		}
 	}
 	w.b = append(w.b, '"')
+}
+
+// members tells each member of a canonical object, its value as it stands, and answers whether b is one as far as can be seen
+// without looking into the values: the keys ascend, so that none stands twice.
+func members(b []byte, tell func(key, value []byte)) bool {
+	if len(b) == 0 || b[0] != '{' {
+		return false
+	}
+	var last []byte
+	for i := 1; ; i++ {
+		colon := valueEnd(b, i)
+		if colon < i+2 || b[i] != '"' || b[colon] != ':' {
+			return false
+		}
+		key, end := b[i+1:colon-1], valueEnd(b, colon+1)
+		if end <= colon+1 || bytes.Compare(key, last) <= 0 {
+			return false
+		}
+		tell(key, b[colon+1:end])
+		if last, i = key, end; b[i] == '}' {
+			return i == len(b)-1
+		} else if b[i] != ',' {
+			return false
+		}
+	}
+}
+
+// valueEnd is where what stands behind the value at i is, or 0 if the bytes end before.
+func valueEnd(b []byte, i int) int {
+	for depth := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+			continue
+		case '}', ']':
+			if depth == 0 {
+				return i
+			}
+			depth--
+		case ',', ':':
+			if depth == 0 {
+				return i
+			}
+			continue
+		default:
+			continue
+		}
+		if depth == 0 && i+1 < len(b) {
+			return i + 1
+		}
+	}
+	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -132,8 +133,7 @@ func shown(class Class, field string, p Personal) string {
 	}
 }
 
-// judgedBy are the members of a leaf by which the verifier judges it apart from its hash. All else is passed over, which
-// halves the time that a million entries take.
+// judgedBy are the members of a leaf by which the verifier judges it apart from its hash.
 type judgedBy struct {
 	Seq    *int64 `json:"seq"`
 	Tenant string `json:"tenant"`
@@ -208,6 +208,34 @@ func (j judgedBy) check() (time.Time, error) {
 		return time.Time{}, errLeaf
 	}
 	return at, nil
+}
+
+// scan reads what a leaf is judged by and passes over all else: a JSON parser would take most of a verification's time.
+func (j *judgedBy) scan(leaf []byte) bool {
+	ok := true
+	number := func(value []byte) int64 {
+		n, err := strconv.ParseInt(string(value), 10, 64)
+		ok = ok && err == nil && strconv.FormatInt(n, 10) == string(value)
+		return n
+	}
+	text := func(value []byte) string {
+		plain := bytes.TrimSuffix(bytes.TrimPrefix(value, []byte{'"'}), []byte{'"'})
+		ok = ok && len(plain) == len(value)-2 && bytes.IndexByte(plain, '\\') < 0
+		return string(plain)
+	}
+	return members(leaf, func(key, value []byte) {
+		switch string(key) {
+		case "seq":
+			seq := number(value)
+			j.Seq = &seq
+		case "tenant":
+			j.Tenant = text(value)
+		case "ts":
+			j.TS = text(value)
+		case "v":
+			j.V = int(number(value))
+		}
+	}) && ok
 }
 
 func parseID(s string) (id ident.Entry, err error) {

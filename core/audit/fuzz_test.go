@@ -2,8 +2,10 @@ package audit
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func FuzzOpenCheckpoint(f *testing.F) {
@@ -60,4 +62,42 @@ func FuzzParseEntry(f *testing.F) {
 			t.Fatalf("%q is of %s", b, at)
 		}
 	})
+}
+
+// What the verifier scans is what a JSON parser reads, wherever there is something to read for one.
+func FuzzScan(f *testing.F) {
+	h := grown(f, 2)
+	f.Add(h.leaves[1])
+	f.Add(h.leaves[1][:len(h.leaves[1])/2])
+	f.Add([]byte(`{"a":{"seq":9,"x":["}",{}]},"seq":1,"tenant":"a\"b","ts":"t","v":1}`))
+	f.Add([]byte(`{"seq":1,"seq":2}`))
+	f.Add([]byte(`{"seq":01,"tenant":a,"ts":"","v":"1"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var scanned judgedBy
+		var parsed map[string]json.RawMessage
+		if !scanned.scan(b) || json.Unmarshal(b, &parsed) != nil || !utf8.Valid(b) {
+			return
+		}
+		same := func(key string, value any) {
+			if raw, err := json.Marshal(value); err != nil || parsed[key] != nil && string(raw) != string(parsed[key]) && !strings.ContainsAny(string(raw), `\`) {
+				t.Fatalf("%q: %s is scanned as %s, %v", b, key, raw, err)
+			}
+		}
+		same("seq", scanned.Seq)
+		same("tenant", scanned.Tenant)
+		same("ts", scanned.TS)
+		same("v", scanned.V)
+	})
+}
+
+func TestScanRefusesWhatIsNoCanonicalLeaf(t *testing.T) {
+	for _, leaf := range []string{
+		"", "{", "{}", "[]", `{"a"}`, `{"a":}`, `{"a":1`, `{"a":1}x`, `{"a":1,}`, `{a:1}`, `{"b":1,"a":2}`, `{"a":1,"a":1}`, `{"a":1;"b":2}`,
+		`{"seq":01}`, `{"seq":+1}`, `{"seq":1e3}`, `{"seq":"1"}`, `{"seq":99999999999999999999}`, `{"tenant":x}`, `{"tenant":"x}`, `{"tenant":"\u0061"}`, `{"ts":1}`, `{"v":null}`, `{"":1}`,
+	} {
+		var j judgedBy
+		if j.scan([]byte(leaf)) {
+			t.Errorf("%s is read as %+v", leaf, j)
+		}
+	}
 }

@@ -120,10 +120,11 @@ type verifier struct {
 	report Report
 	since  *Checkpoint
 
-	points []Checkpoint
-	held   uint64 // size of the last checkpoint that holds
-	head   Head
-	last   time.Time
+	text, raw bytes.Buffer // of the chunk at hand
+	points    []Checkpoint
+	held      uint64 // size of the last checkpoint that holds
+	head      Head
+	last      time.Time
 }
 
 func (v *verifier) stop(verdict Verdict, format string, args ...any) Report {
@@ -211,13 +212,14 @@ func (v *verifier) next() (*tar.Header, error) {
 	return h, nil
 }
 
-func (v *verifier) file(h *tar.Header, name string) ([]byte, error) {
+// file reads the file that must be next into b, whose memory serves every chunk.
+func (v *verifier) file(h *tar.Header, name string, b *bytes.Buffer) ([]byte, error) {
 	if h == nil || h.Name != name {
 		return nil, v.incomplete("The bundle lacks %s, or holds its parts in another order.", name)
 	}
-	var b bytes.Buffer
+	b.Reset()
 	b.Grow(int(min(h.Size, 4<<20)) + bytes.MinRead) // what a header says is believed so far
-	if _, err := io.Copy(&b, io.LimitReader(v.tar, maxChunkBytes)); err != nil || int64(b.Len()) != h.Size {
+	if _, err := io.Copy(b, io.LimitReader(v.tar, maxChunkBytes)); err != nil || int64(b.Len()) != h.Size {
 		return nil, v.incomplete("The bundle is cut short in %s.", name)
 	}
 	return b.Bytes(), nil
@@ -233,14 +235,14 @@ type judged struct {
 }
 
 func (v *verifier) chunk(h *tar.Header, n, end uint64) (*tar.Header, error) {
-	text, err := v.file(h, fmt.Sprintf("chunk/%012d/entries", n))
+	text, err := v.file(h, fmt.Sprintf("chunk/%012d/entries", n), &v.text)
 	if err != nil {
 		return nil, err
 	}
 	if h, err = v.next(); err != nil {
 		return nil, err
 	}
-	raw, err := v.file(h, fmt.Sprintf("chunk/%012d/hashes", n))
+	raw, err := v.file(h, fmt.Sprintf("chunk/%012d/hashes", n), &v.raw)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package enter_test
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/measure"
 )
 
 // origin is any request's.
@@ -28,7 +28,7 @@ var origin = access.Origin{Address: "192.0.2.1", Agent: "bench"}
 type crowd struct {
 	*enter.Enter
 	tenants []ident.Tenant
-	people  []enter.Identity
+	people  []ident.Principal
 }
 
 func newCrowd(t testing.TB, tenants int) *crowd {
@@ -71,14 +71,17 @@ func (c *crowd) add(t testing.TB, st store.Store) {
 		t.Fatal(err)
 	}
 	c.tenants = append(c.tenants, id)
-	c.people = append(c.people, enter.Identity{
-		Actor: access.Actor{Kind: access.Human, ID: who.ID, AMR: "pwd"}, Subject: access.Subject{Principal: who.ID}, Kind: credential.KindAccess,
-	})
+	c.people = append(c.people, who.ID)
+}
+
+// identity is a person as authentication makes one, for each request anew.
+func (c *crowd) identity(i int) enter.Identity {
+	return enter.Identity{Actor: access.Actor{Kind: access.Human, ID: c.people[i], AMR: "pwd"}, Subject: access.Subject{Principal: c.people[i]}, Kind: credential.KindAccess}
 }
 
 // ask is the gate as a request meets it.
 func (c *crowd) ask(t testing.TB, i int) {
-	s, err := c.Gate(t.Context(), c.people[i], c.tenants[i], access.DeviceUpdate, enter.Root, origin)
+	s, err := c.Gate(t.Context(), c.identity(i), c.tenants[i], access.DeviceUpdate, enter.Root, origin)
 	if err != nil || !s.Allowed() || s.Tenant() != c.tenants[i] {
 		t.Fatalf("tenant %d: %+v, %v", i, s.Decision(), err)
 	}
@@ -88,7 +91,7 @@ func TestTheWarmGateDoesNotAllocate(t *testing.T) {
 	c, ctx := newCrowd(t, 3), t.Context()
 	for _, at := range []enter.At{enter.Root, enter.Anywhere, enter.Object} {
 		if n := testing.AllocsPerRun(1000, func() {
-			if _, err := c.Gate(ctx, c.people[1], c.tenants[1], access.DeviceUpdate, at, origin); err != nil {
+			if _, err := c.Gate(ctx, c.identity(1), c.tenants[1], access.DeviceUpdate, at, origin); err != nil {
 				t.Error(err)
 			}
 		}); n != 0 {
@@ -101,25 +104,25 @@ func TestTheWarmGateDoesNotAllocate(t *testing.T) {
 // it costs when it is alone; of any of 10,000 at most a microsecond.
 func BenchmarkGate(b *testing.B) {
 	const many = 10_000
-	for _, loaded := range []int{1, many} {
-		c, ctx := newCrowd(b, loaded), b.Context()
-		one := func(b *testing.B, next func(n int) int) {
-			b.ReportAllocs()
-			for n := 0; b.Loop(); n++ {
+	ctx := b.Context()
+	way := func(name string, c *crowd, next func(n int) int) measure.Way {
+		return measure.Way{Name: name, Do: func(times int) {
+			for n := range times {
 				i := next(n)
-				if _, err := c.Gate(ctx, c.people[i], c.tenants[i], access.DeviceUpdate, enter.Root, origin); err != nil {
+				if _, err := c.Gate(ctx, c.identity(i), c.tenants[i], access.DeviceUpdate, enter.Root, origin); err != nil {
 					b.Fatal(err)
 				}
 			}
-		}
-		b.Run(fmt.Sprintf("one/of=%d", loaded), func(b *testing.B) { one(b, func(int) int { return loaded / 2 }) })
-		if loaded == many {
-			// Who asks is shuffled, and not the order of asking: what a request brings with it is warm, only the gate's part is not.
-			mathrand.New(mathrand.NewPCG(1, 1)).Shuffle(many, func(i, j int) {
-				c.tenants[i], c.tenants[j] = c.tenants[j], c.tenants[i]
-				c.people[i], c.people[j] = c.people[j], c.people[i]
-			})
-			b.Run(fmt.Sprintf("random/of=%d", loaded), func(b *testing.B) { one(b, func(n int) int { return n % many }) })
-		}
+		}}
 	}
+	alone, crowded := newCrowd(b, 1), newCrowd(b, many)
+	// Who asks is shuffled, and not the order of asking: what a request brings with it is warm, only the gate's part is not.
+	mathrand.New(mathrand.NewPCG(1, 1)).Shuffle(many, func(i, j int) {
+		crowded.tenants[i], crowded.tenants[j] = crowded.tenants[j], crowded.tenants[i]
+		crowded.people[i], crowded.people[j] = crowded.people[j], crowded.people[i]
+	})
+	costs := measure.InTurn(b, 9, 200*time.Millisecond, way("alone", alone, func(int) int { return 0 }),
+		way("one-of-10000", crowded, func(int) int { return many / 2 }), way("random", crowded, func(n int) int { return n % many }))
+	measure.Report(b, costs)
+	b.ReportMetric(costs[1].Against(costs[0]), "x-one-of-10000")
 }

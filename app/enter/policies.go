@@ -14,110 +14,121 @@ import (
 	"github.com/ringfence/ringfence/ports/store"
 )
 
-// standing is what the gate knows of one tenant: its compiled policy and its state, read in one snapshot.
+// standing is what the gate knows of one tenant: its compiled policy and its state, read in one snapshot. What every decision
+// looks at stands first: for a tenant that was not asked for lately, waiting for memory takes most of a decision's time.
 type standing struct {
-	policy  *access.Policy
+	stale   atomic.Bool // a change was announced since it was read, or while: it is not used again
+	asked   atomic.Bool // since the hand last passed
+	active  bool        // the tenant's state: only if it is not, the tenant is asked
+	policy  access.Policy
 	tenant  tenant.Tenant
 	limits  tenant.Limits // what the platform granted beyond the server's settings
 	sources map[ident.Source]source.Source
 	keys    map[ident.Key]credential.IngestionKey
-	after   uint64 // how many changes had been announced when it was read
 }
 
-// policies keeps the compiled policies of the tenants that were asked for lately. An entry is used only while no newer
-// revision was announced, so that no decision outlives the rights it was made from. It is bounded: beyond max entries the
-// ones not asked for since the hand last passed are dropped (a clock), which costs a reader one atomic store and no lock
-// that writers hold for long.
+// admit is tenant.Admit.
+func (s *standing) admit(member bool) error {
+	if s.active {
+		return nil
+	}
+	return s.tenant.Admit(member)
+}
+
+// policies keeps the standings of the tenants that were asked for lately. One is used only while no newer revision was
+// announced, so that no decision outlives the rights it was made from: the mark is the standing's own, since beside it, it
+// could be a newer one's. It is bounded: beyond max the ones not asked for since the hand last passed are dropped (a clock),
+// which costs a reader one atomic store and no lock that writers hold for long.
 type policies struct {
 	max  int
 	load func(context.Context, ident.Tenant) (*standing, error)
 
 	mu      sync.RWMutex
-	entries map[ident.Tenant]*entry
+	known   map[ident.Tenant]*standing
+	loading map[ident.Tenant]*loading
 	ring    []ident.Tenant
 	hand    int
 }
 
-type entry struct {
-	mu      sync.Mutex // held while loading, so that one caller loads and the others wait
-	current atomic.Pointer[standing]
-	changes atomic.Uint64 // grows with every announced change
-	asked   atomic.Bool
+// loading is a standing that is being read: one caller reads it and the others wait.
+type loading struct {
+	done    chan struct{}
+	changed atomic.Bool // a change was announced meanwhile, which the snapshot may not have
 }
 
 func newPolicies(limit int) *policies {
-	return &policies{max: limit, entries: make(map[ident.Tenant]*entry)}
-}
-
-// fresh answers the entry's standing if nothing was announced since it was loaded. A standing says itself what it was read
-// after: kept beside it, that could be a newer one's, and what was revoked before the question would be allowed.
-func (e *entry) fresh() *standing {
-	if s := e.current.Load(); s != nil && s.after == e.changes.Load() {
-		return s
-	}
-	return nil
+	return &policies{max: limit, known: map[ident.Tenant]*standing{}, loading: map[ident.Tenant]*loading{}}
 }
 
 func (p *policies) get(ctx context.Context, t ident.Tenant) (*standing, error) {
-	p.mu.RLock()
-	e := p.entries[t]
-	p.mu.RUnlock()
-	if e == nil {
-		e = p.add(t)
-	}
-	if !e.asked.Load() {
-		e.asked.Store(true)
-	}
-	if s := e.fresh(); s != nil {
-		return s, nil
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if s := e.fresh(); s != nil {
-		return s, nil
-	}
-	// The count is read before the snapshot: a change announced while loading leaves the entry stale, never wrongly fresh.
-	before := e.changes.Load()
-	s, err := p.load(ctx, t)
-	if err != nil {
-		p.drop(t, e) // tenants that are not there must not fill the cache
-		return nil, err
-	}
-	s.after = before
-	e.current.Store(s)
-	return s, nil
-}
-
-func (p *policies) add(t ident.Tenant) *entry {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e := p.entries[t]; e != nil {
-		return e
-	}
-	e := &entry{}
-	if len(p.ring) < p.max {
-		p.ring = append(p.ring, t)
-	} else {
-		for {
-			p.hand = (p.hand + 1) % len(p.ring)
-			old := p.entries[p.ring[p.hand]]
-			if old == nil || !old.asked.CompareAndSwap(true, false) {
-				break
+	for {
+		p.mu.RLock()
+		s := p.known[t]
+		p.mu.RUnlock()
+		if s == nil || s.stale.Load() {
+			var err error
+			if s, err = p.read(ctx, t); err != nil {
+				return nil, err
+			}
+			if s == nil {
+				continue // somebody else read it meanwhile
 			}
 		}
-		delete(p.entries, p.ring[p.hand])
-		p.ring[p.hand] = t
+		if !s.asked.Load() {
+			s.asked.Store(true)
+		}
+		return s, nil
 	}
-	p.entries[t] = e
-	return e
 }
 
-func (p *policies) drop(t ident.Tenant, e *entry) {
+// read loads a tenant's standing, or waits while another caller does and answers nothing.
+func (p *policies) read(ctx context.Context, t ident.Tenant) (s *standing, err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.entries[t] == e {
-		delete(p.entries, t) // its place in the ring is found empty when the hand passes
+	if s := p.known[t]; s != nil && !s.stale.Load() {
+		p.mu.Unlock()
+		return s, nil
 	}
+	if l := p.loading[t]; l != nil {
+		p.mu.Unlock()
+		<-l.done
+		return nil, nil
+	}
+	l := &loading{done: make(chan struct{})}
+	p.loading[t] = l
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.loading, t)
+		close(l.done)
+		if s == nil {
+			delete(p.known, t) // tenants that are not there must not fill the cache; the place in the ring is found empty
+			return
+		}
+		s.stale.Store(l.changed.Load())
+		p.keep(t, s)
+	}()
+	return p.load(ctx, t)
+}
+
+// keep puts a standing into the place of an older one, or gives it one.
+func (p *policies) keep(t ident.Tenant, s *standing) {
+	if p.known[t] == nil {
+		if len(p.ring) < p.max {
+			p.ring = append(p.ring, t)
+		} else {
+			for {
+				p.hand = (p.hand + 1) % len(p.ring)
+				old := p.known[p.ring[p.hand]]
+				if old == nil || !old.asked.CompareAndSwap(true, false) {
+					break
+				}
+			}
+			delete(p.known, p.ring[p.hand])
+			p.ring[p.hand] = t
+		}
+	}
+	p.known[t] = s
 }
 
 // revised is store.Revised.
@@ -125,19 +136,25 @@ func (p *policies) revised(t ident.Tenant, _ uint64) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if !t.IsZero() {
-		if e := p.entries[t]; e != nil {
-			e.changes.Add(1)
+		if s := p.known[t]; s != nil {
+			s.stale.Store(true)
+		}
+		if l := p.loading[t]; l != nil {
+			l.changed.Store(true)
 		}
 		return
 	}
-	for _, e := range p.entries {
-		e.changes.Add(1)
+	for _, s := range p.known {
+		s.stale.Store(true)
+	}
+	for _, l := range p.loading {
+		l.changed.Store(true)
 	}
 }
 
 // read loads a tenant's standing from a store.
 func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error) {
-	var out standing
+	out := &standing{sources: map[ident.Source]source.Source{}, keys: map[ident.Key]credential.IngestionKey{}}
 	err := st.View(ctx, s, func(ctx context.Context, r store.Reader) error {
 		t, err := r.Tenants().Get(ctx, s.Tenant())
 		if err != nil {
@@ -148,7 +165,7 @@ func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error
 			return err
 		}
 		records.Platform = s.Tenant() == ident.Platform
-		out = standing{policy: access.Compile(records), tenant: t, sources: map[ident.Source]source.Source{}, keys: map[ident.Key]credential.IngestionKey{}}
+		out.policy, out.active, out.tenant = *access.Compile(records), t.State == tenant.Active, t
 		err = each(ctx, r.Sources(), func(v source.Source) { out.sources[v.ID] = v })
 		if err == nil {
 			err = each(ctx, r.Keys(), func(v credential.IngestionKey) { out.keys[v.ID] = v })
@@ -158,7 +175,7 @@ func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error
 	if err != nil {
 		return nil, err
 	}
-	return &out, nil
+	return out, nil
 }
 
 // granted reads what the platform granted a tenant, which is the platform's record: mostly nothing.

@@ -50,7 +50,7 @@ func (e *Enter) Source(ctx context.Context, id Identity, o access.Origin) (acces
 		return access.Scope{}, source.Source{}, tenant.Limits{}, known(err)
 	}
 	src := st.sources[id.Source]
-	if err := st.tenant.Admit(true); err != nil {
+	if err := st.admit(true); err != nil {
 		return access.Scope{}, src, tenant.Limits{}, e.refuse(ctx, id, id.Tenant, true, access.UplinkSubmit, o, err)
 	}
 	now := e.Now()
@@ -58,5 +58,5 @@ func (e *Enter) Source(ctx context.Context, id Identity, o access.Origin) (acces
 	if !d.Allowed {
 		return access.Scope{}, src, tenant.Limits{}, e.refuse(ctx, id, id.Tenant, true, access.UplinkSubmit, o, access.Refuse(access.UplinkSubmit))
 	}
-	return access.Grant(id.Tenant, id.Actor, o, d, st.policy, id.Subject, now), src, st.limits, nil
+	return access.Grant(id.Tenant, id.Actor, o, d, &st.policy, id.Subject, now), src, st.limits, nil
 }

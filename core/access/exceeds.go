@@ -12,7 +12,8 @@ import (
 func (p *Policy) Exceeds(principal ident.Principal, by Subject, now time.Time) (Permission, bool) {
 	var beyond Set
 	moment := now.UnixMicro()
-	for _, g := range p.grants[principal] {
+	grants, _ := p.of(principal)
+	for _, g := range grants {
 		var until time.Time
 		if g.expires != 0 {
 			if moment >= g.expires {
@@ -20,7 +21,7 @@ func (p *Policy) Exceeds(principal ident.Principal, by Subject, now time.Time) (
 			}
 			until = time.UnixMicro(g.expires)
 		}
-		beyond = beyond.Union(g.permissions.Less(p.HeldUntil(by, p.tree[g.place].id, g.recursive, now, until)))
+		beyond = beyond.Union(g.permissions.Less(p.HeldUntil(by, g.node, g.recursive, now, until)))
 	}
 	switch {
 	case beyond.IsEmpty():

@@ -1,7 +1,10 @@
 package access
 
 import (
+	"cmp"
+	"maps"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/ringfence/ringfence/core/ident"
@@ -33,9 +36,9 @@ type Subject struct {
 type Policy struct {
 	revision uint64
 	root     int32
-	nodes    map[ident.Node]int32
+	grants   []grant // by principal, then membership; one of nothing for a member without rights
 	tree     []place
-	grants   map[ident.Principal][]grant // of every member, those without rights too: one look-up answers both questions
+	nodes    map[ident.Node]int32
 }
 
 type place struct {
@@ -45,12 +48,14 @@ type place struct {
 }
 
 type grant struct {
+	principal   ident.Principal
 	permissions Set
 	place       int32
 	recursive   bool
-	expires     int64 // unix nanoseconds, 0 = never
+	expires     int64 // unix microseconds, 0 = never
 	membership  ident.Membership
 	role        ident.Role
+	node        ident.Node // the place's
 }
 
 // Records are what a policy is compiled from.
@@ -66,13 +71,7 @@ type Records struct {
 
 // Compile builds the policy. Records that point at nothing (a role or node that is gone) grant nothing.
 func Compile(r Records) *Policy {
-	p := &Policy{revision: r.Revision, root: -1, nodes: make(map[ident.Node]int32, len(r.Nodes)), grants: make(map[ident.Principal][]grant, len(r.Active))}
-	for who, active := range r.Active {
-		if active {
-			p.grants[who] = nil
-		}
-	}
-	p.tree = make([]place, len(r.Nodes))
+	p := &Policy{revision: r.Revision, root: -1, nodes: make(map[ident.Node]int32, len(r.Nodes)), tree: make([]place, len(r.Nodes))}
 	for i, n := range r.Nodes {
 		p.nodes[n.ID] = int32(i) //nolint:gosec // at most 2,000 nodes a tenant
 	}
@@ -96,35 +95,58 @@ func Compile(r Records) *Policy {
 	for id, set := range roles {
 		roles[id] = set.within(r.Platform)
 	}
-	members := newExpansion(r.Groups)
+	members, without := newExpansion(r.Groups), maps.Clone(r.Active)
+	give := func(to ident.Principal, g grant) {
+		if r.Active[to] {
+			g.principal = to
+			p.grants = append(p.grants, g)
+			delete(without, to)
+		}
+	}
 	for _, m := range r.Memberships {
 		at, ok := p.nodes[m.Node]
 		set := roles[m.Role]
 		if !ok || set.IsEmpty() {
 			continue
 		}
-		g := grant{permissions: set, place: at, recursive: m.Recursive, membership: m.ID, role: m.Role}
+		g := grant{permissions: set, place: at, recursive: m.Recursive, membership: m.ID, role: m.Role, node: m.Node}
 		if !m.ExpiresAt.IsZero() {
 			g.expires = max(1, m.ExpiresAt.UnixMicro()) // microseconds reach beyond year 9999, nanoseconds to 2262; 0 is never
 		}
 		if !m.Principal.IsZero() {
-			p.give(m.Principal, g)
+			give(m.Principal, g)
 			continue
 		}
 		for principal := range members.of(m.Group) {
-			p.give(principal, g)
+			give(principal, g)
 		}
 	}
-	for _, gs := range p.grants { // one order for the decisive membership, whatever the order of the records
-		slices.SortFunc(gs, func(a, b grant) int { return a.membership.Compare(b.membership) })
+	for member, active := range without {
+		if active {
+			p.grants = append(p.grants, grant{principal: member})
+		}
 	}
+	// One order for the decisive membership, whatever the order of the records. The list is kept as long as it is used: not
+	// what appending left over.
+	slices.SortFunc(p.grants, func(a, b grant) int {
+		return cmp.Or(a.principal.Compare(b.principal), a.membership.Compare(b.membership))
+	})
+	p.grants = slices.Clip(p.grants)
 	return p
 }
 
-func (p *Policy) give(to ident.Principal, g grant) {
-	if p.Member(to) {
-		p.grants[to] = append(p.grants[to], g)
+// of is what a principal was given. It reads one list and no table: for a tenant that was not asked for lately, it is waiting
+// for memory that takes a decision's time.
+func (p *Policy) of(principal ident.Principal) (grants []grant, member bool) {
+	from := sort.Search(len(p.grants), func(i int) bool { return p.grants[i].principal.Compare(principal) >= 0 })
+	to := from
+	for to < len(p.grants) && p.grants[to].principal == principal {
+		to++
 	}
+	if from < to && p.grants[from].permissions.IsEmpty() {
+		return nil, true
+	}
+	return p.grants[from:to], from < to
 }
 
 // Revision is the tenant's policy revision that this snapshot was compiled from.
@@ -132,8 +154,8 @@ func (p *Policy) Revision() uint64 { return p.revision }
 
 // Member reports whether the principal is a member of the tenant, with or without rights.
 func (p *Policy) Member(principal ident.Principal) bool {
-	_, ok := p.grants[principal]
-	return ok
+	_, member := p.of(principal)
+	return member
 }
 
 // Anywhere answers whether a subject holds a permission at any node: the gate's question for what lists or will name its
@@ -145,7 +167,7 @@ func (p *Policy) Anywhere(s Subject, perm Permission, now time.Time) Decision {
 		return d
 	}
 	moment := now.UnixMicro()
-	grants := p.grants[s.Principal]
+	grants, _ := p.of(s.Principal)
 	for i := range grants {
 		g := &grants[i]
 		if g.expires != 0 && moment >= g.expires {
@@ -156,7 +178,7 @@ func (p *Policy) Anywhere(s Subject, perm Permission, now time.Time) Decision {
 			continue
 		}
 		d.Allowed, d.Reason = true, ReasonGranted
-		d.Membership, d.Role, d.Node = g.membership, g.role, p.tree[g.place].id
+		d.Membership, d.Role, d.Node = g.membership, g.role, g.node
 		return d
 	}
 	return d
@@ -224,7 +246,7 @@ func (p *Policy) Decide(s Subject, perm Permission, node ident.Node, now time.Ti
 		d.Reason = ReasonUnknownNode
 		return d
 	}
-	grants := p.grants[s.Principal]
+	grants, _ := p.of(s.Principal)
 	moment := now.UnixMicro()
 	for i := range grants {
 		g := &grants[i]
@@ -239,7 +261,7 @@ func (p *Policy) Decide(s Subject, perm Permission, node ident.Node, now time.Ti
 		}
 		if p.reaches(g, target) {
 			d.Allowed, d.Reason = true, ReasonGranted
-			d.Membership, d.Role, d.Node = g.membership, g.role, p.tree[g.place].id
+			d.Membership, d.Role, d.Node = g.membership, g.role, g.node
 			return d
 		}
 		d.Reason = ReasonNoReach
@@ -273,7 +295,7 @@ func (p *Policy) Reach(s Subject, perm Permission, now time.Time) Reach {
 		return Reach{}
 	}
 	var live []*grant
-	grants := p.grants[s.Principal]
+	grants, _ := p.of(s.Principal)
 	moment := now.UnixMicro()
 	for i := range grants {
 		if g := &grants[i]; g.permissions.Has(perm) && (g.expires == 0 || moment < g.expires) {
@@ -314,7 +336,7 @@ func (p *Policy) HeldUntil(s Subject, node ident.Node, recursive bool, now, unti
 	if !ok {
 		return held
 	}
-	grants := p.grants[s.Principal]
+	grants, _ := p.of(s.Principal)
 	moment := now.UnixMicro()
 	for i := range grants {
 		g := &grants[i]

@@ -7,6 +7,7 @@
 package ident
 
 import (
+	"bytes"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -95,7 +96,7 @@ func (id ID[K]) Time() time.Time {
 }
 
 // Compare orders ids by their bytes, which is by time of birth first.
-func (id ID[K]) Compare(other ID[K]) int { return strings.Compare(string(id[:]), string(other[:])) }
+func (id ID[K]) Compare(other ID[K]) int { return bytes.Compare(id[:], other[:]) }
 
 // String is the one spelling of the id; the zero id is the empty string.
 func (id ID[K]) String() string {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/uptrace/bun"
@@ -80,19 +81,7 @@ func (w *writer) do(ctx context.Context, run func(context.Context, bun.IDB) erro
 func (w *writer) loop() {
 	group := make([]*job, 0, maxGroup)
 	for j := range w.jobs {
-		group = append(group[:0], j)
-	more:
-		for len(group) < w.group {
-			select {
-			case next, ok := <-w.jobs:
-				if !ok {
-					break more
-				}
-				group = append(group, next)
-			default:
-				break more
-			}
-		}
+		group = w.gather(append(group[:0], j))
 		broken := w.commit(group)
 		for _, j := range group {
 			if broken != nil {
@@ -106,6 +95,27 @@ func (w *writer) loop() {
 		_ = s.Close()
 	}
 	_ = w.conn.Close()
+}
+
+// gather adds to a group who else waits. Each commit costs a sync, however many share it: who is about to ask, since the last
+// commit answered all of them, is let ahead as long as that brings somebody, and where nobody else asks it takes no time.
+func (w *writer) gather(group []*job) []*job {
+	for last := 0; len(group) > last; runtime.Gosched() {
+		last = len(group)
+	more:
+		for len(group) < w.group {
+			select {
+			case next, ok := <-w.jobs:
+				if !ok {
+					return group
+				}
+				group = append(group, next)
+			default:
+				break more
+			}
+		}
+	}
+	return group
 }
 
 // wary is how many groups run in savepoints after one that had to be run again.

@@ -20,7 +20,7 @@ type settings []struct {
 func written() settings {
 	return settings{
 		{"busy_timeout", "5000", "5000"}, {"journal_mode", "WAL", "wal"}, {"synchronous", "FULL", "2"}, {"foreign_keys", "1", "1"},
-		{"temp_store", "MEMORY", "2"}, {"wal_autocheckpoint", "16000", "16000"},
+		{"temp_store", "MEMORY", "2"}, {"wal_autocheckpoint", "16000", "16000"}, {"cache_size", "-32000", "-32000"},
 	}
 }
 

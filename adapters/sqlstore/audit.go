@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"encoding/hex"
 	"slices"
 	"strconv"
@@ -16,11 +17,27 @@ import (
 	"time"
 )
 
-// kept is a tenant's audit head and policy revision; both are zero while nothing was written.
+// kept is the row of a tenant that every change of it writes: its audit head, its policy revision and how many records are
+// alive of what it may have so many of. All are zero while nothing was written.
 type kept struct {
 	head     audit.Head
 	revision uint64
+	alive    [counters]int64
 }
+
+// What is counted, in the order in which it is stored: 8 bytes each, big endian. A new one goes to the end.
+const (
+	_ = iota
+	rolesAlive
+	groupsAlive
+	membershipsAlive
+	membersAlive
+	invitationsAlive
+	devicesAlive
+	decodersAlive
+	sourcesAlive
+	counters
+)
 
 // heads are those that the writing transaction has met: each is read once and written once in it, however many changes of
 // its tenant are in the group. The writer's loop alone uses them.
@@ -60,19 +77,22 @@ func (hs *heads) rollback() {
 	hs.save()
 }
 
-// head is the tenant's, as this transaction sees it.
-func (h *handle) head(ctx context.Context) (audit.Head, uint64, error) {
+// kept is the tenant's, as this transaction sees it.
+func (h *handle) kept(ctx context.Context) (kept, error) {
 	if h.heads != nil {
 		if k, ok := h.heads.met[h.tenant]; ok {
-			return k.head, k.revision, h.alive()
+			return k, h.alive()
 		}
 	}
 	k := kept{head: audit.Head{Tenant: h.tenant}}
 	var size, last, rev int64
-	var edge []byte
-	err := h.one(ctx, "SELECT size, last, edge, revision FROM audit_heads WHERE tenant = ?", []any{h.tenant[:]}, &size, &last, &edge, &rev)
+	var edge, alive []byte
+	err := h.one(ctx, "SELECT size, last, edge, revision, alive FROM audit_heads WHERE tenant = ?", []any{h.tenant[:]}, &size, &last, &edge, &rev, &alive)
 	if err != nil && !fault.Is(err, fault.NotFound) {
-		return k.head, 0, err
+		return k, err
+	}
+	for i := range min(len(k.alive)-1, len(alive)/8) {
+		k.alive[i+1] = int64(binary.BigEndian.Uint64(alive[8*i:])) //nolint:gosec // written from one
 	}
 	k.head.Size, k.head.Last, k.revision = uint64(size), moment(last), uint64(rev) //nolint:gosec // written from ones below 2^63
 	for i := 0; i+len(audit.Hash{}) <= len(edge); i += len(audit.Hash{}) {
@@ -81,7 +101,7 @@ func (h *handle) head(ctx context.Context) (audit.Head, uint64, error) {
 	if h.heads != nil {
 		h.heads.met[h.tenant] = k
 	}
-	return k.head, k.revision, nil
+	return k, nil
 }
 
 // write keeps the heads that moved: the last statement of a transaction.
@@ -92,9 +112,13 @@ func (hs *heads) write(ctx context.Context, stmt func(context.Context, string) (
 		for _, e := range k.head.Edge {
 			edge = append(edge, e[:]...)
 		}
+		alive := make([]byte, 0, 8*len(k.alive))
+		for _, n := range k.alive[1:] {
+			alive = binary.BigEndian.AppendUint64(alive, uint64(n)) //nolint:gosec // kept bit for bit
+		}
 		h := &handle{tenant: t, prepare: stmt}
-		if _, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision) VALUES (?, ?, ?, ?, ?) ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision",
-			t[:], int64(k.head.Size), micros(k.head.Last), edge, int64(k.revision)); err != nil { //nolint:gosec // below 2^63
+		if _, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision, alive) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision, alive = excluded.alive",
+			t[:], int64(k.head.Size), micros(k.head.Last), edge, int64(k.revision), alive); err != nil { //nolint:gosec // below 2^63
 			return err
 		}
 	}
@@ -131,8 +155,10 @@ func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) er
 			return err
 		}
 	}
-	h.heads.move(h.tenant, kept{a.Head, revision})
-	return nil
+	k, err := h.kept(ctx)
+	k.head, k.revision = a.Head, revision
+	h.heads.move(h.tenant, k)
+	return err
 }
 
 // privateField is how a value that was committed to is kept beside its entry.
@@ -153,8 +179,8 @@ func privateFields(of []audit.Private) []privateField {
 type auditShelf struct{ h *handle }
 
 func (s auditShelf) Head(ctx context.Context) (audit.Head, error) {
-	head, _, err := s.h.head(ctx)
-	return head, err
+	k, err := s.h.kept(ctx)
+	return k.head, err
 }
 
 const entryColumns = "seq, id, at, actor, action, kind, target, path, outcome, request, leaf"

@@ -25,18 +25,18 @@ var _ store.Reader = reader{}
 func on[K comparable, V any](h *handle, n *noun[K, V]) shelf[K, V] { return shelf[K, V]{h, n} }
 
 func (r reader) Revision(ctx context.Context) (uint64, error) {
-	_, rev, err := r.h.head(ctx)
-	return rev, err
+	k, err := r.h.kept(ctx)
+	return k.revision, err
 }
 
 // Policy reads what decisions are made from, in this one snapshot.
 func (r reader) Policy(ctx context.Context) (access.Records, error) {
 	var out access.Records
-	_, rev, err := r.h.head(ctx)
+	k, err := r.h.kept(ctx)
 	if err != nil {
 		return out, err
 	}
-	out.Revision = rev
+	out.Revision = k.revision
 	if out.Nodes, err = on(r.h, nodes).all(ctx, everything); err != nil {
 		return out, err
 	}

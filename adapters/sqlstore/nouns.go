@@ -44,15 +44,15 @@ var (
 		},
 	}
 	roles = &noun[ident.Role, access.Role]{
-		table: "roles", counted: true, policy: true, bytes: func(k ident.Role) []byte { return k[:] }, key: func(v access.Role) []byte { return v.ID[:] }, rev: func(v *access.Role) *uint64 { return &v.Rev },
+		table: "roles", counted: rolesAlive, policy: true, bytes: func(k ident.Role) []byte { return k[:] }, key: func(v access.Role) []byte { return v.ID[:] }, rev: func(v *access.Role) *uint64 { return &v.Rev },
 		index: func(v access.Role, r *row) { r.Label = &v.Name },
 	}
 	groups = &noun[ident.Group, access.Group]{
-		table: "groups", counted: true, policy: true, bytes: func(k ident.Group) []byte { return k[:] }, key: func(v access.Group) []byte { return v.ID[:] }, rev: func(v *access.Group) *uint64 { return &v.Rev },
+		table: "groups", counted: groupsAlive, policy: true, bytes: func(k ident.Group) []byte { return k[:] }, key: func(v access.Group) []byte { return v.ID[:] }, rev: func(v *access.Group) *uint64 { return &v.Rev },
 		index: func(v access.Group, r *row) { r.Label = &v.Name },
 	}
 	memberships = &noun[ident.Membership, access.Membership]{
-		table: "memberships", counted: true, placed: true, policy: true, bytes: func(k ident.Membership) []byte { return k[:] }, key: func(v access.Membership) []byte { return v.ID[:] }, rev: func(v *access.Membership) *uint64 { return &v.Rev },
+		table: "memberships", counted: membershipsAlive, placed: true, policy: true, bytes: func(k ident.Membership) []byte { return k[:] }, key: func(v access.Membership) []byte { return v.ID[:] }, rev: func(v *access.Membership) *uint64 { return &v.Rev },
 		index: func(v access.Membership, r *row) {
 			r.Node, r.Owner = v.Node[:], optional(v.Principal)
 			if r.Owner == nil {
@@ -61,11 +61,11 @@ var (
 		},
 	}
 	members = &noun[ident.Principal, principal.Member]{
-		table: "members", counted: true, policy: true, bytes: func(k ident.Principal) []byte { return k[:] }, key: func(v principal.Member) []byte { return v.ID[:] }, rev: func(v *principal.Member) *uint64 { return &v.Rev },
+		table: "members", counted: membersAlive, policy: true, bytes: func(k ident.Principal) []byte { return k[:] }, key: func(v principal.Member) []byte { return v.ID[:] }, rev: func(v *principal.Member) *uint64 { return &v.Rev },
 		index: func(v principal.Member, r *row) { r.State, r.Label = string(v.Kind), &v.Name },
 	}
 	invitations = &noun[ident.Link, principal.Invitation]{
-		table: "invitations", counted: true, placed: true, bytes: func(k ident.Link) []byte { return k[:] }, key: func(v principal.Invitation) []byte { return v.ID[:] }, rev: func(v *principal.Invitation) *uint64 { return &v.Rev },
+		table: "invitations", counted: invitationsAlive, placed: true, bytes: func(k ident.Link) []byte { return k[:] }, key: func(v principal.Invitation) []byte { return v.ID[:] }, rev: func(v *principal.Invitation) *uint64 { return &v.Rev },
 		index: func(v principal.Invitation, r *row) { r.Node = v.Node[:] },
 		after: func(ctx context.Context, h *handle, old, v *principal.Invitation) error {
 			if v == nil {
@@ -86,7 +86,7 @@ var (
 		},
 	}
 	devices = &noun[ident.Device, device.Device]{
-		table: "devices", counted: true, placed: true, bytes: func(k ident.Device) []byte { return k[:] }, key: func(v device.Device) []byte { return v.ID[:] }, rev: func(v *device.Device) *uint64 { return &v.Rev },
+		table: "devices", counted: devicesAlive, placed: true, bytes: func(k ident.Device) []byte { return k[:] }, key: func(v device.Device) []byte { return v.ID[:] }, rev: func(v *device.Device) *uint64 { return &v.Rev },
 		index: func(v device.Device, r *row) {
 			r.Node, r.Owner, r.State, r.Label = v.Node[:], optional(v.Decoder), string(v.State), &v.Name
 			if !v.DeletedAt.IsZero() {
@@ -110,7 +110,7 @@ var (
 		index: func(v device.Import, r *row) { r.Node = v.Node[:] },
 	}
 	decoders = &noun[ident.Decoder, decoder.Decoder]{
-		table: "decoders", counted: true, bytes: func(k ident.Decoder) []byte { return k[:] }, key: func(v decoder.Decoder) []byte { return v.ID[:] }, rev: func(v *decoder.Decoder) *uint64 { return &v.Rev },
+		table: "decoders", counted: decodersAlive, bytes: func(k ident.Decoder) []byte { return k[:] }, key: func(v decoder.Decoder) []byte { return v.ID[:] }, rev: func(v *decoder.Decoder) *uint64 { return &v.Rev },
 		index: func(v decoder.Decoder, r *row) { r.Label = &v.Name },
 	}
 	versions = &noun[ident.Version, decoder.Version]{
@@ -124,7 +124,7 @@ var (
 		},
 	}
 	sources = &noun[ident.Source, source.Source]{
-		table: "sources", counted: true, placed: true, bytes: func(k ident.Source) []byte { return k[:] }, key: func(v source.Source) []byte { return v.ID[:] }, rev: func(v *source.Source) *uint64 { return &v.Rev },
+		table: "sources", counted: sourcesAlive, placed: true, bytes: func(k ident.Source) []byte { return k[:] }, key: func(v source.Source) []byte { return v.ID[:] }, rev: func(v *source.Source) *uint64 { return &v.Rev },
 		index: func(v source.Source, r *row) { r.Node, r.Label, r.State = v.Node[:], &v.Name, string(v.State) },
 	}
 	sourceKeys = &noun[ident.Key, credential.IngestionKey]{

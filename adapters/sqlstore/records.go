@@ -115,7 +115,7 @@ type noun[K comparable, V any] struct {
 	index   func(V, *row)                                         // sets Node, Owner, Label, State and Expires
 	placed  bool                                                  // it stands on a node: lists are filtered by it
 	policy  bool                                                  // decisions are made from it
-	counted bool                                                  // a tenant may have so many
+	counted int                                                   // a tenant may have so many: which of kept.alive
 	check   func(old *V, v V) error                               // more than the revision must hold, or nil
 	after   func(ctx context.Context, h *handle, old, v *V) error // keeps what is beside the row; old or v is nil
 	load    func(ctx context.Context, h *handle, v *V) error      // adds what is beside the row
@@ -225,26 +225,28 @@ func (s shelf[K, V]) decodeAll(ctx context.Context, rows []row) ([]V, error) {
 }
 
 // Count answers how many are alive. Each writer keeps the number: to count them would take as long as there are many.
-func (s shelf[K, V]) Count(ctx context.Context) (n int, err error) {
-	err = s.h.one(ctx, "SELECT n FROM counts WHERE tenant = ? AND noun = ?", []any{s.h.tenant[:], s.n.table}, &n)
-	if fault.Is(err, fault.NotFound) {
-		err = nil
-	}
-	return n, err
+func (s shelf[K, V]) Count(ctx context.Context) (int, error) {
+	k, err := s.h.kept(ctx)
+	return int(k.alive[s.n.counted]), err
 }
 
 // counts keeps the number of those alive, where one became another; nil is none.
 func (s records[K, V]) counts(ctx context.Context, old, v *V) error {
 	change := s.lives(v) - s.lives(old)
-	if !s.n.counted || change == 0 {
+	if s.n.counted == 0 || change == 0 {
 		return nil
 	}
-	_, err := s.h.exec(ctx, "INSERT INTO counts (tenant, noun, n) VALUES (?, ?, ?) ON CONFLICT (tenant, noun) DO UPDATE SET n = n + excluded.n", s.h.tenant[:], s.n.table, change)
-	return err
+	k, err := s.h.kept(ctx)
+	if err != nil {
+		return err
+	}
+	k.alive[s.n.counted] += change
+	s.h.heads.move(s.h.tenant, k)
+	return nil
 }
 
 // lives is 1 for what lists answer.
-func (s records[K, V]) lives(v *V) int {
+func (s records[K, V]) lives(v *V) int64 {
 	if v == nil {
 		return 0
 	}

@@ -223,14 +223,14 @@ func (s *Store) writing(db bun.IDB, scope access.Scope) *handle {
 
 func (s *Store) begin(ctx context.Context, db bun.IDB, scope access.Scope) (*change, error) {
 	h := s.writing(db, scope)
-	head, rev, err := h.head(ctx)
+	k, err := h.kept(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if scope.Revision() != 0 && scope.Revision() < rev {
+	if scope.Revision() != 0 && scope.Revision() < k.revision {
 		return nil, store.ErrStale
 	}
-	return &change{writing: writing{h}, head: head, rev: rev}, nil
+	return &change{writing: writing{h}, head: k.head, rev: k.revision}, nil
 }
 
 // Revision is the one that this change will have.

@@ -86,20 +86,32 @@ func spoil[K comparable, V any](s spoiled, noun string, in func(store.Reader) st
 	return forgetful[K, V]{in(s.Reader), in, s.all}
 }
 
-func (s spoiled) Roles() store.Shelf[ident.Role, access.Role] {
-	return spoil(s, "role", func(r store.Reader) store.Shelf[ident.Role, access.Role] { return r.Roles() })
+// counted is a shelf whose records are another's.
+type counted[K comparable, V any] struct {
+	store.Counted[K, V]
+	shelf store.Shelf[K, V]
 }
 
-func (s spoiled) Groups() store.Shelf[ident.Group, access.Group] {
-	return spoil(s, "group", func(r store.Reader) store.Shelf[ident.Group, access.Group] { return r.Groups() })
+func (c counted[K, V]) Get(ctx context.Context, id K) (V, error) { return c.shelf.Get(ctx, id) }
+
+func (c counted[K, V]) List(ctx context.Context, q store.Query) (store.Page[V], error) {
+	return c.shelf.List(ctx, q)
 }
 
-func (s spoiled) Decoders() store.Shelf[ident.Decoder, decoder.Decoder] {
-	return spoil(s, "decoder", func(r store.Reader) store.Shelf[ident.Decoder, decoder.Decoder] { return r.Decoders() })
+func (s spoiled) Roles() store.Counted[ident.Role, access.Role] {
+	return counted[ident.Role, access.Role]{s.Reader.Roles(), spoil(s, "role", func(r store.Reader) store.Shelf[ident.Role, access.Role] { return r.Roles() })}
 }
 
-func (s spoiled) Invitations() store.Shelf[ident.Link, principal.Invitation] {
-	return spoil(s, "invitation", func(r store.Reader) store.Shelf[ident.Link, principal.Invitation] { return r.Invitations() })
+func (s spoiled) Groups() store.Counted[ident.Group, access.Group] {
+	return counted[ident.Group, access.Group]{s.Reader.Groups(), spoil(s, "group", func(r store.Reader) store.Shelf[ident.Group, access.Group] { return r.Groups() })}
+}
+
+func (s spoiled) Decoders() store.Counted[ident.Decoder, decoder.Decoder] {
+	return counted[ident.Decoder, decoder.Decoder]{s.Reader.Decoders(), spoil(s, "decoder", func(r store.Reader) store.Shelf[ident.Decoder, decoder.Decoder] { return r.Decoders() })}
+}
+
+func (s spoiled) Invitations() store.Counted[ident.Link, principal.Invitation] {
+	return counted[ident.Link, principal.Invitation]{s.Reader.Invitations(), spoil(s, "invitation", func(r store.Reader) store.Shelf[ident.Link, principal.Invitation] { return r.Invitations() })}
 }
 
 type members struct {
@@ -200,8 +212,8 @@ func (d devicesOf) Find(ctx context.Context, q store.Query, f store.DeviceFilter
 
 func (s spoiled) Devices() store.Devices { return devicesOf{s.Reader.Devices(), s} }
 
-func (s spoiled) Sources() store.Shelf[ident.Source, source.Source] {
-	return spoil(s, "source", func(r store.Reader) store.Shelf[ident.Source, source.Source] { return r.Sources() })
+func (s spoiled) Sources() store.Counted[ident.Source, source.Source] {
+	return counted[ident.Source, source.Source]{s.Reader.Sources(), spoil(s, "source", func(r store.Reader) store.Shelf[ident.Source, source.Source] { return r.Sources() })}
 }
 
 type readings struct {

@@ -10,6 +10,7 @@ import (
 	"github.com/ringfence/ringfence/core/decoder"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/testkit/measure"
 )
 
 // typical is a codec of the size that vendors ship.
@@ -75,55 +76,45 @@ func bare(b testing.TB, e *Engine, job sandbox.Job) func() {
 	}
 }
 
-func decodes(b *testing.B, e *Engine, job func(int) sandbox.Job) {
+// decodes is the way of an engine through jobs.
+func decodes(b *testing.B, name string, e *Engine, job func(int) sandbox.Job) measure.Way {
 	b.Helper()
-	b.ReportAllocs()
-	for n := 0; b.Loop(); n++ {
-		if r, err := e.Run(b.Context(), job(n)); err != nil || r.Category != decoder.Success {
-			b.Fatalf("%+v, %v", r, err)
-		}
-	}
-}
-
-func BenchmarkDecode(b *testing.B) {
-	job := benched(b, 1, 1, typical)
-	b.Run("isolated", func(b *testing.B) { decodes(b, engineFor(b, Options{}), func(int) sandbox.Job { return job }) })
-	b.Run("unmetered", func(b *testing.B) {
-		decodes(b, engineFor(b, Options{unmetered: true}), func(int) sandbox.Job { return job })
-	})
-	b.Run("without isolation", func(b *testing.B) {
-		call := bare(b, engineFor(b, Options{}), job)
-		b.ReportAllocs()
-		for b.Loop() {
-			call()
-		}
-	})
-	b.Run("small isolated", func(b *testing.B) {
-		job := benched(b, 1, 2, small)
-		decodes(b, engineFor(b, Options{}), func(int) sandbox.Job { return job })
-	})
-	b.Run("small unmetered", func(b *testing.B) {
-		job := benched(b, 1, 2, small)
-		decodes(b, engineFor(b, Options{unmetered: true}), func(int) sandbox.Job { return job })
-	})
-	b.Run("first load", func(b *testing.B) {
-		e := engineFor(b, Options{CacheBytes: 1})
-		decodes(b, e, func(n int) sandbox.Job {
-			return benched(b, 1, byte(n), fmt.Sprintf("%s // %d", typical, n))
-		})
-	})
-	b.Run("a thousand decoders of a hundred tenants", func(b *testing.B) {
-		jobs := make([]sandbox.Job, 1000)
-		for i := range jobs {
-			jobs[i] = benched(b, byte(i%100), byte(i/100), fmt.Sprintf("%s // %d", typical, i))
-			jobs[i].Script.Version = ident.Version{byte(i), byte(i >> 8)}
-		}
-		e := engineFor(b, Options{CacheBytes: 1 << 30})
-		for _, j := range jobs {
-			if _, err := e.Run(b.Context(), j); err != nil {
-				b.Fatal(err)
+	return measure.Way{Name: name, Do: func(times int) {
+		for n := range times {
+			if r, err := e.Run(b.Context(), job(n)); err != nil || r.Category != decoder.Success {
+				b.Fatalf("%+v, %v", r, err)
 			}
 		}
-		decodes(b, e, func(n int) sandbox.Job { return jobs[n*7919%1000] })
-	})
+	}}
+}
+
+// BenchmarkDecode is a decode as it is done, beside one without metering and one that restores nothing; and what it takes when
+// neighbours take turns.
+func BenchmarkDecode(b *testing.B) {
+	same := func(j sandbox.Job) func(int) sandbox.Job { return func(int) sandbox.Job { return j } }
+	one, other := benched(b, 1, 1, typical), benched(b, 1, 2, small)
+	call := bare(b, engineFor(b, Options{}), one)
+	crowd := make([]sandbox.Job, 1000)
+	for i := range crowd {
+		crowd[i] = benched(b, byte(i%100), byte(i/100), fmt.Sprintf("%s // %d", typical, i))
+		crowd[i].Script.Version = ident.Version{byte(i), byte(i >> 8)}
+	}
+	costs := measure.InTurn(b, 7, 300*time.Millisecond,
+		decodes(b, "typical", engineFor(b, Options{}), same(one)),
+		decodes(b, "typical-unmetered", engineFor(b, Options{unmetered: true}), same(one)),
+		measure.Way{Name: "typical-not-isolated", Do: func(n int) {
+			for range n {
+				call()
+			}
+		}},
+		decodes(b, "small", engineFor(b, Options{}), same(other)),
+		decodes(b, "small-unmetered", engineFor(b, Options{unmetered: true}), same(other)),
+		decodes(b, "thousand-decoders", engineFor(b, Options{CacheBytes: 1 << 30}), func(n int) sandbox.Job { return crowd[n*7919%1000] }),
+		decodes(b, "first-load", engineFor(b, Options{CacheBytes: 1}), func(n int) sandbox.Job {
+			return benched(b, 1, byte(n), fmt.Sprintf("%s // %d", typical, n))
+		}))
+	measure.Report(b, costs)
+	b.ReportMetric(costs[0].Against(costs[2]), "x-isolated")
+	b.ReportMetric(costs[0].Against(costs[1]), "x-metered-typical")
+	b.ReportMetric(costs[3].Against(costs[4]), "x-metered-small")
 }

@@ -125,10 +125,8 @@ func (hs *heads) write(ctx context.Context, stmt func(context.Context, string) (
 	return nil
 }
 
-// keep writes what audit.Append gave. An entry's row holds the hashes that its append stored, so that they share its page.
+// keep writes what audit.Append gave: one row an entry, with the hashes that its append stored and its private values.
 func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) error {
-	t := h.tenant[:]
-	var private []audit.Private
 	for i := range a.Entries {
 		e := &a.Entries[i]
 		first, end := audit.HashRange(e.Seq, e.Seq+1)
@@ -136,22 +134,17 @@ func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) er
 		for _, hash := range a.Hashes[first-a.FirstIndex : end-a.FirstIndex] {
 			hashes = append(hashes, hash[:]...)
 		}
-		if _, err := h.exec(ctx, "INSERT INTO audit_entries (tenant, seq, id, at, actor, action, kind, target, path, outcome, request, leaf, hashes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			t, int64(e.Seq), e.ID[:], micros(e.At), e.Actor, e.Action, e.Kind, e.Target, e.Path, e.Outcome, e.Request, e.Leaf, hashes); err != nil { //nolint:gosec // below 2^63
-			return err
-		}
 		n := 0
 		for n < len(a.Private) && a.Private[n].Seq == e.Seq {
 			n++
 		}
-		if private, a.Private = a.Private[:n], a.Private[n:]; n == 0 {
-			continue
-		}
-		fields, err := encode(privateFields(private))
+		private, err := privateFields(a.Private[:n])
 		if err != nil {
 			return err
 		}
-		if _, err := h.exec(ctx, "INSERT INTO audit_private (tenant, seq, fields) VALUES (?, ?, ?)", t, int64(e.Seq), fields); err != nil { //nolint:gosec // below 2^63
+		a.Private = a.Private[n:]
+		if _, err := h.exec(ctx, "INSERT INTO audit_entries (tenant, seq, id, at, actor, action, kind, target, path, outcome, request, leaf, hashes, private) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			h.tenant[:], int64(e.Seq), e.ID[:], micros(e.At), e.Actor, e.Action, e.Kind, e.Target, e.Path, e.Outcome, e.Request, e.Leaf, hashes, private); err != nil { //nolint:gosec // below 2^63
 			return err
 		}
 	}
@@ -168,12 +161,16 @@ type privateField struct {
 	Nonce, Sealed string // hex
 }
 
-func privateFields(of []audit.Private) []privateField {
+// privateFields are an entry's private values as they are kept; nil if there are none.
+func privateFields(of []audit.Private) ([]byte, error) {
+	if len(of) == 0 {
+		return nil, nil
+	}
 	out := make([]privateField, len(of))
 	for i, p := range of {
 		out[i] = privateField{p.Field, p.New, hex.EncodeToString(p.Nonce[:]), hex.EncodeToString(p.Sealed)}
 	}
-	return out
+	return encode(out)
 }
 
 type auditShelf struct{ h *handle }

@@ -68,6 +68,10 @@ func Migrate(ctx context.Context, db *bun.DB) error {
 	if err != nil {
 		return err
 	}
+	return migrated(ctx, db, dir)
+}
+
+func migrated(ctx context.Context, db *bun.DB, dir fs.FS) error {
 	known := migrate.NewMigrations()
 	if err := known.Discover(dir); err != nil {
 		return fmt.Errorf("read migrations: %w", err)

@@ -79,9 +79,12 @@ func (hs *heads) rollback() {
 
 // kept is the tenant's, as this transaction sees it.
 func (h *handle) kept(ctx context.Context) (kept, error) {
+	if err := h.alive(); err != nil {
+		return kept{}, err // before the heads are looked at, which are the loop's
+	}
 	if h.heads != nil {
 		if k, ok := h.heads.met[h.tenant]; ok {
-			return k, h.alive()
+			return k, nil
 		}
 	}
 	k := kept{head: audit.Head{Tenant: h.tenant}}

@@ -98,10 +98,11 @@ func (w *writer) loop() {
 }
 
 // gather adds to a group who else waits. Each commit costs a sync, however many share it: who is about to ask, since the last
-// commit answered all of them, is let ahead as long as that brings somebody, and where nobody else asks it takes no time.
+// commit answered all of them, is let ahead while that brings somebody, a few times at most; where nobody asks it takes no time.
 func (w *writer) gather(group []*job) []*job {
-	for last := 0; len(group) > last; runtime.Gosched() {
-		last = len(group)
+	for range 3 {
+		runtime.Gosched()
+		before := len(group)
 	more:
 		for len(group) < w.group {
 			select {
@@ -113,6 +114,9 @@ func (w *writer) gather(group []*job) []*job {
 			default:
 				break more
 			}
+		}
+		if len(group) == before {
+			break
 		}
 	}
 	return group

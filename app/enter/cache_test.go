@@ -2,6 +2,7 @@ package enter
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 
@@ -88,5 +89,62 @@ func TestNewsOfOneTenantRenewsNoOther(t *testing.T) {
 	all()
 	if got := read(); got != 2*len(ids)+3 {
 		t.Errorf("%d reads of %d tenants after news of all", got, len(ids))
+	}
+}
+
+func TestWhatCouldNotBeReadIsNotKept(t *testing.T) {
+	p, loads := remembering(8)
+	whole, broken := p.load, errors.New("away")
+	p.load = func(ctx context.Context, id ident.Tenant) (*standing, error) {
+		s, _ := whole(ctx, id)
+		return s, broken
+	}
+	id := ident.Tenant{1}
+	for range 2 {
+		if s, err := p.get(t.Context(), id); s != nil || !errors.Is(err, broken) {
+			t.Fatalf("%v, %v, want the error", s, err)
+		}
+	}
+	p.load = whole
+	if _, err := p.get(t.Context(), id); err != nil || loads[id] != 3 {
+		t.Errorf("%d reads, %v; what failed twice must be read again", loads[id], err)
+	}
+}
+
+// Who asks while a tenant is read waits for that: unless a change was announced meanwhile, which what is read may lack.
+func TestWhoAsksMeanwhileIsAnsweredWithWhatIsRead(t *testing.T) {
+	id := ident.Tenant{1}
+	for _, announced := range []bool{false, true} {
+		p, loads := remembering(8)
+		whole, begun, end := p.load, make(chan struct{}, 8), make(chan struct{})
+		p.load = func(ctx context.Context, id ident.Tenant) (*standing, error) {
+			begun <- struct{}{}
+			<-end
+			return whole(ctx, id)
+		}
+		var wg sync.WaitGroup
+		ask := func() {
+			wg.Go(func() {
+				if s, err := p.get(t.Context(), id); err != nil || s.tenant.ID != id {
+					t.Errorf("%v, %v", s, err)
+				}
+			})
+		}
+		ask()
+		<-begun
+		if announced {
+			p.revised(id, 2)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := p.get(gone, id); !errors.Is(err, context.Canceled) {
+			t.Errorf("who went away while waiting: %v", err)
+		}
+		ask()
+		close(end)
+		wg.Wait()
+		if want := map[bool]int{false: 1, true: 2}[announced]; loads[id] != want {
+			t.Errorf("announced meanwhile: %v; %d reads, want %d", announced, loads[id], want)
+		}
 	}
 }

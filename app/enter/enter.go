@@ -73,10 +73,13 @@ func New(st store.Store, cache *Cache, r Recorder, peppers seal.Peppers, log *sl
 	e := &Enter{Recorder: r, store: st, peppers: peppers, cache: cache, log: log}
 	cache.policies.load = func(ctx context.Context, t ident.Tenant) (*standing, error) {
 		got, err := read(ctx, st, e.System(t, "gate", access.Origin{}))
-		if err == nil {
-			got.limits, err = granted(ctx, st, e.System(ident.Platform, "limits", access.Origin{}), t)
+		if err != nil {
+			return nil, err
 		}
-		return got, err
+		if got.limits, err = granted(ctx, st, e.System(ident.Platform, "limits", access.Origin{}), t); err != nil {
+			return nil, err
+		}
+		return got, nil
 	}
 	return e
 }

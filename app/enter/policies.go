@@ -54,6 +54,7 @@ type policies struct {
 type loading struct {
 	done    chan struct{}
 	changed atomic.Bool // a change was announced meanwhile, which the snapshot may not have
+	got     *standing   // once done; nil if it could not be read
 }
 
 func newPolicies(limit int) *policies {
@@ -71,7 +72,7 @@ func (p *policies) get(ctx context.Context, t ident.Tenant) (*standing, error) {
 				return nil, err
 			}
 			if s == nil {
-				continue // somebody else read it meanwhile
+				continue // somebody else tried meanwhile, and what came of it is of no use
 			}
 		}
 		if !s.asked.Load() {
@@ -81,7 +82,8 @@ func (p *policies) get(ctx context.Context, t ident.Tenant) (*standing, error) {
 	}
 }
 
-// read loads a tenant's standing, or waits while another caller does and answers nothing.
+// read loads a tenant's standing, or waits while another caller does. What the other one reads answers this caller too, if no
+// change was announced before this one came: such a change would be missing in it.
 func (p *policies) read(ctx context.Context, t ident.Tenant) (s *standing, err error) {
 	p.mu.Lock()
 	if s := p.known[t]; s != nil && !s.stale.Load() {
@@ -89,9 +91,17 @@ func (p *policies) read(ctx context.Context, t ident.Tenant) (s *standing, err e
 		return s, nil
 	}
 	if l := p.loading[t]; l != nil {
+		late := l.changed.Load()
 		p.mu.Unlock()
-		<-l.done
-		return nil, nil
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-l.done:
+		}
+		if late {
+			return nil, nil
+		}
+		return l.got, nil
 	}
 	l := &loading{done: make(chan struct{})}
 	p.loading[t] = l
@@ -100,11 +110,15 @@ func (p *policies) read(ctx context.Context, t ident.Tenant) (s *standing, err e
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.loading, t)
-		close(l.done)
-		if s == nil {
+		defer close(l.done)
+		if fault.Is(err, fault.NotFound) {
 			delete(p.known, t) // tenants that are not there must not fill the cache; the place in the ring is found empty
+		}
+		if err != nil || s == nil {
+			s = nil
 			return
 		}
+		l.got = s
 		s.stale.Store(l.changed.Load())
 		p.keep(t, s)
 	}()

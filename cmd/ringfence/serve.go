@@ -85,7 +85,7 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 		wg.Go(func() { _ = app.ingest.Run(background, app.workers) })
 	}
 	wg.Go(func() { app.jobs(background) })
-	wg.Go(func() { release(background) })
+	wg.Go(func() { release(background, uint64(runtime.GOMAXPROCS(0)*c.num("password_memory_kib"))<<10) }) //nolint:gosec // checked to be what a machine has
 
 	if _, set := os.LookupEnv("GOGC"); !set {
 		debug.SetGCPercent(400) // the heap is small: collecting it four times as often costs more than it saves
@@ -127,10 +127,11 @@ func (app *application) greet(ctx context.Context, c config, address string, std
 }
 
 // release gives back to the system what a busy time left behind: sign-ins take 46 MiB each, and while nothing goes on no
-// collection runs that would. While something goes on, the heap is collected more often when it comes near to leastLimit, or to
-// three times what is alive if that is more, so that some sign-ins do not become five times as much memory.
-func release(ctx context.Context) {
-	const every, worth, leastLimit = 10 * time.Second, 24 << 20, 160 << 20
+// collection runs that would. While something goes on, the heap is collected more often when it comes near to a limit that
+// has room for the sign-ins of that moment, or to three times what is alive if that is more: some sign-ins must not become five
+// times as much memory.
+func release(ctx context.Context, hashing uint64) {
+	const every, worth, others = 10 * time.Second, 24 << 20, 96 << 20
 	_, limited := os.LookupEnv("GOMEMLIMIT")
 	alive := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	tick := time.NewTicker(every)
@@ -138,7 +139,7 @@ func release(ctx context.Context) {
 	var m runtime.MemStats
 	for seen := uint32(0); ; seen = m.NumGC {
 		if metrics.Read(alive); !limited {
-			debug.SetMemoryLimit(int64(max(leastLimit, 3*alive[0].Value.Uint64()))) //nolint:gosec // what a machine has
+			debug.SetMemoryLimit(int64(max(others+hashing, 3*alive[0].Value.Uint64()))) //nolint:gosec // what a machine has
 		}
 		if runtime.ReadMemStats(&m); m.NumGC == seen && m.HeapSys-m.HeapReleased > worth {
 			debug.FreeOSMemory()

@@ -131,7 +131,7 @@ func Compile(r Records) *Policy {
 	slices.SortFunc(p.grants, func(a, b grant) int {
 		return cmp.Or(a.principal.Compare(b.principal), a.membership.Compare(b.membership))
 	})
-	p.grants = slices.Clip(p.grants)
+	p.grants = slices.Clone(p.grants)
 	return p
 }
 

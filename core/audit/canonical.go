@@ -86,60 +86,105 @@ func (w *writer) quote(s string) {
 	w.b = append(w.b, '"')
 }
 
-// members tells each member of a canonical object, its value as it stands, and answers whether b is one as far as can be seen
-// without looking into the values: the keys ascend, so that none stands twice.
-func members(b []byte, tell func(key, value []byte)) bool {
-	if len(b) == 0 || b[0] != '{' {
+// scanner reads canonical JSON back: of objects, arrays, strings and integers, without a space, members in ascending order.
+type scanner struct {
+	b []byte
+	i int
+}
+
+// maxDepth bounds how deep values stand in one another; a leaf's stand three deep.
+const maxDepth = 8
+
+// next passes over one byte, if it is this one.
+func (s *scanner) next(c byte) bool {
+	if s.i >= len(s.b) || s.b[s.i] != c {
 		return false
 	}
-	var last []byte
-	for i := 1; ; i++ {
-		colon := valueEnd(b, i)
-		if colon < i+2 || b[i] != '"' || b[colon] != ':' {
+	s.i++
+	return true
+}
+
+// object passes over one, and tells each member with its value as it stands.
+func (s *scanner) object(depth int, tell func(key, value []byte)) bool {
+	if !s.next('{') {
+		return false
+	}
+	if s.next('}') {
+		return true // one whose members are all absent
+	}
+	for last := []byte(nil); ; {
+		from := s.i
+		if !s.text() || !s.next(':') {
 			return false
 		}
-		key, end := b[i+1:colon-1], valueEnd(b, colon+1)
-		if end <= colon+1 || bytes.Compare(key, last) <= 0 {
+		key, at := s.b[from+1:s.i-2], s.i
+		if bytes.Compare(key, last) <= 0 || !s.value(depth+1) {
 			return false
 		}
-		tell(key, b[colon+1:end])
-		if last, i = key, end; b[i] == '}' {
-			return i == len(b)-1
-		} else if b[i] != ',' {
-			return false
+		if last = key; tell != nil {
+			tell(key, s.b[at:s.i])
+		}
+		if !s.next(',') {
+			return s.next('}')
 		}
 	}
 }
 
-// valueEnd is where what stands behind the value at i is, or 0 if the bytes end before.
-func valueEnd(b []byte, i int) int {
-	for depth := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			for i++; i < len(b) && b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
+func (s *scanner) value(depth int) bool {
+	if s.i >= len(s.b) || depth > maxDepth {
+		return false
+	}
+	switch s.b[s.i] {
+	case '"':
+		return s.text()
+	case '{':
+		return s.object(depth, nil)
+	case '[':
+		for s.i++; s.value(depth + 1); {
+			if !s.next(',') {
+				return s.next(']')
 			}
-		case '{', '[':
-			depth++
-			continue
-		case '}', ']':
-			if depth == 0 {
-				return i
-			}
-			depth--
-		case ',', ':':
-			if depth == 0 {
-				return i
-			}
-			continue
-		default:
-			continue
 		}
-		if depth == 0 && i+1 < len(b) {
-			return i + 1
+		return false
+	default:
+		return s.integer()
+	}
+}
+
+// text passes over a string that quote could have written.
+func (s *scanner) text() bool {
+	if !s.next('"') {
+		return false
+	}
+	for s.i < len(s.b) {
+		c := s.b[s.i]
+		s.i++
+		switch {
+		case c == '"':
+			return true
+		case c < 0x20:
+			return false
+		case c == '\\':
+			if s.i >= len(s.b) || bytes.IndexByte([]byte(`"\btnfru`), s.b[s.i]) < 0 {
+				return false
+			}
+			if s.b[s.i] == 'u' && (s.i+5 > len(s.b) || !bytes.HasPrefix(s.b[s.i+1:], []byte("00")) || !isHex(s.b[s.i+3]) || !isHex(s.b[s.i+4])) {
+				return false
+			}
+			s.i++
 		}
 	}
-	return 0
+	return false
+}
+
+func isHex(c byte) bool { return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' }
+
+func (s *scanner) integer() bool {
+	minus := s.next('-')
+	from := s.i
+	for s.i < len(s.b) && '0' <= s.b[s.i] && s.b[s.i] <= '9' {
+		s.i++
+	}
+	n := s.i - from
+	return n > 0 && (s.b[from] != '0' || n == 1 && !minus)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -138,7 +139,7 @@ type judgedBy struct {
 	Seq    *int64 `json:"seq"`
 	Tenant string `json:"tenant"`
 	TS     string `json:"ts"`
-	V      int    `json:"v"`
+	V      int64  `json:"v"`
 }
 
 // parsed is a leaf with all members that are looked for.
@@ -210,20 +211,21 @@ func (j judgedBy) check() (time.Time, error) {
 	return at, nil
 }
 
-// scan reads what a leaf is judged by and passes over all else: a JSON parser would take most of a verification's time.
+// scan reads what a leaf is judged by, and answers whether the whole of it could have been written here: a JSON parser would
+// say less and take most of a verification's time.
 func (j *judgedBy) scan(leaf []byte) bool {
-	ok := true
+	ok := utf8.Valid(leaf)
 	number := func(value []byte) int64 {
 		n, err := strconv.ParseInt(string(value), 10, 64)
-		ok = ok && err == nil && strconv.FormatInt(n, 10) == string(value)
+		ok = ok && err == nil
 		return n
 	}
 	text := func(value []byte) string {
-		plain := bytes.TrimSuffix(bytes.TrimPrefix(value, []byte{'"'}), []byte{'"'})
-		ok = ok && len(plain) == len(value)-2 && bytes.IndexByte(plain, '\\') < 0
-		return string(plain)
+		ok = ok && value[0] == '"' && bytes.IndexByte(value, '\\') < 0
+		return string(bytes.Trim(value, `"`))
 	}
-	return members(leaf, func(key, value []byte) {
+	s := scanner{b: leaf}
+	return s.object(0, func(key, value []byte) {
 		switch string(key) {
 		case "seq":
 			seq := number(value)
@@ -233,9 +235,12 @@ func (j *judgedBy) scan(leaf []byte) bool {
 		case "ts":
 			j.TS = text(value)
 		case "v":
-			j.V = int(number(value))
+			j.V = number(value)
+		case "action", "actor", "app", "authz_rev", "changes", "count", "id", "outcome", "reason", "request_id", "src", "target", "trace_id":
+		default:
+			ok = false
 		}
-	}) && ok
+	}) && ok && s.i == len(leaf)
 }
 
 func parseID(s string) (id ident.Entry, err error) {

@@ -544,7 +544,7 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		}}), nil},
 		{"a place is overlooked", "EntriesAreFoundByTheirPlace", byReader(reading{audit: func(a store.Audit) store.Audit { return placeless{a} }}), nil},
 		{"a name is anybody's", "MembersAreFoundByName", byReader(reading{members: func(m store.Members) store.Members { return nameless{m} }}), nil},
-		{"who is gone counts", "CountIsWhatAListAnswers", byDevices(devices{buried: true}), nil},
+		{"who is gone counts", "CountIsWhatAListAnswers", byDevices(devices{most: new(int)}), nil},
 		{"who failed is a tenant", "FailedFirstChangeFoundsNoTenant", func(s store.Store) store.Store {
 			return wrapped{Store: s, dir: func(d store.Directory) store.Directory { return ghost{d} }}
 		}, nil},

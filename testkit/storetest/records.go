@@ -572,7 +572,11 @@ func many64(t testing.TB, w *World) {
 		if head.Size != want {
 			t.Errorf("%d entries for %d changes", head.Size, want)
 		}
-		return err
+		n, err2 := r.Roles().Count(ctx)
+		if uint64(n) != want { //nolint:gosec // small
+			t.Errorf("%d roles are counted after %d changes", n, want)
+		}
+		return errors.Join(err, err2)
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,10 +50,47 @@ func TestAnAcknowledgementBeforeTheCommitIsFound(t *testing.T) {
 // survey is what became of the events that were acknowledged.
 type survey struct{ acknowledged, kept, lost, doubled, gaps, kills int }
 
-// killed sends events from 64 clients and kills the server again and again, until something is lost.
-func killed(t *testing.T, k *child, want int) survey {
+// A server that is told to stop answers who is there, and ends well.
+func TestAStoppedServerEndsWellAndKeepsWhatItAcknowledged(t *testing.T) {
+	k := newChild(t, built(t), unlimited...)
+	c := newClients(t, k, 1_000_000)
+	for stops := 1; stops <= 3; stops++ {
+		c.wait(500 * stops)
+		if err := k.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- k.cmd.Wait() }()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("the stopped server ended with %v", err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("the server does not stop")
+		}
+		if r := surveyed(t, k, c.told(), 0); r.lost > 0 || r.doubled > 0 || r.gaps > 0 || r.acknowledged < 500*stops {
+			t.Errorf("stop %d: %+v", stops, r)
+		}
+		k.start()
+	}
+	c.stop()
+}
+
+// clients are 64 that send events to a server until so many are acknowledged, each again until it is.
+type clients struct {
+	t     *testing.T
+	s     *story
+	ten   *demoTenant
+	want  int
+	end   context.CancelFunc
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	acked map[string]string // our id → event id
+}
+
+func newClients(t *testing.T, k *child, want int) *clients {
 	t.Helper()
-	address := k.address
 	s, admin := k.story()
 	ten, err := s.tenant(admin, "Acme Water", "ana@acme.example")
 	if err != nil {
@@ -66,19 +104,15 @@ func killed(t *testing.T, k *child, want int) survey {
 	if err != nil {
 		t.Fatal(err)
 	}
-
-	var mu sync.Mutex
-	acked := map[string]string{} // our id → event id
-	count := func() int { mu.Lock(); defer mu.Unlock(); return len(acked) }
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var wg sync.WaitGroup
-	for c := range 64 {
-		wg.Go(func() {
+	ctx, end := context.WithCancel(t.Context())
+	c := &clients{t: t, s: s, ten: ten, want: want, end: end, acked: map[string]string{}}
+	t.Cleanup(c.stop)
+	for i := range 64 {
+		c.wg.Go(func() {
 			client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
-			for n := 0; ctx.Err() == nil && count() < want; {
-				id := fmt.Sprintf("%d-%d", c, n)
-				event, ok := submit(ctx, client, "http://"+address, key.str("secret"), id)
+			for n := 0; ctx.Err() == nil && c.count() < want; {
+				id := fmt.Sprintf("%d-%d", i, n)
+				event, ok := submit(ctx, client, "http://"+k.address, key.str("secret"), id)
 				if !ok {
 					select { // the server is down: try the same again
 					case <-ctx.Done():
@@ -86,39 +120,57 @@ func killed(t *testing.T, k *child, want int) survey {
 					}
 					continue
 				}
-				mu.Lock()
-				acked[id] = event
-				mu.Unlock()
+				c.mu.Lock()
+				c.acked[id] = event
+				c.mu.Unlock()
 				n++
 			}
 		})
 	}
+	return c
+}
+
+func (c *clients) count() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.acked) }
+
+// told is what was acknowledged so far.
+func (c *clients) told() map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.acked)
+}
+
+// wait returns when so many are acknowledged, or after a while.
+func (c *clients) wait(enough int) {
+	for limit := time.Now().Add(20 * time.Second); c.count() < min(enough, c.want) && time.Now().Before(limit); {
+		<-time.After(time.Duration(1+rand.IntN(5)) * time.Millisecond) //nolint:gosec // when, not what
+	}
+}
+
+func (c *clients) stop() { c.end(); c.wg.Wait() }
+
+// killed lets clients send events and kills the server again and again, until something is lost.
+func killed(t *testing.T, k *child, want int) survey {
+	t.Helper()
+	c := newClients(t, k, want)
 	var r survey
 	for ; r.kills < kills && r.lost == 0; r.kills++ {
-		before := count()
-		for limit := time.Now().Add(20 * time.Second); count() < before+want/(kills+1) && count() < want && time.Now().Before(limit); {
-			<-time.After(time.Duration(1+rand.IntN(5)) * time.Millisecond) //nolint:gosec // when, not what
-		}
+		c.wait(c.count() + want/(kills+1))
 		k.kill()
-		mu.Lock()
-		now := maps.Clone(acked)
-		mu.Unlock()
-		r = surveyed(t, k, now, r.kills)
+		r = surveyed(t, k, c.told(), r.kills)
 		k.start()
 	}
 	if r.lost == 0 {
-		wg.Wait()
+		c.wg.Wait()
 	}
-	stop()
-	wg.Wait()
-	if s.get(ten.token, "/v1/tenants/"+ten.id+"/audit/checkpoint").status != http.StatusOK {
+	c.stop()
+	if c.s.get(c.ten.token, "/v1/tenants/"+c.ten.id+"/audit/checkpoint").status != http.StatusOK {
 		t.Error("the log cannot be signed any more")
 	}
 	k.kill()
 	if r.lost > 0 {
 		return r
 	}
-	return surveyed(t, k, acked, r.kills)
+	return surveyed(t, k, c.told(), r.kills)
 }
 
 // surveyed compares what was acknowledged with what the database of a killed server holds.

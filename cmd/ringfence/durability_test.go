@@ -50,11 +50,15 @@ func TestAnAcknowledgementBeforeTheCommitIsFound(t *testing.T) {
 // survey is what became of the events that were acknowledged.
 type survey struct{ acknowledged, kept, lost, doubled, gaps, kills int }
 
-// A server that is told to stop answers who is there, and ends well.
+// A server that is told to stop answers who is there, refuses nobody without a word, and ends well.
 func TestAStoppedServerEndsWellAndKeepsWhatItAcknowledged(t *testing.T) {
+	times := 8
+	if os.Getenv("RINGFENCE_LONG") != "" {
+		times = 50
+	}
 	k := newChild(t, built(t), unlimited...)
 	c := newClients(t, k, 1_000_000)
-	for stops := 1; stops <= 3; stops++ {
+	for stops := 1; stops <= times; stops++ {
 		c.wait(500 * stops)
 		if err := k.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -75,6 +79,9 @@ func TestAStoppedServerEndsWellAndKeepsWhatItAcknowledged(t *testing.T) {
 		k.start()
 	}
 	c.stop()
+	if len(c.odd) > 0 {
+		t.Errorf("answers while it stopped, by their status: %v", c.odd)
+	}
 }
 
 // clients are 64 that send events to a server until so many are acknowledged, each again until it is.
@@ -87,6 +94,7 @@ type clients struct {
 	wg    sync.WaitGroup
 	mu    sync.Mutex
 	acked map[string]string // our id → event id
+	odd   map[int]int       // answers that neither acknowledge nor say when to come again, by status
 }
 
 func newClients(t *testing.T, k *child, want int) *clients {
@@ -105,15 +113,20 @@ func newClients(t *testing.T, k *child, want int) *clients {
 		t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(t.Context())
-	c := &clients{t: t, s: s, ten: ten, want: want, end: end, acked: map[string]string{}}
+	c := &clients{t: t, s: s, ten: ten, want: want, end: end, acked: map[string]string{}, odd: map[int]int{}}
 	t.Cleanup(c.stop)
 	for i := range 64 {
 		c.wg.Go(func() {
 			client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 			for n := 0; ctx.Err() == nil && c.count() < want; {
 				id := fmt.Sprintf("%d-%d", i, n)
-				event, ok := submit(ctx, client, "http://"+k.address, key.str("secret"), id)
-				if !ok {
+				event, status := submit(ctx, client, "http://"+k.address, key.str("secret"), id)
+				if status != http.StatusAccepted {
+					if status != 0 {
+						c.mu.Lock()
+						c.odd[status]++
+						c.mu.Unlock()
+					}
 					select { // the server is down: try the same again
 					case <-ctx.Done():
 					case <-time.After(10 * time.Millisecond):
@@ -223,26 +236,33 @@ func surveyed(t *testing.T, k *child, acked map[string]string, kills int) survey
 	return r
 }
 
-func submit(ctx context.Context, client *http.Client, base, key, id string) (string, bool) {
+// submit answers the event's id, and the status: 0 without an answer that is whole, or if it says when to come again.
+func submit(ctx context.Context, client *http.Client, base, key, id string) (event string, status int) {
 	body := `{"device":"70b3d57ed0000001","payload":"CL4u","f_port":2,"id":"` + id + `"}`
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/v1/ingest/plain", bytes.NewReader([]byte(body)))
 	if err != nil {
-		return "", false
+		return "", 0
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")
 	res, err := client.Do(req)
 	if err != nil {
-		return "", false
+		return "", 0
 	}
 	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusAccepted {
+		if res.Header.Get("Retry-After") != "" {
+			return "", 0
+		}
+		return "", res.StatusCode
+	}
 	var answer struct {
 		EventID string `json:"event_id"`
 	}
-	if json.NewDecoder(io.LimitReader(res.Body, 1<<16)).Decode(&answer) != nil || res.StatusCode != http.StatusAccepted {
-		return "", false
+	if json.NewDecoder(io.LimitReader(res.Body, 1<<16)).Decode(&answer) != nil {
+		return "", 0
 	}
-	return answer.EventID, true
+	return answer.EventID, res.StatusCode
 }
 
 // uplinkHex is an event's id as the database has it.

@@ -95,12 +95,10 @@ const (
 
 // Commitment is what an entry holds of a personal value: SHA-256(nonce ‖ field ‖ 0 ‖ value) in hex.
 func Commitment(field string, p Personal) string {
-	h := sha256.New()
-	h.Write(p.Nonce[:])
-	h.Write([]byte(field))
-	h.Write([]byte{0})
-	h.Write([]byte(p.Value))
-	return hex.EncodeToString(h.Sum(nil))
+	b := append(make([]byte, 0, 128), p.Nonce[:]...)
+	b = append(append(append(b, field...), 0), p.Value...)
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // Class says how a field's values are written.

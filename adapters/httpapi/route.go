@@ -301,8 +301,8 @@ func (a *API) rate(w http.ResponseWriter, policy, key string, d *Declaration, pe
 func setRate(w http.ResponseWriter, policy string, v limit.Verdict) {
 	if v.Limit > 0 {
 		name := `"` + policy + `"` // a constant of ours
-		w.Header().Add("RateLimit-Policy", name+";q="+strconv.Itoa(v.Limit))
-		w.Header().Add("RateLimit", name+";r="+strconv.Itoa(max(v.Remaining, 0))+";t="+strconv.Itoa(int(math.Ceil(v.Reset.Seconds()))))
+		w.Header().Add("Ratelimit-Policy", name+";q="+strconv.Itoa(v.Limit))
+		w.Header().Add("Ratelimit", name+";r="+strconv.Itoa(max(v.Remaining, 0))+";t="+strconv.Itoa(int(math.Ceil(v.Reset.Seconds()))))
 	}
 }
 

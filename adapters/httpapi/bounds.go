@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -36,7 +37,8 @@ func bodyLimit(r *http.Request) int64 {
 // bounded reads no byte behind its limit, whoever asks. (http.MaxBytesReader's error would become a 500 inside huma.)
 type bounded struct {
 	io.ReadCloser
-	left int64
+	left  int64
+	ended bool // it was read to its end
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
@@ -45,8 +47,12 @@ func (b *bounded) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
+	b.ended = errors.Is(err, io.EOF)
 	return n, err
 }
+
+// Close does nothing: the server closes what it opened, and would read on before.
+func (b *bounded) Close() error { return nil }
 
 // precheck refuses what no route may see, before anybody is authenticated.
 func precheck(r *http.Request) error {

@@ -86,7 +86,7 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 		return err
 	}
 	defer leave()
-	m, err := uplink.Parse(format, text, event(r.URL))
+	m, err := uplink.Parse(format, text, kindOf(r.URL))
 	if errors.Is(err, uplink.ErrIgnored) {
 		a.o.Metrics.Add("ringfence_ingest_ignored_total", 1)
 		w.WriteHeader(http.StatusNoContent)
@@ -100,10 +100,14 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 		return err
 	}
 	a.o.Metrics.Add("ringfence_ingest_accepted_total", 1)
+	event := v.ID.String()
+	if rq := requestOf(ctx); rq != nil {
+		rq.event = event
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
 	answer := append(make([]byte, 0, 96), `{"event_id":"`...) // neither an id nor a bool needs escaping
-	answer = append(answer, v.ID.String()...)
+	answer = append(answer, event...)
 	answer = strconv.AppendBool(append(answer, `","duplicate":`...), v.Duplicate)
 	_, err = w.Write(append(answer, '}', '\n'))
 	return err
@@ -128,8 +132,8 @@ func entire(r *http.Request) ([]byte, error) {
 	}
 }
 
-// event is what ChirpStack says of the body's kind in the query.
-func event(u *url.URL) string {
+// kindOf is what ChirpStack says of the body's kind in the query.
+func kindOf(u *url.URL) string {
 	if plain, ok := strings.CutPrefix(u.RawQuery, "event="); ok && !strings.ContainsAny(plain, "&%+") {
 		return plain
 	}

@@ -19,10 +19,16 @@ import (
 // serving runs an API on a real listener.
 func serving(t *testing.T, s *stand, total, perAddress int) string {
 	t.Helper()
+	return servingOn(t, s, total, perAddress, func(l net.Listener) net.Listener { return l })
+}
+
+func servingOn(t *testing.T, s *stand, total, perAddress int, around func(net.Listener) net.Listener) string {
+	t.Helper()
 	l, err := Listen("127.0.0.1:0", total, perAddress)
 	if err != nil {
 		t.Fatal(err)
 	}
+	l = around(l)
 	server := Server(s, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
@@ -137,8 +143,74 @@ func TestHeadersPastTheLimitAreNotRead(t *testing.T) {
 	}
 }
 
-// Whoever sends a body without end is answered while they send, and what the process takes of it is bounded: the limit, what
-// net/http drops afterwards (256 KiB), and what buffers hold.
+// Anybody may send junk, which the audit log does not take: it is counted.
+func TestARefusedCredentialIsCounted(t *testing.T) {
+	s := newStand(t)
+	s.wants(s.ask("GET", s.path(""), "", "Authorization", "Bearer rf_at_junk"), 401, "bad_credential")
+	w := httptest.NewRecorder()
+	s.o.Metrics.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if !strings.Contains(w.Body.String(), "ringfence_credentials_refused_total 1\n") {
+		t.Errorf("%s", w.Body)
+	}
+}
+
+// counted counts what is read of its connections.
+type counted struct {
+	net.Listener
+	read *atomic.Int64
+}
+
+func (c counted) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	return countedConn{conn, c.read}, err
+}
+
+type countedConn struct {
+	net.Conn
+	read *atomic.Int64
+}
+
+func (c countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+// A body of unknown length is read to its limit if somebody takes it, and not at all if nobody does: net/http would go on for
+// another half MiB to find the next request.
+func TestABodyOfUnknownLengthIsNotReadOn(t *testing.T) {
+	for token, c := range map[string]struct {
+		answer string
+		most   int64
+	}{good: {"413", 1<<20 + 64<<10}, "rf_at_none": {"401", 64 << 10}} {
+		var read atomic.Int64
+		address := servingOn(t, newStand(t), 100, 100, func(l net.Listener) net.Listener { return counted{l, &read} })
+		conn := dial(t, address)
+		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", newStand(t).path(""), token); err != nil {
+			t.Fatal(err)
+		}
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for range 4096 {
+				if _, err := io.WriteString(conn, "1000\r\n"+strings.Repeat(" ", 4096)+"\r\n"); err != nil {
+					return
+				}
+			}
+		}()
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.Contains(line, c.answer) {
+			t.Errorf("%q %v, want %s", line, err, c.answer)
+		}
+		<-stopped // the server has closed
+		if n := read.Load(); n > c.most {
+			t.Errorf("%s: %d bytes were read, at most %d may", c.answer, n, c.most)
+		}
+	}
+}
+
+// Whoever sends a body without end is answered while they send, and what the process takes of it is bounded: the limit, and
+// what buffers hold.
 func TestABodyWithoutEndIsAnsweredAndDropped(t *testing.T) {
 	address := serving(t, newStand(t), 100, 100)
 	c := dial(t, address)

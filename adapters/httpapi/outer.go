@@ -21,6 +21,7 @@ type request struct {
 	origin    access.Origin
 	log       *slog.Logger
 	operation string // of the route that took it
+	event     string // that it brought: the id that goes on into outcome and reading
 	crash     error  // what huma's adapter would have swallowed
 	gone      bool   // the client went away, and that is all that went wrong
 	schemas   huma.Registry
@@ -68,15 +69,25 @@ func (a *API) outer(next func(http.ResponseWriter, *http.Request) error) http.Ha
 		err := precheck(r)
 		if err == nil {
 			if r.Body != nil && r.Body != http.NoBody {
-				r.Body = &bounded{r.Body, bodyLimit(r) + 1}
+				body := &bounded{ReadCloser: r.Body, left: bodyLimit(r) + 1}
+				if r.Body = body; r.ContentLength < 0 {
+					s.body = body
+				}
 			}
 			err = errors.Join(run(next, s, r), rq.crash)
 		}
 		broken := a.settle(s, r, err)
+		if s.body != nil && !s.body.ended { // net/http would read on for 256 KiB
+			_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+		}
 		took := time.Since(began)
 		a.o.Metrics.request(s.status, rq.gone, took)
-		a.o.Log.InfoContext(ctx, "request", slog.String("request_id", rq.id), slog.String("method", known(method)), slog.String("operation", rq.operation),
-			slog.Int("status", s.status), slog.Duration("duration", took), slog.String("trace_id", rq.origin.Trace))
+		said := []slog.Attr{slog.String("request_id", rq.id), slog.String("method", known(method)), slog.String("operation", rq.operation),
+			slog.Int("status", s.status), slog.Duration("duration", took), slog.String("trace_id", rq.origin.Trace)}
+		if rq.event != "" {
+			said = append(said, slog.String("event_id", rq.event))
+		}
+		a.o.Log.LogAttrs(ctx, slog.LevelInfo, "request", said...)
 		if broken {
 			panic(http.ErrAbortHandler) // the answer had begun: it must not look whole
 		}
@@ -144,6 +155,7 @@ type answer struct {
 	status int
 	begun  bool
 	silent bool
+	body   *bounded // of unknown length; nil if there is none
 }
 
 // WriteHeader notes the status.
@@ -169,6 +181,9 @@ func (s *answer) begin() {
 	s.begun = true
 	if s.status == 0 {
 		s.status = http.StatusOK
+	}
+	if s.body != nil && !s.body.ended {
+		s.Header().Set("Connection", "close") // what is left of the body is not read to find the next request
 	}
 	s.ResponseWriter.WriteHeader(s.status)
 }

@@ -100,6 +100,7 @@ var advice = map[string]string{
 	"engine_closed":          "The server is stopping. Send the request again.",
 	"taken":                  "Choose another name or address: this one is in use in the tenant.",
 	"tenant_state":           "The tenant is in a state that this change does not apply to. Read it first.",
+	"tenant_deleted":         "The tenant is gone for good. Work in another one.",
 	"tenant_suspended":       "Ask the platform's operator to resume the tenant.",
 	"too_deep":               "Place the node higher in the tree.",
 	"too_large":              "Send a smaller body, or split it.",

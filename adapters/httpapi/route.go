@@ -217,12 +217,15 @@ func (a *API) enter(ctx context.Context, r *http.Request, w http.ResponseWriter,
 		return c, err
 	}
 	if err == nil && token.IsZero() {
-		err = enter.ErrCredential()
+		return nil, enter.ErrCredential()
+	}
+	if err == nil {
+		c.Identity, err = a.gate.Authenticate(ctx, token, c.Origin)
 	}
 	if err != nil {
-		return nil, err
-	}
-	if c.Identity, err = a.gate.Authenticate(ctx, token, c.Origin); err != nil {
+		if fault.Is(err, fault.Unauthenticated) {
+			a.o.Metrics.Add("ringfence_credentials_refused_total", 1) // never audited: anybody may send junk
+		}
 		return nil, err
 	}
 	own, err := a.limitsOf(ctx, c.Identity.Tenant)

@@ -327,7 +327,7 @@ func (e *Engine) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error)
 // load runs a script's top level on a base and freezes what comes of it.
 func (e *Engine) load(in *instance, s sandbox.Script, now time.Time) (*image, int64, error) {
 	if len(s.Source) > decoder.MaxScript {
-		return nil, 0, &errGuest{decoder.Load, fmt.Sprintf("A script may have %d bytes.", decoder.MaxScript)}
+		return nil, 0, &errGuest{category: decoder.Load, message: fmt.Sprintf("A script may have %d bytes.", decoder.MaxScript)}
 	}
 	base := e.plain
 	if strings.Contains(s.Source, "Buffer") {
@@ -366,7 +366,7 @@ func (in *instance) loadScript(f frame, source string) (frame, error) {
 	case tagException:
 		return f, asLoad(in.thrown(&f))
 	case tagNull:
-		return f, &errGuest{decoder.Load, "The script defines neither decodeUplink(input) nor decode(input)."}
+		return f, &errGuest{category: decoder.Load, message: "The script defines neither decodeUplink(input) nor decode(input)."}
 	}
 	return f, nil
 }
@@ -375,7 +375,7 @@ func (in *instance) loadScript(f frame, source string) (frame, error) {
 func asLoad(err error) error {
 	var g *errGuest
 	if errors.As(err, &g) && g.category == decoder.Exception {
-		return &errGuest{decoder.Load, g.message}
+		return &errGuest{decoder.Load, g.message, g.cut}
 	}
 	return err
 }
@@ -408,11 +408,11 @@ func (in *instance) result(f *frame, v uint64) (string, error) {
 		return "", in.thrown(f)
 	case tagString, tagRope:
 	default:
-		return "", &errGuest{decoder.BadOutput, "The script returned no object."}
+		return "", &errGuest{category: decoder.BadOutput, message: "The script returned no object."}
 	}
 	out, whole, err := in.text(f, v, decoder.MaxOutput)
 	if err == nil && !whole {
-		err = &errGuest{decoder.BadOutput, fmt.Sprintf("The script's output may have %d bytes.", decoder.MaxOutput)}
+		err = &errGuest{category: decoder.BadOutput, message: fmt.Sprintf("The script's output may have %d bytes.", decoder.MaxOutput)}
 	}
 	return out, err
 }
@@ -434,7 +434,7 @@ func (e *Engine) Eval(ctx context.Context, literal string) ([]byte, error) {
 	}
 	out, err := in.result(&f, v)
 	if err == nil && !json.Valid([]byte(out)) {
-		err = &errGuest{decoder.BadOutput, "The text is no expression with a JSON value."}
+		err = &errGuest{category: decoder.BadOutput, message: "The text is no expression with a JSON value."}
 	}
 	return []byte(out), err
 }

@@ -150,6 +150,7 @@ func (in *instance) poll() bool {
 type errGuest struct {
 	category decoder.Category
 	message  string
+	cut      bool // the message went on
 }
 
 func (e *errGuest) Error() string { return e.message }
@@ -165,13 +166,13 @@ func (in *instance) call(name string, args ...uint64) (uint64, error) {
 	in.sp.Set(stackHigh)
 	switch {
 	case in.stop == outOfFuel:
-		return 0, &errGuest{decoder.Fuel, "The script used up its fuel. Look for a loop that does not end, or does too much."}
+		return 0, &errGuest{category: decoder.Fuel, message: "The script used up its fuel. Look for a loop that does not end, or does too much."}
 	case in.stop == outOfTime:
-		return 0, &errGuest{decoder.Internal, "The run was stopped by the server's own clock. It will be tried again."}
+		return 0, &errGuest{category: decoder.Internal, message: "The run was stopped by the server's own clock. It will be tried again."}
 	case sp < stackLow || sp > stackHigh || strings.Contains(err.Error(), "stack overflow"):
-		return 0, &errGuest{decoder.Stack, "The script used up its stack. Look for a recursion that does not end."}
+		return 0, &errGuest{category: decoder.Stack, message: "The script used up its stack. Look for a recursion that does not end."}
 	default:
-		return 0, &errGuest{decoder.Memory, "The script broke the engine down, which was thrown away. Look for values of extreme size."}
+		return 0, &errGuest{category: decoder.Memory, message: "The script broke the engine down, which was thrown away. Look for values of extreme size."}
 	}
 }
 
@@ -184,7 +185,7 @@ func (in *instance) bytes(text string) (uint64, error) {
 		return 0, err
 	}
 	if p = uint64(uint32(p)); p == 0 || p+uint64(len(text))+1 > uint64(len(in.mem)) { //nolint:gosec // an i32 address
-		return 0, &errGuest{decoder.Memory, "The script left no memory for its input."}
+		return 0, &errGuest{category: decoder.Memory, message: "The script left no memory for its input."}
 	}
 	copy(in.mem[p:], text)
 	in.mem[p+uint64(len(text))] = 0
@@ -230,17 +231,17 @@ func (in *instance) thrown(js *frame) error {
 	if err != nil {
 		return err
 	}
-	message, _, err := in.text(js, v, decoder.MaxMessage)
+	message, whole, err := in.text(js, v, decoder.MaxOutput) // far more than is shown: what is secret in it is hidden before it is cut
 	if err != nil {
 		return err
 	}
 	switch {
-	case tag(v) == tagNull, strings.Contains(message, "out of memory"):
-		return &errGuest{decoder.Memory, "The script used up its memory of 16 MiB."}
-	case strings.Contains(message, "Maximum call stack size exceeded"), strings.Contains(message, "stack overflow"):
-		return &errGuest{decoder.Stack, "The script used up its stack. Look for a recursion that does not end."}
+	case tag(v) == tagNull, strings.HasPrefix(message, "InternalError: out of memory"):
+		return &errGuest{category: decoder.Memory, message: "The script used up its memory of 16 MiB."}
+	case strings.HasPrefix(message, "RangeError: Maximum call stack size exceeded"), strings.HasPrefix(message, "InternalError: stack overflow"):
+		return &errGuest{category: decoder.Stack, message: "The script used up its stack. Look for a recursion that does not end."}
 	default:
-		return &errGuest{decoder.Exception, strings.ToValidUTF8(message, "\uFFFD")}
+		return &errGuest{decoder.Exception, strings.ToValidUTF8(message, "\uFFFD"), !whole}
 	}
 }
 

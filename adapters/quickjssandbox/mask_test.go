@@ -12,7 +12,7 @@ import (
 // A secret that a script puts into JSON of its own is written with escapes, and is hidden all the same. One that is the
 // beginning of another leaves nothing of the longer one.
 func TestSecretsAreHiddenAsJSONWritesThem(t *testing.T) {
-	quote, long := "a\"b\\c<d>\né", "abcdefgh-and-more"
+	quote, long := "a\"b\\c<d>\né\u2028\u2029\x01\b\f\r\t\x1f", "abcdefgh-and-more"
 	in := decoder.Input{Variables: []decoder.Variable{
 		{Name: "short", Value: secret.New("abcdefgh"), Secret: true}, {Name: "quote", Value: secret.New(quote), Secret: true}, {Name: "long", Value: secret.New(long), Secret: true},
 		{Name: "open", Value: secret.New("visible")},

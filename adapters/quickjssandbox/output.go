@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,13 +70,19 @@ func secretsOf(in decoder.Input) []string {
 
 // stringified is a text as it stands between the quotes that JSON.stringify gives it, which escapes less than ours.
 func stringified(text string) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if e.Encode(text) != nil { // a string always has a JSON form
-		return text
+	var b strings.Builder
+	for _, r := range text {
+		switch i := strings.IndexRune("\"\\\b\f\n\r\t", r); {
+		case i >= 0:
+			b.WriteByte('\\')
+			b.WriteByte("\"\\bfnrt"[i])
+		case r < 0x20:
+			fmt.Fprintf(&b, "\\u%04x", r)
+		default:
+			b.WriteRune(r) // U+2028 too, unlike Go's
+		}
 	}
-	return b.String()[1 : b.Len()-2] // less the quotes and the line's end
+	return b.String()
 }
 
 const mask = "***"
@@ -128,8 +135,12 @@ func verdict(err error, secrets []string) (decoder.Result, error) {
 	if !errors.As(err, &g) {
 		return decoder.Result{}, err
 	}
-	// Masked before it is cut: half a secret would not be recognised.
-	return decoder.Result{Category: g.category, Message: short(masked(g.message, secrets))}, nil
+	// Masked before it is cut: half a secret would not be recognised. What the guest's text was cut at may be half of one too.
+	message := masked(g.message, secrets)
+	if g.cut && len(secrets) > 0 {
+		message = message[:max(0, len(message)-len(secrets[0]))]
+	}
+	return decoder.Result{Category: g.category, Message: short(message)}, nil
 }
 
 func bad(message string) decoder.Result {

@@ -107,7 +107,7 @@ func (e *Enter) Authenticate(ctx context.Context, presented secret.Text, o acces
 	case credential.KindPersonal:
 		return e.personal(ctx, t, o)
 	case credential.KindIngestion:
-		return e.ingestion(ctx, t)
+		return e.ingestion(ctx, t, o)
 	default: // refresh tokens and links have one place each where they are good
 		return Identity{}, errCredential
 	}
@@ -286,21 +286,21 @@ const (
 // member of are answered alike. Refusals are recorded.
 func (e *Enter) Gate(ctx context.Context, id Identity, t ident.Tenant, p access.Permission, at At, o access.Origin) (access.Scope, error) {
 	if id.elsewhere(t) || (t == ident.Platform) != p.OfPlatform() {
-		return access.Scope{}, e.refuse(ctx, id, t, false, p, o, fault.Missing())
+		return access.Scope{}, e.refuse(ctx, id, t, false, access.Decision{Permission: p, Reason: access.ReasonNoMembership}, o, fault.Missing())
 	}
 	st, err := e.cache.policies.get(ctx, t)
 	if fault.Is(err, fault.NotFound) {
-		return access.Scope{}, e.refuse(ctx, id, t, false, p, o, fault.Missing())
+		return access.Scope{}, e.refuse(ctx, id, t, false, access.Decision{Permission: p, Reason: access.ReasonNoMembership}, o, fault.Missing())
 	}
 	if err != nil {
 		return access.Scope{}, err
 	}
 	member := st.policy.Member(id.Subject.Principal)
 	if !member && t != ident.Platform {
-		return access.Scope{}, e.refuse(ctx, id, t, false, p, o, fault.Missing())
+		return access.Scope{}, e.refuse(ctx, id, t, false, access.Decision{Permission: p, Reason: access.ReasonNoMembership}, o, fault.Missing())
 	}
 	if err := st.admit(member); err != nil {
-		return access.Scope{}, e.refuse(ctx, id, t, true, p, o, err)
+		return access.Scope{}, e.refuse(ctx, id, t, true, st.closed(p), o, err)
 	}
 	now := e.Now()
 	var d access.Decision
@@ -323,7 +323,7 @@ func (e *Enter) Gate(ctx context.Context, id Identity, t ident.Tenant, p access.
 	if at == Object {
 		refusal = fault.Missing()
 	}
-	return access.Scope{}, e.refuse(ctx, id, t, member, p, o, refusal)
+	return access.Scope{}, e.refuse(ctx, id, t, member, d, o, refusal)
 }
 
 // Self lets a person act on what is their own: platform records, under a scope that names them.
@@ -370,7 +370,7 @@ func (e *Enter) Refused(ctx context.Context, id Identity, s access.Scope, err er
 	if perr != nil {
 		return err
 	}
-	return e.refuse(ctx, id, s.Tenant(), true, p, s.Origin(), err)
+	return e.refuse(ctx, id, s.Tenant(), true, access.Decision{Permission: p, Reason: access.ReasonNoReach, Revision: s.Revision()}, s.Origin(), err)
 }
 
 // refusals counts each actor's refusals of the minute. Beyond the first ones they are folded into a counter in the store.
@@ -394,7 +394,7 @@ func (r *refusals) next(actor string, now time.Time) int {
 
 // refuse records a refusal, in the asked tenant's tree if the actor is a member there, else in the platform's, and answers
 // the error to give. If it cannot be recorded the request fails as such: no effect without a record.
-func (e *Enter) refuse(ctx context.Context, id Identity, t ident.Tenant, member bool, p access.Permission, o access.Origin, answer error) error {
+func (e *Enter) refuse(ctx context.Context, id Identity, t ident.Tenant, member bool, d access.Decision, o access.Origin, answer error) error {
 	tree := ident.Platform
 	if member {
 		tree = t
@@ -403,14 +403,24 @@ func (e *Enter) refuse(ctx context.Context, id Identity, t ident.Tenant, member 
 	actor := id.Actor.Name()
 	var err error
 	if e.refusals.next(actor, now) <= refusalsInFull {
-		s := access.Grant(tree, id.Actor, o, access.Decision{Permission: p, Reason: "refused"}, nil, id.Subject, now)
-		var ev audit.Event
-		if ev, err = e.Outcome(ctx, s, audit.AuthzFail, audit.Target{Kind: "permission", ID: p.String()}, audit.Denied, fault.KindOf(answer).String()); err == nil {
-			err = e.store.Change(ctx, s, func(context.Context, store.Writer) ([]audit.Event, error) { return []audit.Event{ev}, nil })
+		if tree != t {
+			d.Revision = 0 // it is another tree's
+		}
+		record := func() error {
+			s := access.Grant(tree, id.Actor, o, d, nil, id.Subject, now)
+			ev, err := e.Outcome(ctx, s, audit.AuthzFail, audit.Target{Kind: "permission", ID: d.Permission.String()}, audit.Denied, d.Reason)
+			if err != nil {
+				return err
+			}
+			return e.store.Change(ctx, s, func(context.Context, store.Writer) ([]audit.Event, error) { return []audit.Event{ev}, nil })
+		}
+		if err = record(); errors.Is(err, store.ErrStale) { // what was refused stays refused: the policy of then is no condition
+			d.Revision = 0
+			err = record()
 		}
 	} else {
 		minute := now.Truncate(time.Minute)
-		fold := store.Fold{Kind: "refusal", Key: actor + " " + p.String(), Bucket: minute, Until: minute.Add(time.Minute)}
+		fold := store.Fold{Kind: "refusal", Key: actor + " " + d.Permission.String(), Bucket: minute, Until: minute.Add(time.Minute)}
 		err = e.store.Ingest(ctx, e.System(tree, "refusals", o), func(ctx context.Context, f store.Flow) error { return f.Fold(ctx, fold, 1) })
 	}
 	if err != nil {

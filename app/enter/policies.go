@@ -25,6 +25,7 @@ type standing struct {
 	limits  tenant.Limits // what the platform granted beyond the server's settings
 	sources map[ident.Source]source.Source
 	keys    map[ident.Key]credential.IngestionKey
+	used    map[ident.Key]*atomic.Int64 // when each key was last noted to be used, in microseconds
 }
 
 // admit is tenant.Admit.
@@ -33,6 +34,15 @@ func (s *standing) admit(member bool) error {
 		return nil
 	}
 	return s.tenant.Admit(member)
+}
+
+// closed is the decision on whoever asks a tenant that is not active.
+func (s *standing) closed(p access.Permission) access.Decision {
+	d := access.Decision{Permission: p, Reason: access.ReasonSuspended, Revision: s.policy.Revision()}
+	if s.tenant.State == tenant.Deleted {
+		d.Reason = access.ReasonDeleted
+	}
+	return d
 }
 
 // policies keeps the standings of the tenants that were asked for lately. One is used only while no newer revision was
@@ -168,7 +178,7 @@ func (p *policies) revised(t ident.Tenant, _ uint64) {
 
 // read loads a tenant's standing from a store.
 func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error) {
-	out := &standing{sources: map[ident.Source]source.Source{}, keys: map[ident.Key]credential.IngestionKey{}}
+	out := &standing{sources: map[ident.Source]source.Source{}, keys: map[ident.Key]credential.IngestionKey{}, used: map[ident.Key]*atomic.Int64{}}
 	err := st.View(ctx, s, func(ctx context.Context, r store.Reader) error {
 		t, err := r.Tenants().Get(ctx, s.Tenant())
 		if err != nil {
@@ -182,7 +192,10 @@ func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error
 		out.policy, out.active, out.tenant = *access.Compile(records), t.State == tenant.Active, t
 		err = each(ctx, r.Sources(), func(v source.Source) { out.sources[v.ID] = v })
 		if err == nil {
-			err = each(ctx, r.Keys(), func(v credential.IngestionKey) { out.keys[v.ID] = v })
+			err = each(ctx, r.Keys(), func(v credential.IngestionKey) {
+				out.keys[v.ID], out.used[v.ID] = v, new(atomic.Int64)
+				out.used[v.ID].Store(v.LastUsed.UnixMicro())
+			})
 		}
 		return err
 	})

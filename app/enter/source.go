@@ -2,6 +2,7 @@ package enter
 
 import (
 	"context"
+	"time"
 
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/credential"
@@ -13,7 +14,7 @@ import (
 
 // ingestion authenticates a source's key. Everything that it asks is in the tenant's standing, which every change of the
 // tenant renews: no query a request, and a revoked key is refused at the next one.
-func (e *Enter) ingestion(ctx context.Context, t credential.Token) (Identity, error) {
+func (e *Enter) ingestion(ctx context.Context, t credential.Token, o access.Origin) (Identity, error) {
 	home, err := e.Locate(ctx, t)
 	if err != nil {
 		return Identity{}, err
@@ -30,8 +31,15 @@ func (e *Enter) ingestion(ctx context.Context, t credential.Token) (Identity, er
 		return Identity{}, err
 	}
 	src, ok := st.sources[key.Source]
-	if !ok || src.State != source.Active || !key.Live(e.Now()) {
+	now := e.Now()
+	if !ok || src.State != source.Active || !key.Live(now) {
 		return Identity{}, errCredential
+	}
+	used := st.used[key.ID]
+	if last := used.Load(); now.UnixMicro()-last >= credential.TouchEvery.Microseconds() && used.CompareAndSwap(last, now.UnixMicro()) {
+		if err := e.touch(ctx, home.Tenant, t.Accessor, time.Time{}, now, o); err != nil {
+			return Identity{}, err
+		}
 	}
 	return Identity{
 		Actor:   access.Actor{Kind: access.Service, ID: src.Account, Accessor: t.Accessor, AMR: "key"},
@@ -51,12 +59,12 @@ func (e *Enter) Source(ctx context.Context, id Identity, o access.Origin) (acces
 	}
 	src := st.sources[id.Source]
 	if err := st.admit(true); err != nil {
-		return access.Scope{}, src, tenant.Limits{}, e.refuse(ctx, id, id.Tenant, true, access.UplinkSubmit, o, err)
+		return access.Scope{}, src, tenant.Limits{}, e.refuse(ctx, id, id.Tenant, true, st.closed(access.UplinkSubmit), o, err)
 	}
 	now := e.Now()
 	d := st.policy.Decide(id.Subject, access.UplinkSubmit, src.Node, now)
 	if !d.Allowed {
-		return access.Scope{}, src, tenant.Limits{}, e.refuse(ctx, id, id.Tenant, true, access.UplinkSubmit, o, access.Refuse(access.UplinkSubmit))
+		return access.Scope{}, src, tenant.Limits{}, e.refuse(ctx, id, id.Tenant, true, d, o, access.Refuse(access.UplinkSubmit))
 	}
 	return access.Grant(id.Tenant, id.Actor, o, d, &st.policy, id.Subject, now), src, st.limits, nil
 }

@@ -260,7 +260,9 @@ func (m *Manage) CreateKey(ctx context.Context, c *Call, of ident.Source, title 
 				}
 				continue
 			}
-			live++
+			if overlap == nil || *overlap > 0 {
+				live++ // one that ends now makes room
+			}
 			if overlap != nil {
 				action = audit.KeyRotated
 				if end := now.Add(*overlap); k.ExpiresAt.After(end) {

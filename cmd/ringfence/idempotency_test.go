@@ -17,13 +17,19 @@ import (
 // served starts a server in this process and answers a client of it and its setup token.
 func served(t *testing.T, settings ...string) (*story, string) {
 	t.Helper()
+	return servedTo(t, io.Discard, settings...)
+}
+
+// servedTo is served with a log.
+func servedTo(t *testing.T, log io.Writer, settings ...string) (*story, string) {
+	t.Helper()
 	dir := t.TempDir()
 	warm(t, filepath.Join(dir, "data"))
 	conf, err := loadConfig("/dev/null", append([]string{"data=" + filepath.Join(dir, "data"), "listen=127.0.0.1:0", "metrics_listen=", "log_level=error"}, settings...), environment{lookup: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	app, err := wire(t.Context(), conf, io.Discard)
+	app, err := wire(t.Context(), conf, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,12 @@ import (
 func world1(t *testing.T, settings ...string) (s *story, admin string, ten *demoTenant) {
 	t.Helper()
 	s, setup := served(t, settings...)
+	return begun(t, s, setup)
+}
+
+// begun is a server that was set up, with a first tenant.
+func begun(t *testing.T, s *story, setup string) (_ *story, admin string, ten *demoTenant) {
+	t.Helper()
 	admin, err := s.platform(setup)
 	if err != nil {
 		t.Fatal(err)

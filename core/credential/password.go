@@ -3,6 +3,7 @@ package credential
 import (
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/ringfence/ringfence/core/fault"
@@ -28,16 +29,29 @@ func CheckPassword(password string, common func(string) bool, context []string) 
 	if unit := repetition(folded); common(folded) || common(unit) || utf8.RuneCountInString(unit) < 4 {
 		return badPassword("This password is on lists of known ones, or repeats one. Choose another.")
 	}
-	rest := folded
-	for _, word := range context {
-		if word = strings.ToLower(word); utf8.RuneCountInString(word) >= 4 {
-			rest = strings.ReplaceAll(rest, word, "")
+	plain := letters(folded)
+	rest := plain
+	for _, name := range context {
+		for _, word := range append([]string{name}, strings.Fields(name)...) { // the name, and the words that it is made of
+			if word = letters(strings.ToLower(word)); utf8.RuneCountInString(word) >= 4 {
+				rest = strings.ReplaceAll(rest, word, "")
+			}
 		}
 	}
-	if utf8.RuneCountInString(rest) < utf8.RuneCountInString(folded)/2 {
+	if utf8.RuneCountInString(rest) < utf8.RuneCountInString(plain)/2 {
 		return badPassword("This password consists mostly of names that belong to the account. Choose another.")
 	}
 	return nil
+}
+
+// letters is a text without what separates its words, which a name is easily disguised by.
+func letters(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return r
+		}
+		return -1
+	}, s)
 }
 
 func badPassword(format string, args ...any) error {

@@ -121,9 +121,9 @@ func TestPasswordsAreLongAndNotKnown(t *testing.T) {
 	}{
 		{"four random words here", true}, {"ççççççççççççççö", true}, {"short", false}, {"fourteen chars", false}, {"qwertyuiopasdfg", false},
 		{"passwordpasswordpassword", false}, {"aaaaaaaaaaaaaaaa", false}, {"ab ab ab ab ab ab", true}, {strings.Repeat("x1y2z3 ", 40), false}, {"ana@acme.example ana@acme.example", false},
-		{"PASSWORDpassword", false},
+		{"PASSWORDpassword", false}, {"acmewateracmewater", false}, {"acmewater-acme_water", false}, {"water water acme water", false}, {"a cup of water, please", true}, {"!!!!????....,,,,;;;;", true},
 	} {
-		if err := CheckPassword(c.password, common, []string{"ana@acme.example", "Ana"}); (err == nil) != c.good {
+		if err := CheckPassword(c.password, common, []string{"ana@acme.example", "Ana", "Acme Water"}); (err == nil) != c.good {
 			t.Errorf("%.20q: %v", c.password, err)
 		} else if err != nil && strings.Contains(err.Error(), c.password) {
 			t.Errorf("%.20q is echoed", c.password)

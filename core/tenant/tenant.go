@@ -39,6 +39,8 @@ func (t Tenant) Admit(member bool) error {
 		return nil
 	case t.State == Suspended && member:
 		return fault.New(fault.Denied, "tenant_suspended", "This tenant is suspended. Ask the platform's operator to resume it.")
+	case t.State == Deleted && member:
+		return fault.New(fault.Denied, "tenant_deleted", "This tenant was deleted, and cannot be entered any more.")
 	default:
 		return fault.Missing()
 	}

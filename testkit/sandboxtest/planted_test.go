@@ -109,6 +109,12 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 				j.Input.Variables[i].Secret = false
 			}
 		}}},
+		{"messages are cut before they are masked", "SecretsAreMaskedInWhateverComesOut", faulty{after: func(j sandbox.Job, r *decoder.Result) {
+			if at := strings.Index(r.Message, "***"); at > 480 {
+				whole := r.Message[:at] + j.Input.Variables[0].Value.Reveal()
+				r.Message = whole[:min(len(whole), decoder.MaxMessage)]
+			}
+		}}},
 		{"secrets are not given", "SecretsAreMaskedInWhateverComesOut", faulty{before: func(j *sandbox.Job) {
 			for i := range j.Input.Variables {
 				j.Input.Variables[i].Value = secret.New("")

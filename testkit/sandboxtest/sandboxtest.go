@@ -228,6 +228,18 @@ func masked(t testing.TB, e sandbox.Engine) {
 			t.Errorf("%s: %s", body, all)
 		}
 	}
+	// Wherever a message is cut, it is not in the middle of a secret.
+	bodies := []string{`throw new Error(v.repeat(20000))`, `throw new Error("x".repeat(262140) + v)`, `throw new Error(v.repeat(7000) + "x".repeat(262140 - 7000 * v.length) + v)`}
+	for n := decoder.MaxMessage - 40; n <= decoder.MaxMessage+8; n++ {
+		bodies = append(bodies, fmt.Sprintf(`throw new Error("x".repeat(%d) + v)`, n))
+	}
+	for _, body := range bodies {
+		j := Job(1, `function decodeUplink(input) { var v = input.variables.key; `+body+` }`)
+		j.Input.Variables = []decoder.Variable{{Name: "key", Value: secret.New(canary), Secret: true}}
+		if r := run(t, e, j); strings.Contains(r.Message, canary[:3]) {
+			t.Errorf("%s: %s", body, r.Message)
+		}
+	}
 	j := Job(1, `function decodeUplink(input) { return { data: { ok: input.variables.key.length, open: input.variables.open } } }`)
 	j.Input.Variables = []decoder.Variable{{Name: "key", Value: secret.New(canary), Secret: true}, {Name: "open", Value: secret.New("visible")}}
 	if r := run(t, e, j); string(r.Data) != fmt.Sprintf(`{"ok":%d,"open":"visible"}`, len(canary)) {

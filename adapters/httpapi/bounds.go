@@ -95,6 +95,9 @@ func queryCheck(raw string) error {
 		if len(vs) > 1 || !utf8.ValidString(k+vs[0]) || strings.ContainsFunc(k+vs[0], control) {
 			return fault.New(fault.Invalid, "bad_query", "A parameter of the query stands twice, or is no text.")
 		}
+		if vs[0] == "" { // else a filter whose value was forgotten would answer everything
+			return fault.New(fault.Invalid, "bad_query", "A parameter of the query has no value. Give it one, or leave it out.")
+		}
 	}
 	return nil
 }

@@ -242,7 +242,7 @@ func TestAQueryHasOneReading(t *testing.T) {
 		code   string
 	}{
 		"name=a&name=" + canary: {400, "bad_query"}, "n%61me=" + canary: {400, "bad_query"}, "name=a&n%61me=b": {400, "bad_query"}, "name=%00" + canary: {400, "bad_query"},
-		"name=%ff": {400, "bad_query"}, "name=%zz": {400, "bad_query"}, "name=a;limit=3": {400, "bad_query"}, many: {400, "bad_query"}, "=x": {400, "bad_query"}, "name=a&&limit=3": {400, "bad_query"},
+		"name=%ff": {400, "bad_query"}, "name=%zz": {400, "bad_query"}, "name=a;limit=3": {400, "bad_query"}, many: {400, "bad_query"}, "=x": {400, "bad_query"}, "name=": {400, "bad_query"}, "name": {400, "bad_query"}, "limit=": {400, "bad_query"}, "cursor=": {400, "bad_query"}, "name=a&&limit=3": {400, "bad_query"},
 		"name=" + strings.Repeat("a", 9000): {400, "bad_query"}, "na+me=a": {400, "bad_query"}, "name=%0a": {400, "bad_query"},
 		canary + "=1": {422, "invalid"}, "Name=a": {422, "invalid"}, "limit=0": {422, "invalid"}, "limit=201": {422, "invalid"}, "limit=" + canary: {422, "invalid"}, "limit=-1": {422, "invalid"},
 		"limit=99999999999999999999": {422, "invalid"}, "name=" + strings.Repeat("a", 60): {422, "invalid"}, "cursor=" + canary: {400, "bad_cursor"}, "cursor=" + strings.Repeat("a", 2000): {400, "bad_cursor"},

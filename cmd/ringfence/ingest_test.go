@@ -154,6 +154,9 @@ func TestDryRunsComeFromTheTenantsFuelAndNameOneScript(t *testing.T) {
 			t.Errorf("%s: %s", what, r.text)
 		}
 	}
+	for year, want := range map[string]int{"1969": 422, "1970": 200, "2261": 200, "2262": 422, "9999": 422} {
+		status(t, "at a time of "+year, s.post(ten.token, at+"/test", obj{"payload": "CL4u", "version_id": active, "recv_time": year + "-06-01T00:00:00Z"}), want)
+	}
 	status(t, "a saved version", s.post(ten.token, at+"/test", obj{"payload": "CL4u", "version_id": active}), 200)
 	n := 0
 	for range 12 { // a minute may end in between

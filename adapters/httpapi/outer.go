@@ -77,7 +77,7 @@ func (a *API) outer(next func(http.ResponseWriter, *http.Request) error) http.Ha
 			err = errors.Join(run(next, s, r), rq.crash)
 		}
 		broken := a.settle(s, r, err)
-		if s.body != nil && !s.body.ended { // net/http would read on for 256 KiB
+		if s.unread() { // net/http would read on for 256 KiB
 			_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 		}
 		took := time.Since(began)
@@ -182,11 +182,14 @@ func (s *answer) begin() {
 	if s.status == 0 {
 		s.status = http.StatusOK
 	}
-	if s.body != nil && !s.body.ended {
+	if s.unread() {
 		s.Header().Set("Connection", "close") // what is left of the body is not read to find the next request
 	}
 	s.ResponseWriter.WriteHeader(s.status)
 }
+
+// unread reports that a body of unknown length was not read to its end.
+func (s *answer) unread() bool { return s.body != nil && !s.body.ended }
 
 // Unwrap lets http.ResponseController reach the connection.
 func (s *answer) Unwrap() http.ResponseWriter { return s.ResponseWriter }

@@ -24,8 +24,13 @@ type standing struct {
 	tenant  tenant.Tenant
 	limits  tenant.Limits // what the platform granted beyond the server's settings
 	sources map[ident.Source]source.Source
-	keys    map[ident.Key]credential.IngestionKey
-	used    map[ident.Key]*atomic.Int64 // when each key was last noted to be used, in microseconds
+	keys    map[ident.Key]*key
+}
+
+// key is a source's, with when it was last noted to be used, in microseconds.
+type key struct {
+	credential.IngestionKey
+	used atomic.Int64
 }
 
 // admit is tenant.Admit.
@@ -178,7 +183,7 @@ func (p *policies) revised(t ident.Tenant, _ uint64) {
 
 // read loads a tenant's standing from a store.
 func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error) {
-	out := &standing{sources: map[ident.Source]source.Source{}, keys: map[ident.Key]credential.IngestionKey{}, used: map[ident.Key]*atomic.Int64{}}
+	out := &standing{sources: map[ident.Source]source.Source{}, keys: map[ident.Key]*key{}}
 	err := st.View(ctx, s, func(ctx context.Context, r store.Reader) error {
 		t, err := r.Tenants().Get(ctx, s.Tenant())
 		if err != nil {
@@ -193,8 +198,9 @@ func read(ctx context.Context, st store.Store, s access.Scope) (*standing, error
 		err = each(ctx, r.Sources(), func(v source.Source) { out.sources[v.ID] = v })
 		if err == nil {
 			err = each(ctx, r.Keys(), func(v credential.IngestionKey) {
-				out.keys[v.ID], out.used[v.ID] = v, new(atomic.Int64)
-				out.used[v.ID].Store(v.LastUsed.UnixMicro())
+				k := &key{IngestionKey: v}
+				k.used.Store(v.LastUsed.UnixMicro())
+				out.keys[v.ID] = k
 			})
 		}
 		return err

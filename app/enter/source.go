@@ -35,9 +35,8 @@ func (e *Enter) ingestion(ctx context.Context, t credential.Token, o access.Orig
 	if !ok || src.State != source.Active || !key.Live(now) {
 		return Identity{}, errCredential
 	}
-	used := st.used[key.ID]
-	if last := used.Load(); now.UnixMicro()-last >= credential.TouchEvery.Microseconds() && used.CompareAndSwap(last, now.UnixMicro()) {
-		if err := e.touch(ctx, home.Tenant, t.Accessor, time.Time{}, now, o); err != nil {
+	if last := key.used.Load(); now.UnixMicro()-last >= credential.TouchEvery.Microseconds() && key.used.CompareAndSwap(last, now.UnixMicro()) { // one caller notes it
+		if err := e.touch(ctx, home.Tenant, t.Accessor, time.UnixMicro(last), now, o); err != nil {
 			return Identity{}, err
 		}
 	}

@@ -25,7 +25,7 @@ const usage = `For example:
 Usage: audit-verify BUNDLE --policy FILE [--since CHECKPOINT] [--json]
        audit-verify RECEIPT --policy FILE [--json]
 
-Checks an exported audit log, every entry, hash, checkpoint and signature; or the receipt of one entry, and shows the entry.
+Checks an exported audit log, every entry, hash, checkpoint, signature and private value; or the receipt of one entry, and shows the entry.
 
   --policy FILE       the log's origin and key; printed when the server first starts, and by: ringfence audit key
   --since CHECKPOINT  a file with an older checkpoint of the log; without it a roll-back of the whole log cannot be seen
@@ -33,6 +33,7 @@ Checks an exported audit log, every entry, hash, checkpoint and signature; or th
                       {"verdict": "good", "tampered" or "incomplete", "entries": that were read, "checkpoints": that hold,
                        "size": of the newest of them, "first_bad": index of the first bad entry or null,
                        "range": [from, to), the entries among which it is, or that the receipt is of, or null,
+                       "private": private values that were read, each of which is what its entry was committed to,
                        "since": whether an older checkpoint was given, "reason": a sentence, "entry": of a receipt}
 
 Exit: 0 good, 1 tampered (the first bad entry is named), 2 wrong usage, 3 could not find out.
@@ -146,6 +147,7 @@ type reportJSON struct {
 	Size        uint64          `json:"size"`
 	FirstBad    *int64          `json:"first_bad"`
 	Range       *[2]uint64      `json:"range"`
+	Private     int             `json:"private"`
 	Since       bool            `json:"since"`
 	Reason      string          `json:"reason"`
 	Entry       json.RawMessage `json:"entry,omitempty"`
@@ -153,7 +155,7 @@ type reportJSON struct {
 
 func document(r audit.Report, leaf []byte) reportJSON {
 	words := map[audit.Verdict]string{audit.Good: "good", audit.Tampered: "tampered", audit.Incomplete: "incomplete"}
-	j := reportJSON{Verdict: words[r.Verdict], Entries: r.Entries, Checkpoints: r.Checkpoints, Size: r.Size, Since: r.Since, Reason: r.Reason, Entry: leaf}
+	j := reportJSON{Verdict: words[r.Verdict], Entries: r.Entries, Checkpoints: r.Checkpoints, Size: r.Size, Private: r.Private, Since: r.Since, Reason: r.Reason, Entry: leaf}
 	if r.Bad >= 0 && r.Verdict == audit.Tampered {
 		j.FirstBad = &r.Bad
 	}
@@ -170,7 +172,11 @@ func show(w io.Writer, r audit.Report, leaf []byte) {
 			fmt.Fprintf(w, "good: this entry stands in the log, at %d\n%s\n", r.From, leaf)
 			return
 		}
-		fmt.Fprintf(w, "good: %d entries, %d checkpoints\n", r.Entries, r.Checkpoints)
+		fmt.Fprintf(w, "good: %d entries, %d checkpoints", r.Entries, r.Checkpoints)
+		if r.Private > 0 {
+			fmt.Fprintf(w, ", %d private values", r.Private)
+		}
+		fmt.Fprintln(w)
 	case audit.Tampered:
 		if r.Bad >= 0 {
 			fmt.Fprintf(w, "TAMPERED: first bad entry %d\n", r.Bad)

@@ -35,7 +35,7 @@ func TestHelpIsAnAnswerAndBeginsWithAnExample(t *testing.T) {
 func TestTheDocumentSaysTheVerdictInWords(t *testing.T) {
 	bundle, policy := written(t, 1000)
 	code, out, errs := run(bundle, "--policy", policy, "--json")
-	if code != 0 || out != `{"verdict":"good","entries":1000,"checkpoints":1,"size":1000,"first_bad":null,"range":null,"since":false,"reason":"Held against no older checkpoint: that the whole log was rolled back could not be seen."}`+"\n" {
+	if code != 0 || out != `{"verdict":"good","entries":1000,"checkpoints":1,"size":1000,"first_bad":null,"range":null,"private":0,"since":false,"reason":"Held against no older checkpoint: that the whole log was rolled back could not be seen."}`+"\n" {
 		t.Errorf("exit %d %s%s", code, out, errs)
 	}
 	whole, err := os.ReadFile(bundle) //nolint:gosec // made by this test

@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
+	"io"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -13,9 +15,8 @@ import (
 	"github.com/ringfence/ringfence/ports/store"
 )
 
-// LogIn asks for entries of a log.
-type LogIn struct {
-	ListIn
+// FilterIn says which entries of a log.
+type FilterIn struct {
 	SpanIn
 	Actor     string `query:"actor" maxLength:"64"`
 	Action    string `query:"action" maxLength:"64"`
@@ -25,7 +26,13 @@ type LogIn struct {
 	Org       string `query:"org" doc:"A node: entries on what stood at or below it then"`
 }
 
-func (in LogIn) filter() (store.AuditFilter, error) {
+// LogIn asks for entries of a log.
+type LogIn struct {
+	ListIn
+	FilterIn
+}
+
+func (in FilterIn) filter() (store.AuditFilter, error) {
 	f := store.AuditFilter{Actor: in.Actor, Action: in.Action, Target: in.Target, Outcome: in.Outcome, Request: in.RequestID}
 	for _, err := range []error{moment(in.From, "/from", &f.From), moment(in.To, "/to", &f.To), body(in.Org, "/org", &f.Org)} {
 		if err != nil {
@@ -38,6 +45,20 @@ func (in LogIn) filter() (store.AuditFilter, error) {
 // SeqIn names an entry in the path.
 type SeqIn struct {
 	Seq uint64 `path:"seq" doc:"Counts from 0"`
+}
+
+// BundleIn says what a bundle holds.
+type BundleIn struct {
+	Private bool `query:"private" doc:"With the private values that the entries hold commitments to, such as names and addresses"`
+}
+
+// DigestIn is a value that entries may hold a digest of.
+type DigestIn struct {
+	Body struct {
+		Field string `json:"field" maxLength:"64" example:"login"`
+		Value string `json:"value" maxLength:"1024" example:"ana@acme.example"`
+		Key   string `json:"key,omitempty" maxLength:"64" doc:"Of an older digest: the word between its colons; else the newest"`
+	}
 }
 
 type proofOut struct {
@@ -54,36 +75,82 @@ type checkpointOut struct {
 	}
 }
 
-// auditRoutes are one log per tenant and the platform's own: the same questions, asked of another tree.
-func (a *API) auditRoutes() {
-	auditLog(a, "/v1/tenants/{tenant}/audit", FromPath, "audit", access.AuditRead, access.AuditExport,
-		[5]string{"listAuditEntries", "getAuditEntry", "getAuditProof", "getAuditCheckpoint", "exportAudit"},
-		func(in *struct {
-			TenantIn
-			LogIn
-		}) LogIn {
-			return in.LogIn
-		},
-		func(in *struct {
-			TenantIn
-			SeqIn
-		}) uint64 {
-			return in.Seq
-		}, func(*TenantIn) {})
-	auditLog(a, "/v1/platform/audit", FromPlatform, "platform", access.PlatformAuditRead, access.PlatformAuditRead,
-		[5]string{"listPlatformAudit", "getPlatformAuditEntry", "getPlatformAuditProof", "getPlatformAuditCheckpoint", "exportPlatformAudit"},
-		func(in *LogIn) LogIn { return *in }, func(in *SeqIn) uint64 { return in.Seq }, func(*struct{}) {})
+// openedJSON is a private value as a bundle has it.
+type openedJSON struct {
+	Field string `json:"field" doc:"A field of a change, or src.ip and src.ua: where the request came from"`
+	New   bool   `json:"new" doc:"Of the new value, or of the old one"`
+	Nonce string `json:"nonce" doc:"16 bytes in hex: the entry holds SHA-256(nonce, field, a zero byte, value)"`
+	Value string `json:"value"`
 }
 
-// auditLog registers the routes of one log. Q, S and N are what their paths and queries hold: huma reads them by type.
-func auditLog[Q, S, N any](a *API, at string, from TenantFrom, tag string, read, export access.Permission, operations [5]string, query func(*Q) LogIn, seq func(*S) uint64, _ func(*N)) {
+type privateOut struct {
+	Body struct {
+		Values []openedJSON `json:"values"`
+	}
+}
+
+type digestOut struct {
+	Body struct {
+		Digest string `json:"digest" doc:"As entries hold it"`
+	}
+}
+
+// logInputs tell what stands in the paths and queries of one log's routes: huma reads them by type.
+type logInputs[Q, F, S, B, D any] struct {
+	query  func(*Q) LogIn
+	filter func(*F) FilterIn
+	seq    func(*S) uint64
+	bundle func(*B) BundleIn
+	digest func(*D) DigestIn
+}
+
+// auditRoutes are one log per tenant and the platform's own: the same questions, asked of another tree.
+func (a *API) auditRoutes() {
+	type (
+		tenantLog struct {
+			TenantIn
+			LogIn
+		}
+		tenantFilter struct {
+			TenantIn
+			FilterIn
+		}
+		tenantSeq struct {
+			TenantIn
+			SeqIn
+		}
+		tenantBundle struct {
+			TenantIn
+			BundleIn
+		}
+		tenantDigest struct {
+			TenantIn
+			DigestIn
+		}
+	)
+	auditLog(a, "/v1/tenants/{tenant}/audit", FromPath, "audit", access.AuditRead, access.AuditExport,
+		[8]string{"listAuditEntries", "getAuditEntry", "getAuditProof", "getAuditCheckpoint", "exportAudit", "exportAuditEntries", "getAuditPrivateValues", "digestAudit"},
+		logInputs[tenantLog, tenantFilter, tenantSeq, tenantBundle, tenantDigest]{
+			func(in *tenantLog) LogIn { return in.LogIn }, func(in *tenantFilter) FilterIn { return in.FilterIn }, func(in *tenantSeq) uint64 { return in.Seq },
+			func(in *tenantBundle) BundleIn { return in.BundleIn }, func(in *tenantDigest) DigestIn { return in.DigestIn },
+		}, func(*TenantIn) {})
+	auditLog(a, "/v1/platform/audit", FromPlatform, "platform", access.PlatformAuditRead, access.PlatformAuditRead,
+		[8]string{"listPlatformAudit", "getPlatformAuditEntry", "getPlatformAuditProof", "getPlatformAuditCheckpoint", "exportPlatformAudit", "exportPlatformAuditEntries", "getPlatformAuditPrivateValues", "digestPlatformAudit"},
+		logInputs[LogIn, FilterIn, SeqIn, BundleIn, DigestIn]{
+			func(in *LogIn) LogIn { return *in }, func(in *FilterIn) FilterIn { return *in }, func(in *SeqIn) uint64 { return in.Seq },
+			func(in *BundleIn) BundleIn { return *in }, func(in *DigestIn) DigestIn { return *in },
+		}, func(*struct{}) {})
+}
+
+// auditLog registers the routes of one log.
+func auditLog[Q, F, S, B, D, N any](a *API, at string, from TenantFrom, tag string, read, export access.Permission, operations [8]string, of logInputs[Q, F, S, B, D], _ func(*N)) {
 	d := a.o.Disclose
 	declare := func(n int, path, summary, object string, p access.Permission, records ...audit.Action) Declaration {
 		return Declaration{Operation: operations[n], Method: http.MethodGet, Path: at + path, Summary: summary, Tag: tag, Permission: p, Object: object, Tenant: from, At: enter.Root, Audit: records}
 	}
 	Register(a, declare(0, "/entries", "Query the audit log; the query itself is recorded", "entry", read, audit.SensitiveRead),
 		func(ctx context.Context, c *Call, q *Q) (*many[json.RawMessage], error) {
-			in := query(q)
+			in := of.query(q)
 			page, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
@@ -100,7 +167,7 @@ func auditLog[Q, S, N any](a *API, at string, from TenantFrom, tag string, read,
 		})
 	Register(a, declare(1, "/entries/{seq}", "Read one entry", "entry", read, audit.SensitiveRead),
 		func(ctx context.Context, c *Call, in *S) (*struct{ Body json.RawMessage }, error) {
-			e, err := d.Entry(ctx, c.Scope, seq(in))
+			e, err := d.Entry(ctx, c.Scope, of.seq(in))
 			if err != nil {
 				return nil, err
 			}
@@ -108,7 +175,7 @@ func auditLog[Q, S, N any](a *API, at string, from TenantFrom, tag string, read,
 		})
 	Register(a, declare(2, "/entries/{seq}/proof", "Get a receipt that an entry stands in the log", "entry", read, audit.SensitiveRead),
 		func(ctx context.Context, c *Call, in *S) (*proofOut, error) {
-			p, leaf, err := d.Proof(ctx, c.Scope, seq(in))
+			p, leaf, err := d.Proof(ctx, c.Scope, of.seq(in))
 			if err != nil {
 				return nil, err
 			}
@@ -127,17 +194,57 @@ func auditLog[Q, S, N any](a *API, at string, from TenantFrom, tag string, read,
 			return out, nil
 		})
 	Register(a, declare(4, "/bundle", "Export the whole log as a bundle for audit-verify", "bundle", export, audit.AuditExported),
-		func(ctx context.Context, c *Call, _ *N) (*huma.StreamResponse, error) {
-			write, err := d.Bundle(ctx, c.Scope)
+		func(ctx context.Context, c *Call, in *B) (*huma.StreamResponse, error) {
+			write, err := d.Bundle(ctx, c.Scope, of.bundle(in).Private)
+			return download("application/x-tar", "audit.tar", write, err)
+		})
+	Register(a, declare(5, "/export", "Export entries, the oldest first, a line of canonical JSON each", "entry", export, audit.AuditExported),
+		func(ctx context.Context, c *Call, in *F) (*huma.StreamResponse, error) {
+			f, err := of.filter(in).filter()
 			if err != nil {
 				return nil, err
 			}
-			return &huma.StreamResponse{Body: func(hc huma.Context) {
-				hc.SetHeader("Content-Type", "application/x-tar")
-				hc.SetHeader("Content-Disposition", `attachment; filename="audit.tar"`)
-				if err := write(hc.Context(), hc.BodyWriter()); err != nil {
-					panic(http.ErrAbortHandler) // a bundle that is cut short must not look whole
-				}
-			}}, nil
+			write, err := d.Export(ctx, c.Scope, f)
+			return download("application/x-ndjson", "audit.ndjson", write, err)
 		})
+	Register(a, declare(6, "/entries/{seq}/private", "Get the private values that an entry holds commitments to", "entry", export, audit.SensitiveRead),
+		func(ctx context.Context, c *Call, in *S) (*privateOut, error) {
+			values, err := d.Private(ctx, c.Scope, of.seq(in))
+			if err != nil {
+				return nil, err
+			}
+			out := &privateOut{}
+			out.Body.Values = make([]openedJSON, len(values))
+			for i, o := range values {
+				out.Body.Values[i] = openedJSON{o.Field, o.New, hex.EncodeToString(o.Nonce[:]), o.Value}
+			}
+			return out, nil
+		})
+	digest := declare(7, "/digest", "Get what entries hold of a value that they keep for equality alone", "entry", read, audit.SensitiveRead)
+	digest.Method = http.MethodPost // a candidate is nothing for an address, which is logged on its way
+	Register(a, digest, func(ctx context.Context, c *Call, in *D) (*digestOut, error) {
+		asked := of.digest(in).Body
+		text, err := d.Digest(ctx, c.Scope, asked.Field, asked.Value, asked.Key)
+		if err != nil {
+			return nil, err
+		}
+		out := &digestOut{}
+		out.Body.Digest = text
+		return out, nil
+	})
+}
+
+// download streams what is to be kept as a file.
+func download(media, name string, write func(context.Context, io.Writer) error, err error) (*huma.StreamResponse, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		hc.SetHeader("Content-Type", media)
+		hc.SetHeader("Content-Disposition", `attachment; filename="`+name+`"`)
+		hc.SetStatus(http.StatusOK) // also of one without a line
+		if err := write(hc.Context(), hc.BodyWriter()); err != nil {
+			panic(http.ErrAbortHandler) // what is cut short must not look whole
+		}
+	}}, nil
 }

@@ -6,17 +6,20 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 )
 
 // keyed reports whether a route takes an Idempotency-Key: POSTs under the tenants', the platform's and the caller's paths that
-// do something.
+// do something, and do not only ask.
 func (d *Declaration) keyed() bool {
 	counts := strings.HasPrefix(d.Path, "/v1/tenants/") || strings.HasPrefix(d.Path, "/v1/platform/") || strings.HasPrefix(d.Path, "/v1/me/")
-	return d.Method == http.MethodPost && counts && d.Unaudited == ""
+	does := slices.ContainsFunc(d.Audit, func(a audit.Action) bool { return a != audit.SensitiveRead })
+	return d.Method == http.MethodPost && counts && does
 }
 
 // idempotency reads the request's Idempotency-Key where it counts. It is ignored elsewhere.

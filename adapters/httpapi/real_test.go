@@ -90,7 +90,7 @@ func newHouse(t *testing.T) *house {
 	words, err := localauth.New(localauth.Options{Cost: localauth.Cost{Memory: 64, Time: 1}, TestCost: true})
 	must(err)
 	limiter := memlimit.New(time.Now, 1000)
-	o.Enter = enter.New(st, cache, enter.Recorder{Mint: m, Sealer: keys}, keys, o.Log)
+	o.Enter = enter.New(st, cache, enter.Recorder{Mint: m, Sealer: keys, Peppers: keys}, o.Log)
 	o.SignIn = signin.New(o.Enter, st, words, limiter)
 	o.Ingest = ingest.New(o.Enter, st, plainEngine{}, limiter, o.Limits, o.Log)
 	o.Manage = manage.New(o.Enter, st, o.Ingest.Trials(1), o.Limits, o.Ingest.Again)

@@ -30,7 +30,7 @@ func (s auditShelf) Entry(_ context.Context, seq uint64) (audit.Entry, error) {
 		return audit.Entry{}, fault.Missing()
 	}
 	e := s.h.book.log.entries[seq]
-	e.Leaf = bytes.Clone(e.Leaf)
+	e.Leaf, e.Private = bytes.Clone(e.Leaf), nil
 	return e, nil
 }
 
@@ -61,6 +61,12 @@ func (s auditShelf) Find(ctx context.Context, q store.Query, f store.AuditFilter
 			p.Next = strconv.FormatUint(p.Items[limit-1].Seq, 10)
 			break
 		}
+		if f.Private {
+			for _, v := range s.h.book.log.entries[seq].Private {
+				v.Sealed = bytes.Clone(v.Sealed)
+				e.Private = append(e.Private, v)
+			}
+		}
 		p.Items = append(p.Items, e)
 	}
 	return p, nil
@@ -70,7 +76,7 @@ func fits(e audit.Entry, f store.AuditFilter) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
 	return is(f.Actor, e.Actor) && is(f.Action, e.Action) && is(f.Target, e.Target) && is(f.Outcome, e.Outcome) && is(f.Request, e.Request) &&
 		(f.Org.IsZero() || slices.Contains(strings.Split(e.Path, "/"), f.Org.String())) &&
-		between(e.At, f.From, f.To) && e.Seq >= f.FirstSeq && (f.LastSeq == 0 || e.Seq <= f.LastSeq)
+		between(e.At, f.From, f.To) && e.Seq >= f.FromSeq && (f.ToSeq == 0 || e.Seq < f.ToSeq)
 }
 
 func (s auditShelf) Hashes(_ context.Context, indexes []int64) ([]audit.Hash, error) {

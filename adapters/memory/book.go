@@ -67,7 +67,6 @@ type log struct {
 	head    audit.Head
 	entries []audit.Entry
 	hashes  []audit.Hash // by tlog index
-	private []audit.Private
 	points  []audit.StoredCheckpoint
 }
 
@@ -75,7 +74,6 @@ func (l log) with(a audit.Appended) log {
 	l.head = a.Head
 	l.entries = append(l.entries, a.Entries...)
 	l.hashes = append(l.hashes[:a.FirstIndex], a.Hashes...)
-	l.private = append(l.private, a.Private...)
 	return l
 }
 

@@ -46,7 +46,7 @@ func Example() {
 	defer func() { _ = engine.Close(ctx) }()
 	records := memory.New(memory.Options{Now: time.Now, Revised: cache.Revised})
 	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}
-	gate := enter.New(records, cache, enter.Recorder{Mint: mint, Sealer: keys}, keys, log)
+	gate := enter.New(records, cache, enter.Recorder{Mint: mint, Sealer: keys, Peppers: keys}, log)
 	people := signin.New(gate, records, must(localauth.New(localauth.Options{})), limiter)
 	events := ingest.New(gate, records, engine, limiter, limits, log)
 	admin, readings := manage.New(gate, records, events.Trials(1), limits, events.Again), disclose.New(gate, records, keys)

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,15 +139,10 @@ func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) er
 		for _, hash := range a.Hashes[first-a.FirstIndex : end-a.FirstIndex] {
 			hashes = append(hashes, hash[:]...)
 		}
-		n := 0
-		for n < len(a.Private) && a.Private[n].Seq == e.Seq {
-			n++
-		}
-		private, err := privateFields(a.Private[:n])
+		private, err := privateFields(e.Private)
 		if err != nil {
 			return err
 		}
-		a.Private = a.Private[n:]
 		if _, err := h.exec(ctx, "INSERT INTO audit_entries (tenant, seq, id, at, actor, action, kind, target, path, outcome, request, leaf, hashes, private) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 			h.tenant[:], int64(e.Seq), e.ID[:], micros(e.At), e.Actor, e.Action, e.Kind, e.Target, e.Path, e.Outcome, e.Request, e.Leaf, hashes, private); err != nil { //nolint:gosec // below 2^63
 			return err
@@ -176,6 +173,28 @@ func privateFields(of []audit.Private) ([]byte, error) {
 	return encode(out)
 }
 
+// opened are an entry's private values as a caller gets them back.
+func opened(kept []byte) ([]audit.Private, error) {
+	if len(kept) == 0 {
+		return nil, nil
+	}
+	var in []privateField
+	err := json.Unmarshal(kept, &in)
+	out := make([]audit.Private, len(in))
+	for i, p := range in {
+		nonce, nerr := hex.DecodeString(p.Nonce)
+		sealed, serr := hex.DecodeString(p.Sealed)
+		out[i] = audit.Private{Field: p.Field, New: p.New, Sealed: sealed}
+		if err = errors.Join(err, nerr, serr); copy(out[i].Nonce[:], nonce) != len(nonce) || len(nonce) != len(out[i].Nonce) {
+			err = errors.Join(err, errors.New("a nonce of another size"))
+		}
+	}
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "bad_private", "An entry's private values could not be read.")
+	}
+	return out, nil
+}
+
 type auditShelf struct{ h *handle }
 
 func (s auditShelf) Head(ctx context.Context) (audit.Head, error) {
@@ -183,10 +202,10 @@ func (s auditShelf) Head(ctx context.Context) (audit.Head, error) {
 	return k.head, err
 }
 
-const entryColumns = "seq, id, at, actor, action, kind, target, path, outcome, request, leaf"
+const entryColumns = "SELECT seq, id, at, actor, action, kind, target, path, outcome, request, leaf, "
 
 func (s auditShelf) Entry(ctx context.Context, seq uint64) (audit.Entry, error) {
-	found, err := s.entries(ctx, "SELECT "+entryColumns+" FROM audit_entries WHERE tenant = ? AND seq = ?", s.h.tenant[:], int64(seq)) //nolint:gosec // a larger one is simply not there
+	found, err := s.entries(ctx, entryColumns+"NULL FROM audit_entries WHERE tenant = ? AND seq = ?", s.h.tenant[:], int64(seq)) //nolint:gosec // a larger one is simply not there
 	if err == nil && len(found) == 0 {
 		err = fault.Missing()
 	}
@@ -206,9 +225,13 @@ func (s auditShelf) entries(ctx context.Context, q string, args ...any) ([]audit
 	for rows.Next() {
 		var e audit.Entry
 		var seq, at int64
-		var id []byte
-		if err := rows.Scan(&seq, &id, &at, &e.Actor, &e.Action, &e.Kind, &e.Target, &e.Path, &e.Outcome, &e.Request, &e.Leaf); err != nil {
+		var id, private []byte
+		err := rows.Scan(&seq, &id, &at, &e.Actor, &e.Action, &e.Kind, &e.Target, &e.Path, &e.Outcome, &e.Request, &e.Leaf, &private)
+		if err != nil {
 			return nil, away(err)
+		}
+		if e.Private, err = opened(private); err != nil {
+			return nil, err
 		}
 		e.Seq, e.ID, e.At = uint64(seq), ident.Entry(id), moment(at) //nolint:gosec // written from a uint64
 		out = append(out, e)
@@ -235,8 +258,8 @@ func (s auditShelf) Find(ctx context.Context, q store.Query, f store.AuditFilter
 	and("instr('/' || path || '/', ?) > 0", !f.Org.IsZero(), "/"+f.Org.String()+"/")
 	and("at >= ?", !f.From.IsZero(), micros(f.From))
 	and("at < ?", !f.To.IsZero(), micros(f.To))
-	and("seq >= ?", f.FirstSeq > 0, int64(f.FirstSeq)) //nolint:gosec // a larger one is simply not there
-	and("seq <= ?", f.LastSeq > 0, int64(f.LastSeq))   //nolint:gosec // as above
+	and("seq >= ?", f.FromSeq > 0, int64(f.FromSeq)) //nolint:gosec // a larger one is simply not there
+	and("seq < ?", f.ToSeq > 0, int64(f.ToSeq))      //nolint:gosec // as above
 	if q.After != "" {
 		after, err := strconv.ParseInt(q.After, 10, 64)
 		if err != nil || after < 0 {
@@ -245,7 +268,11 @@ func (s auditShelf) Find(ctx context.Context, q store.Query, f store.AuditFilter
 		and("seq < ?", true, after)
 	}
 	limit := limitOf(q)
-	found, err := s.entries(ctx, "SELECT "+entryColumns+" FROM audit_entries WHERE "+strings.Join(where, " AND ")+" ORDER BY seq DESC LIMIT ?", append(args, limit+1)...) //nolint:gosec // the conditions are constants
+	columns := entryColumns + "NULL"
+	if f.Private {
+		columns = entryColumns + "private"
+	}
+	found, err := s.entries(ctx, columns+" FROM audit_entries WHERE "+strings.Join(where, " AND ")+" ORDER BY seq DESC LIMIT ?", append(args, limit+1)...) //nolint:gosec // the conditions are constants
 	if err != nil {
 		return page, err
 	}

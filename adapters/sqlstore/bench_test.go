@@ -82,7 +82,7 @@ func makeDevice(ctx context.Context, s *sqlstore.Store, scope access.Scope, audi
 		})
 	}
 	ev, err := audit.Complete(audit.Event{ID: ident.NewEntry(mint), Action: audit.DeviceCreated, Target: audit.Target{Kind: "device", ID: d.ID.String()}, Outcome: audit.OK,
-		Changes: []audit.Change{audit.Set("state", "", string(d.State)), audit.Set("name", "", d.Name)}, Address: audit.Personal{Value: "192.0.2.7"}, Agent: audit.Personal{Value: "bench/1.0"}}, mint.Random, func(plain string) ([]byte, error) { return []byte(plain), nil })
+		Changes: []audit.Change{audit.Set("state", "", string(d.State)), audit.Set("name", "", d.Name)}, Address: audit.Personal{Value: "192.0.2.7"}, Agent: audit.Personal{Value: "bench/1.0"}}, mint.Random, func(plain string) ([]byte, error) { return []byte(plain), nil }, nil)
 	if err != nil {
 		return err
 	}

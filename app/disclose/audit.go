@@ -2,11 +2,11 @@ package disclose
 
 import (
 	"context"
-	"errors"
 	"io"
+	"slices"
 	"strconv"
-	"time"
 
+	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
@@ -15,8 +15,8 @@ import (
 )
 
 // note records that the log is read, and commits it, before anything of it is answered: one entry a query.
-func (d *Disclose) note(ctx context.Context, s access.Scope, a audit.Action, of audit.Target) error {
-	ev, err := d.enter.Outcome(ctx, s, a, of, audit.OK, "")
+func (d *Disclose) note(ctx context.Context, s access.Scope, a audit.Action, of audit.Target, reason string) error {
+	ev, err := d.enter.Outcome(ctx, s, a, of, audit.OK, reason)
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (d *Disclose) note(ctx context.Context, s access.Scope, a audit.Action, of 
 // Entries lists entries of the scope's tenant, newest first.
 func (d *Disclose) Entries(ctx context.Context, s access.Scope, q store.Query, f store.AuditFilter) (store.Page[audit.Entry], error) {
 	var page store.Page[audit.Entry]
-	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit", ID: "query"}); err != nil {
+	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit", ID: "query"}, ""); err != nil {
 		return page, err
 	}
 	q.Reach = access.Everywhere // the log as a whole is decided at the root, by the gate
@@ -41,7 +41,7 @@ func (d *Disclose) Entries(ctx context.Context, s access.Scope, q store.Query, f
 // Entry answers one entry.
 func (d *Disclose) Entry(ctx context.Context, s access.Scope, seq uint64) (audit.Entry, error) {
 	var e audit.Entry
-	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_entry", ID: strconv.FormatUint(seq, 10)}); err != nil {
+	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_entry", ID: strconv.FormatUint(seq, 10)}, ""); err != nil {
 		return e, err
 	}
 	err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
@@ -56,7 +56,7 @@ func (d *Disclose) Entry(ctx context.Context, s access.Scope, seq uint64) (audit
 func (d *Disclose) Proof(ctx context.Context, s access.Scope, seq uint64) (audit.Proof, []byte, error) {
 	var p audit.Proof
 	var leaf []byte
-	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_proof", ID: strconv.FormatUint(seq, 10)}); err != nil {
+	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_proof", ID: strconv.FormatUint(seq, 10)}, ""); err != nil {
 		return p, nil, err
 	}
 	c, err := d.Checkpoint(ctx, s.Tenant())
@@ -114,20 +114,123 @@ func (d *Disclose) Checkpoint(ctx context.Context, t ident.Tenant) (audit.Stored
 	return next, err
 }
 
-// Bundle answers what writes the whole log, to be verified without us. A checkpoint is made first and the bundle ends there;
-// that it is taken is recorded by then, so that what refuses is an error and not a bundle cut short.
-func (d *Disclose) Bundle(ctx context.Context, s access.Scope) (write func(context.Context, io.Writer) error, err error) {
-	if err := d.note(ctx, s, audit.AuditExported, audit.Target{Kind: "audit", ID: "bundle"}); err != nil {
+// Private answers what one entry's commitments were made of.
+func (d *Disclose) Private(ctx context.Context, s access.Scope, seq uint64) (values []audit.Opened, err error) {
+	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_entry", ID: strconv.FormatUint(seq, 10)}, withPrivate); err != nil {
+		return nil, err
+	}
+	err = d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		found, err := entries(ctx, r, store.AuditFilter{FromSeq: seq, ToSeq: seq + 1, Private: true})
+		if err == nil && len(found) == 0 {
+			err = fault.Missing()
+		}
+		if err == nil {
+			values, err = d.opened(ctx, s.Tenant(), found)
+		}
+		return err
+	})
+	return values, err
+}
+
+// withPrivate is the reason by which the log tells a reading of private values from one of entries alone.
+const withPrivate = "private_values"
+
+// opened are entries' private values. One that does not open, since somebody changed what is kept of it, is left out: the
+// verifier names the entry that lacks it.
+func (d *Disclose) opened(ctx context.Context, t ident.Tenant, of []audit.Entry) ([]audit.Opened, error) {
+	values := []audit.Opened{}
+	for _, e := range of {
+		for _, p := range e.Private {
+			plain, err := d.enter.Sealer.Open(ctx, enter.PrivatePlace(t, e.ID), p.Sealed)
+			if f := fault.As(err); f != nil && f.Code == "sealed_elsewhere" {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			values = append(values, audit.Opened{Seq: e.Seq, Field: p.Field, New: p.New, Nonce: p.Nonce, Value: string(plain)})
+		}
+	}
+	return values, nil
+}
+
+// Digest answers what entries hold of a value of a field that is useful for equality alone, such as the name that somebody
+// tried to sign in with; by the newest key, or by that of an older entry's digest.
+func (d *Disclose) Digest(ctx context.Context, s access.Scope, field, value, kid string) (string, error) {
+	newest, pepper := d.enter.Peppers.Current()
+	if kid == "" {
+		kid = newest
+	} else {
+		var ok bool
+		if pepper, ok = d.enter.Peppers.Pepper(kid); !ok {
+			return "", fault.New(fault.Invalid, "unknown_key", "No digest was made with this key. Give the word between the colons of an entry's digest.").WithField("/key", "no key of this name")
+		}
+	}
+	if audit.ClassOf("", field) != audit.Equal {
+		return "", fault.New(fault.Invalid, "no_digest", "Entries hold no digest of this field.").WithField("/field", "one of: login")
+	}
+	return enter.Digest(s.Tenant(), kid, pepper, field, value), d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit", ID: "digest"}, "")
+}
+
+// Export answers what writes the entries that fit a filter, the oldest first, a line of canonical JSON each.
+func (d *Disclose) Export(ctx context.Context, s access.Scope, f store.AuditFilter) (write func(context.Context, io.Writer) error, err error) {
+	if err := d.note(ctx, s, audit.AuditExported, audit.Target{Kind: "audit", ID: "entries"}, ""); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, w io.Writer) error {
+		return d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+			head, err := r.Audit().Head(ctx)
+			for from := uint64(0); err == nil && from < head.Size; from += exportAtOnce {
+				var found []audit.Entry
+				f.FromSeq, f.ToSeq = from, from+exportAtOnce
+				found, err = entries(ctx, r, f)
+				for i := 0; i < len(found) && err == nil; i++ {
+					_, err = w.Write(append(found[i].Leaf, '\n'))
+				}
+			}
+			return err
+		})
+	}, nil
+}
+
+// exportAtOnce bounds how many entries are in memory.
+const exportAtOnce = 1000
+
+// entries are those that fit a filter, the oldest first.
+func entries(ctx context.Context, r store.Reader, f store.AuditFilter) ([]audit.Entry, error) {
+	var found []audit.Entry
+	for q := (store.Query{Reach: access.Everywhere}); ; {
+		page, err := r.Audit().Find(ctx, q, f)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, page.Items...)
+		if q.After = page.Next; q.After == "" {
+			slices.Reverse(found)
+			return found, nil
+		}
+	}
+}
+
+// Bundle answers what writes the whole log, to be verified without us, with private values or without. A checkpoint is made
+// first and the bundle ends there; that it is taken is recorded by then, so that what refuses is an error and not a bundle cut
+// short.
+func (d *Disclose) Bundle(ctx context.Context, s access.Scope, private bool) (write func(context.Context, io.Writer) error, err error) {
+	reason := ""
+	if private {
+		reason = withPrivate
+	}
+	if err := d.note(ctx, s, audit.AuditExported, audit.Target{Kind: "audit", ID: "bundle"}, reason); err != nil {
 		return nil, err
 	}
 	end, err := d.Checkpoint(ctx, s.Tenant())
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, w io.Writer) error { return d.bundle(ctx, s, end, w) }, nil
+	return func(ctx context.Context, w io.Writer) error { return d.bundle(ctx, s, end, private, w) }, nil
 }
 
-func (d *Disclose) bundle(ctx context.Context, s access.Scope, end audit.StoredCheckpoint, w io.Writer) error {
+func (d *Disclose) bundle(ctx context.Context, s access.Scope, end audit.StoredCheckpoint, private bool, w io.Writer) error {
 	return d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
 		b := audit.NewBundleWriter(w)
 		for after := uint64(0); after < end.Size; {
@@ -152,30 +255,28 @@ func (d *Disclose) bundle(ctx context.Context, s access.Scope, end audit.StoredC
 			if from >= to {
 				return b.Close()
 			}
-			if err := d.chunk(ctx, r, b, from, to); err != nil {
+			found, err := entries(ctx, r, store.AuditFilter{FromSeq: from, ToSeq: to, Private: private})
+			if err == nil {
+				err = d.chunk(ctx, r, b, found, from, to)
+			}
+			if err == nil && private {
+				var values []audit.Opened
+				if values, err = d.opened(ctx, s.Tenant(), found); err == nil {
+					err = b.Private(values)
+				}
+			}
+			if err != nil {
 				return err
 			}
 		}
 	})
 }
 
-func (d *Disclose) chunk(ctx context.Context, r store.Reader, b *audit.BundleWriter, from, to uint64) error {
+// chunk writes the entries [from, to).
+func (d *Disclose) chunk(ctx context.Context, r store.Reader, b *audit.BundleWriter, found []audit.Entry, from, to uint64) error {
 	leaves := make([][]byte, to-from)
-	q, f := store.Query{Reach: access.Everywhere}, store.AuditFilter{FirstSeq: from, LastSeq: to - 1}
-	for {
-		page, err := r.Audit().Find(ctx, q, f)
-		if err != nil {
-			return err
-		}
-		for _, e := range page.Items {
-			if e.Seq >= from && e.Seq < to {
-				leaves[e.Seq-from] = e.Leaf
-			}
-		}
-		if page.Next == "" {
-			break
-		}
-		q.After = page.Next
+	for _, e := range found { // one that is gone leaves a gap, which is found
+		leaves[e.Seq-from] = e.Leaf
 	}
 	first, last := audit.HashRange(from, to)
 	indexes := make([]int64, 0, last-first)
@@ -192,79 +293,4 @@ func (d *Disclose) chunk(ctx context.Context, r store.Reader, b *audit.BundleWri
 // Policy is the file that verifiers need: the log's origin and key.
 func (d *Disclose) Policy(t ident.Tenant) string {
 	return audit.PolicyFile(audit.Origin(d.log.Instance(), t), d.log.VerifierKey())
-}
-
-// Jobs makes what is due: checkpoints of trees that grew, entries of counters whose time is over, and expiry. It runs over
-// all tenants once; the caller repeats it.
-func (d *Disclose) Jobs(ctx context.Context) error {
-	var failed error
-	for after := (ident.Tenant{}); ; {
-		page, err := d.store.Directory().Tenants(ctx, after, 500)
-		if err != nil || len(page) == 0 {
-			return errors.Join(failed, err)
-		}
-		for _, t := range page {
-			after = t
-			if err := d.jobs(ctx, t); err != nil {
-				failed = err
-			}
-		}
-	}
-}
-
-func (d *Disclose) jobs(ctx context.Context, t ident.Tenant) error {
-	now := d.enter.Now()
-	s := d.enter.System(t, "jobs", access.Origin{})
-	if err := d.fold(ctx, s, now); err != nil {
-		return err
-	}
-	if _, err := d.Checkpoint(ctx, t); err != nil {
-		return err
-	}
-	for removed := expireAtOnce; removed == expireAtOnce; {
-		if err := d.store.Ingest(ctx, s, func(ctx context.Context, f store.Flow) error {
-			var err error
-			removed, err = f.Expire(ctx, now, expireAtOnce)
-			return err
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// expireAtOnce bounds one transaction, so that nobody waits long behind it.
-const expireAtOnce = 1000
-
-// fold turns counters whose time is over into audit entries with an exact count, and removes them, in one change.
-func (d *Disclose) fold(ctx context.Context, s access.Scope, now time.Time) error {
-	for {
-		var due []store.Fold
-		if err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
-			var err error
-			due, err = r.Folds(ctx, now, 100)
-			return err
-		}); err != nil || len(due) == 0 {
-			return err
-		}
-		events := make([]audit.Event, 0, len(due))
-		for _, f := range due {
-			action, outcome := audit.QuarantineFolded, audit.OK
-			if f.Kind == "refusal" {
-				action, outcome = audit.AuthzFail, audit.Denied
-			}
-			ev, err := d.enter.Outcome(ctx, s, action, audit.Target{Kind: f.Kind, ID: f.Key}, outcome, "folded", audit.Set("bucket", "", f.Bucket.Format(time.RFC3339)))
-			if err != nil {
-				return err
-			}
-			ev.Count = f.Count
-			events = append(events, ev)
-		}
-		err := d.store.Change(ctx, s, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
-			return events, w.DropFolds(ctx, due)
-		})
-		if err != nil {
-			return err
-		}
-	}
 }

@@ -40,7 +40,7 @@ func newCrowd(t testing.TB, tenants int) *crowd {
 	cache := enter.NewCache(tenants)
 	st := memory.New(memory.Options{Revised: cache.Revised})
 	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}
-	c := &crowd{Enter: enter.New(st, cache, enter.Recorder{Mint: mint, Sealer: keys}, keys, slog.New(slog.DiscardHandler))}
+	c := &crowd{Enter: enter.New(st, cache, enter.Recorder{Mint: mint, Sealer: keys, Peppers: keys}, slog.New(slog.DiscardHandler))}
 	for range tenants {
 		c.add(t, st)
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
-	"github.com/ringfence/ringfence/ports/seal"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -48,7 +47,6 @@ func (id Identity) elsewhere(t ident.Tenant) bool {
 type Enter struct {
 	Recorder
 	store    store.Store
-	peppers  seal.Peppers
 	cache    *Cache
 	log      *slog.Logger
 	refusals refusals
@@ -69,8 +67,8 @@ func NewCache(tenants int) *Cache { return &Cache{policies: newPolicies(tenants)
 func (c *Cache) Revised(t ident.Tenant, rev uint64) { c.policies.revised(t, rev) }
 
 // New returns the gate of a store.
-func New(st store.Store, cache *Cache, r Recorder, peppers seal.Peppers, log *slog.Logger) *Enter {
-	e := &Enter{Recorder: r, store: st, peppers: peppers, cache: cache, log: log}
+func New(st store.Store, cache *Cache, r Recorder, log *slog.Logger) *Enter {
+	e := &Enter{Recorder: r, store: st, cache: cache, log: log}
 	cache.policies.load = func(ctx context.Context, t ident.Tenant) (*standing, error) {
 		got, err := read(ctx, st, e.System(t, "gate", access.Origin{}))
 		if err != nil {
@@ -140,7 +138,7 @@ const maxHomes = 100_000
 
 // Match compares a presented token with what is stored of it.
 func (e *Enter) Match(t credential.Token, kid string, stored [32]byte) error {
-	pepper, ok := e.peppers.Pepper(kid)
+	pepper, ok := e.Peppers.Pepper(kid)
 	if !ok || !credential.Match(credential.Verifier(pepper, t.Whole), stored) {
 		return errCredential
 	}
@@ -152,7 +150,7 @@ func (e *Enter) Issue(kind credential.Kind, life time.Duration) (secret.Text, cr
 	var random [credential.RandomLen]byte
 	e.Mint.Random(random[:])
 	t := credential.Mint(kind, random)
-	kid, pepper := e.peppers.Current()
+	kid, pepper := e.Peppers.Current()
 	now := e.Now()
 	return t.Whole, credential.Stored{Accessor: t.Accessor, Verifier: credential.Verifier(pepper, t.Whole), KID: kid, ExpiresAt: now.Add(life), CreatedAt: now, UpdatedAt: now}
 }

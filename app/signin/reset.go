@@ -182,7 +182,7 @@ func (s *SignIn) ChangePassword(ctx context.Context, id enter.Identity, present,
 		return err
 	}
 	if !ok {
-		return s.failed(ctx, p, o)
+		return s.failed(ctx, p, p.Email, o)
 	}
 	sealed, err := s.newPassword(ctx, p, next, tenants)
 	if err != nil {

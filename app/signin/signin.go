@@ -91,7 +91,7 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 	}
 	if !ok {
 		s.limiter.Take(prefix, 1, perPrefix)
-		return Granted{}, s.failed(ctx, p, o)
+		return Granted{}, s.failed(ctx, p, name, o)
 	}
 	phc := ""
 	if stale {
@@ -204,14 +204,15 @@ func (s *SignIn) attempt(ctx context.Context, key string, o access.Origin) (befo
 	return before, nil
 }
 
-// failed records a failed sign-in: nobody is the actor, the account, if there is one, the target.
-func (s *SignIn) failed(ctx context.Context, p principal.Person, o access.Origin) error {
+// failed records a failed sign-in: nobody is the actor, the account, if there is one, the target. The name that was tried stands
+// there as a digest, so that tries of one name are found and the name is not.
+func (s *SignIn) failed(ctx context.Context, p principal.Person, name string, o access.Origin) error {
 	sc := s.enter.As(ident.Platform, access.Actor{Kind: access.Anonymous}, "signin", o)
 	target := audit.Target{Kind: "user"}
 	if !p.ID.IsZero() {
 		target.ID = p.ID.String()
 	}
-	ev, err := s.enter.Outcome(ctx, sc, audit.LoginFail, target, audit.Fail, "bad_sign_in")
+	ev, err := s.enter.Outcome(ctx, sc, audit.LoginFail, target, audit.Fail, "bad_sign_in", audit.Set("login", "", name))
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.passwords = &counted{Passwords: cheap}
 	mint := ident.Mint{Now: w.clock.now, Random: func(b []byte) { _, _ = rand.Read(b) }}
-	w.enter = enter.New(w.store, cache, enter.Recorder{Mint: mint, Sealer: keys}, keys, slog.New(slog.DiscardHandler))
+	w.enter = enter.New(w.store, cache, enter.Recorder{Mint: mint, Sealer: keys, Peppers: keys}, slog.New(slog.DiscardHandler))
 	w.again = func() *signin.SignIn {
 		return signin.New(w.enter, w.store, w.passwords, memlimit.New(w.clock.now, 1000))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -137,11 +138,13 @@ func logOf(tenant string) (string, error) {
 
 type exportCmd struct {
 	remote
-	Tenant string `arg:"" help:"Id of the tenant; platform for the platform's own log."`
-	Output string `short:"o" help:"File to write; - for standard output." default:"audit.tar" type:"path"`
+	Tenant  string `arg:"" help:"Id of the tenant; platform for the platform's own log."`
+	Private bool   `help:"With the private values that the entries hold commitments to, such as names and addresses."`
+	Format  string `help:"bundle, which audit verify checks, or ndjson: the entries alone, a line each." enum:"bundle,ndjson" default:"bundle"`
+	Output  string `short:"o" help:"File to write; - for standard output." default:"audit.tar" type:"path"`
 }
 
-// Run writes a bundle, whole or not at all.
+// Run writes an export, whole or not at all.
 func (e exportCmd) Run(ctx context.Context, env environment) error {
 	path, err := logOf(e.Tenant)
 	if err != nil {
@@ -151,7 +154,17 @@ func (e exportCmd) Run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	bundle, err := e.ask(ctx, env, http.MethodGet, path+"/bundle", token, nil)
+	switch {
+	case e.Format == "ndjson" && e.Private:
+		return fmt.Errorf("%w: private values come in a bundle alone", errConfig)
+	case e.Format == "ndjson":
+		path += "/export"
+	case e.Private:
+		path += "/bundle?private=true"
+	default:
+		path += "/bundle"
+	}
+	bundle, err := e.ask(ctx, env, http.MethodGet, path, token, nil)
 	if err != nil {
 		return err
 	}
@@ -171,7 +184,11 @@ func (e exportCmd) Run(ctx context.Context, env environment) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s was not written", e.Output), err, os.Remove(tmp.Name()))
 	}
-	fmt.Fprintf(env.stderr, "%s is written; verify it with: ringfence audit verify %s --policy policy.txt\n", e.Output, e.Output)
+	fmt.Fprintf(env.stderr, "%s is written", e.Output)
+	if e.Format == "bundle" {
+		fmt.Fprintf(env.stderr, "; verify it with: ringfence audit verify %s --policy policy.txt", e.Output)
+	}
+	fmt.Fprintln(env.stderr)
 	return nil
 }
 
@@ -206,5 +223,43 @@ func (p proveCmd) Run(ctx context.Context, env environment) error {
 	}
 	proof.Extra = []byte(body.Leaf)
 	fmt.Fprint(env.stdout, proof.String())
+	return nil
+}
+
+type hashCmd struct {
+	remote
+	Tenant string `arg:"" help:"Id of the tenant; platform for the platform's own log."`
+	Field  string `help:"The field whose value it is." default:"login"`
+	Key    string `help:"Of an older digest: the word between its colons." placeholder:"NAME"`
+}
+
+// Run prints what entries hold of a value that is read from standard input: command lines are seen by others.
+func (h hashCmd) Run(ctx context.Context, env environment) error {
+	path, err := logOf(h.Tenant)
+	if err != nil {
+		return err
+	}
+	token, err := h.token(env)
+	if err != nil {
+		return err
+	}
+	value, err := io.ReadAll(io.LimitReader(env.stdin, maxToken))
+	if err != nil {
+		return err
+	}
+	asked, err := json.Marshal(map[string]string{"field": h.Field, "value": strings.TrimRight(string(value), "\r\n"), "key": h.Key})
+	if err != nil {
+		return err
+	}
+	answer, err := h.ask(ctx, env, http.MethodPost, path+"/digest", token, bytes.NewReader(asked))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Close() }()
+	var body struct{ Digest string }
+	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(&body); err != nil {
+		return fmt.Errorf("the server's answer is not readable: %w", err)
+	}
+	fmt.Fprintln(env.stdout, body.Digest)
 	return nil
 }

@@ -2,12 +2,17 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ringfence/ringfence/core/audit"
 )
 
 // told runs the program with an environment and an input.
@@ -89,6 +94,111 @@ func TestTheLogIsExportedProvedAndVerifiedByTheCommandLine(t *testing.T) {
 	}
 }
 
+// A bundle holds private values on request alone, and what they were cannot be changed in it.
+func TestPrivateValuesAreExportedOnRequestAndVerified(t *testing.T) {
+	s, _, ten := world1(t)
+	dir := t.TempDir()
+	policy, bundle := filepath.Join(dir, "policy.txt"), filepath.Join(dir, "audit.tar")
+	vars := map[string]string{"RINGFENCE_TOKEN": ten.token}
+	node := s.post(ten.token, "/v1/tenants/"+ten.id+"/nodes", obj{"kind": "customer", "parent_id": ten.root, "name": "Zürich waterworks"})
+	status(t, "a node", node, 201)
+	_, text, _ := told(t, nil, "", "--set", "data="+filepath.Join(s.dir, "data"), "audit", "key", ten.id)
+	if err := os.WriteFile(policy, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	export := func(more ...string) []byte {
+		if code, out, errs := told(t, vars, "", append([]string{"audit", "export", ten.id, "--server", s.base, "-o", bundle}, more...)...); code != exitDone {
+			t.Fatalf("export %v: exit %d %s%s", more, code, out, errs)
+		}
+		raw, err := os.ReadFile(bundle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	name := []byte("Zürich waterworks")
+	if raw := export(); bytes.Contains(raw, name) {
+		t.Error("a bundle that nobody asked private values of holds them")
+	}
+	raw := export("--private")
+	code, out, errs := told(t, nil, "", "audit", "verify", bundle, "--policy", policy, "--json")
+	var report struct {
+		Verdict string
+		Entries uint64
+		Private uint64
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != exitDone || report.Private < report.Entries || !bytes.Contains(raw, name) {
+		t.Errorf("with private values: exit %d %s%s", code, out, errs)
+	}
+	if err := os.WriteFile(bundle, bytes.Replace(raw, name, []byte("Zürich waterhouse"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := told(t, nil, "", "audit", "verify", bundle, "--policy", policy); code != exitNo || !strings.Contains(out, "private value of name") {
+		t.Errorf("another name: exit %d %s", code, out)
+	}
+	if code, _, _ := told(t, vars, "", "audit", "export", ten.id, "--private", "--format", "ndjson", "--server", s.base, "-o", bundle); code != exitUsage {
+		t.Errorf("private values as lines: exit %d", code)
+	}
+
+	lines := bytes.Split(bytes.TrimSpace(export("--format", "ndjson")), []byte("\n"))
+	for i, line := range lines {
+		e, err := audit.ParseEntry(line)
+		if err != nil || e.Seq != uint64(i) {
+			t.Fatalf("line %d: %s, %v", i, line, err)
+		}
+		if i%7 == 0 {
+			one := s.get(ten.token, fmt.Sprintf("/v1/tenants/%s/audit/entries/%d/private", ten.id, i))
+			status(t, "private values", one, 200)
+			var values []audit.Opened
+			for _, v := range one.list("values") {
+				o := audit.Opened{Field: v["field"].(string), New: v["new"].(bool), Value: v["value"].(string)}
+				if _, err := hex.Decode(o.Nonce[:], []byte(v["nonce"].(string))); err != nil {
+					t.Fatal(err)
+				}
+				values = append(values, o)
+			}
+			if wrong := audit.CheckPrivate(line, values); wrong != "" || len(values) == 0 {
+				t.Errorf("entry %d %s %s", i, wrong, one.text)
+			}
+		}
+	}
+	if r := s.get(ten.token, "/v1/tenants/"+ten.id+"/audit/export?action=node_created&from=2100-01-01T00:00:00Z"); r.status != 200 || r.text != "" {
+		t.Errorf("nothing fits: %d %s", r.status, r.text)
+	}
+}
+
+// The name of a failed sign-in stands in the log as a digest, which audit hash makes of a candidate.
+func TestAuditHashFindsTheNameThatSomebodyTried(t *testing.T) {
+	s, admin, ten := world1(t)
+	vars := map[string]string{"RINGFENCE_TOKEN": admin}
+	hash := func(tenant, name string, more ...string) (int, string) {
+		code, out, _ := told(t, vars, name+"\n", append([]string{"audit", "hash", tenant, "--server", s.base}, more...)...)
+		return code, strings.TrimSpace(out)
+	}
+	status(t, "a sign-in", s.post("", "/v1/auth/login", obj{"email": "Nobody@Acme.example", "password": demoPassword + "?"}), 401)
+	entry := s.get(admin, "/v1/platform/audit/entries?action=authn_login_fail&limit=1").list("items")[0]
+	change := entry["changes"].([]any)[0].(map[string]any)
+	code, digest := hash("platform", "nobody@acme.example")
+	if code != exitDone || change["field"] != "login" || change["new"] != digest || !strings.HasPrefix(digest, "hmac-sha256:0001:") {
+		t.Errorf("exit %d, %s, the entry holds %v", code, digest, change)
+	}
+	if _, other := hash("platform", "somebody@acme.example"); other == digest {
+		t.Error("two names have one digest")
+	}
+	if code, again := hash("platform", "nobody@acme.example", "--key", "0001"); code != exitDone || again != digest {
+		t.Errorf("by the key's name: exit %d %s", code, again)
+	}
+	vars["RINGFENCE_TOKEN"] = ten.token
+	if code, other := hash(ten.id, "nobody@acme.example"); code != exitDone || other == digest {
+		t.Errorf("a tenant's digest: exit %d %s", code, other)
+	}
+	for _, more := range [][]string{{"--key", "0002"}, {"--field", "name"}} {
+		if code, out := hash(ten.id, "x", more...); code != exitNo || out != "" {
+			t.Errorf("%v: exit %d %s", more, code, out)
+		}
+	}
+}
+
 func TestThePlatformsLogIsQueriedExportedAndProvedLikeATenants(t *testing.T) {
 	s, admin, ten := world1(t)
 	dir := t.TempDir()
@@ -107,7 +217,7 @@ func TestThePlatformsLogIsQueriedExportedAndProvedLikeATenants(t *testing.T) {
 	status(t, "an entry", s.get(admin, "/v1/platform/audit/entries/0"), 200)
 	point := s.get(admin, "/v1/platform/audit/checkpoint")
 	status(t, "a checkpoint", point, 200)
-	for _, path := range []string{"/entries/0", "/entries/0/proof", "/checkpoint", "/bundle"} {
+	for _, path := range []string{"/entries/0", "/entries/0/proof", "/entries/0/private", "/checkpoint", "/bundle", "/export"} {
 		status(t, "a tenant's owner and "+path, s.get(ten.token, "/v1/platform/audit"+path), 403)
 	}
 	code, policy, errs := told(t, nil, "", "--set", "data="+filepath.Join(s.dir, "data"), "audit", "key", "platform")

@@ -117,7 +117,7 @@ func (app *application) rest(ctx context.Context, c config, passwords *localauth
 	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
 	limiter := memlimit.New(time.Now, limitedKeys)
 	limits := c.limits()
-	app.enter = enter.New(app.store, app.cache, enter.Recorder{Mint: mint, Sealer: app.keys}, app.keys, app.log)
+	app.enter = enter.New(app.store, app.cache, enter.Recorder{Mint: mint, Sealer: app.keys, Peppers: app.keys}, app.log)
 	app.signin = signin.New(app.enter, app.store, passwords, limiter)
 	app.ingest = ingest.New(app.enter, app.store, app.engine, limiter, limits, app.log)
 	app.disclose = disclose.New(app.enter, app.store, app.keys)

@@ -24,6 +24,7 @@ type history struct {
 	leaves [][]byte
 	hashes []Hash
 	points []StoredCheckpoint
+	opened []Opened // what belongs in a bundle with private values
 }
 
 var start = time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
@@ -54,6 +55,7 @@ func grown(t testing.TB, n int) *history {
 		}
 		h.head = out.Head
 		h.leaves = append(h.leaves, out.Entries[0].Leaf)
+		h.opened = append(h.opened, Opened{Seq: uint64(i), Field: "name", New: true, Nonce: e.Changes[0].New.Nonce, Value: "pump"})
 		h.hashes = append(h.hashes, out.Hashes...)
 		if i%10 == 9 {
 			h.checkpoint(t)
@@ -74,7 +76,9 @@ func (h *history) checkpoint(t testing.TB) {
 	h.points = append(h.points, StoredCheckpoint{Size: h.head.Size, Note: signed})
 }
 
-func (h *history) bundle(t testing.TB) []byte {
+func (h *history) bundle(t testing.TB) []byte { t.Helper(); return h.pack(t, false) }
+
+func (h *history) pack(t testing.TB, private bool) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := NewBundleWriter(&b)
@@ -95,6 +99,11 @@ func (h *history) bundle(t testing.TB) []byte {
 			t.Fatal(err)
 		}
 		hashes = hashes[n:]
+		if private {
+			if err := w.Private(slices.DeleteFunc(slices.Clone(h.opened), func(o Opened) bool { return o.Seq < from || o.Seq >= to && to < uint64(len(h.leaves)) })); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -332,9 +341,10 @@ func TestClockSetBackIsNoTampering(t *testing.T) {
 
 func TestPersonalValuesAreCommittedAndSecretsSayOnlyThatTheyChanged(t *testing.T) {
 	e := Event{ID: ident.Entry{9}, Action: DeviceCreated, Target: Target{Kind: "device"}, Outcome: OK, Changes: []Change{
-		Set("name", "", "Ana's pump"), Set("nobody declared this", "", "canary"), Set("password", "a", "hunter2"), Set("state", "", "active"),
+		Set("name", "", "Ana's pump"), Set("nobody declared this", "", "canary"), Set("password", "a", "hunter2"), Set("state", "", "active"), Set("login", "", "bo@acme.example"),
 	}, Address: Personal{Value: "192.0.2.7"}}
-	e, err := Complete(e, func(b []byte) { _, _ = rand.Read(b) }, func(s string) ([]byte, error) { return []byte("sealed"), nil })
+	e, err := Complete(e, func(b []byte) { _, _ = rand.Read(b) }, func(s string) ([]byte, error) { return []byte("sealed"), nil },
+		func(field, value string) string { return Digest("0001", []byte("key"), field, value) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,18 +353,18 @@ func TestPersonalValuesAreCommittedAndSecretsSayOnlyThatTheyChanged(t *testing.T
 		t.Fatal(err)
 	}
 	leaf := out.Entries[0].Leaf
-	for _, hidden := range []string{"Ana", "canary", "hunter2", "192.0.2.7"} {
+	for _, hidden := range []string{"Ana", "canary", "hunter2", "192.0.2.7", "bo@"} {
 		if bytes.Contains(leaf, []byte(hidden)) {
 			t.Errorf("%q stands in clear: %s", hidden, leaf)
 		}
 	}
-	for _, shown := range []string{`"new":"active"`, `"field":"password","new":"changed","old":"changed"`, Commitment("name", e.Changes[0].New)} {
+	for _, shown := range []string{`"new":"active"`, `"field":"password","new":"changed","old":"changed"`, Commitment("name", e.Changes[0].New), Digest("0001", []byte("key"), "login", "bo@acme.example")} {
 		if !bytes.Contains(leaf, []byte(shown)) {
 			t.Errorf("%q is missing: %s", shown, leaf)
 		}
 	}
-	if len(out.Private) != 3 {
-		t.Errorf("%d private rows, want those of name, the undeclared field and the address", len(out.Private))
+	if len(out.Entries[0].Private) != 3 {
+		t.Errorf("%d private rows, want those of name, the undeclared field and the address", len(out.Entries[0].Private))
 	}
 }
 
@@ -371,14 +381,15 @@ func TestCanonicalFormIsOneSpelling(t *testing.T) {
 
 func FuzzVerifyNeverPanicsNorBelieves(f *testing.F) {
 	h := grown(f, 12)
-	good := h.bundle(f)
+	good, private := h.bundle(f), h.pack(f, true)
 	f.Add(good)
+	f.Add(private)
 	f.Add(good[:2000])
 	f.Add([]byte("not a tar"))
-	want := contents(f, good)
+	want, wantPrivate := contents(f, good), contents(f, private)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := Verify(bytes.NewReader(b), h.policy, nil, Serial)
-		if err == nil && r.Verdict == Good && contents(t, b) != want {
+		if err == nil && r.Verdict == Good && contents(t, b) != want && contents(t, b) != wantPrivate {
 			t.Fatalf("another bundle was called good: %+v", r)
 		}
 	})

@@ -13,12 +13,14 @@ import (
 //	checkpoint/SIZE      every kept checkpoint, a signed note each, the smallest first; the last is the bundle's end
 //	chunk/N/entries      the leaves of entries N*4096 and following, a line each
 //	chunk/N/hashes       the hashes that the store keeps for them, 32 bytes each, in the order of their indexes
+//	chunk/N/private      on request, in all chunks or in none: what the entries' commitments were made of, a line each of
+//	                     {"field":…,"new":…,"nonce":…,"seq":…,"value":…}, in the order of the entries
 //
 // Chunks follow one another without a gap, each full but the last. It is read in one pass with the memory of one chunk,
 // and holds no key: who verifies brings the log's key along.
 const chunkSize = 4096
 
-// BundleWriter writes a bundle. Use its methods in the order Checkpoint…, Chunk…, Close.
+// BundleWriter writes a bundle. Use its methods in the order Checkpoint…, (Chunk, Private if asked for)…, Close.
 type BundleWriter struct {
 	tar  *tar.Writer
 	next uint64
@@ -71,6 +73,15 @@ func (b *BundleWriter) Chunk(leaves [][]byte, hashes []Hash) error {
 		return err
 	}
 	return b.file(fmt.Sprintf("chunk/%012d/hashes", n), raw)
+}
+
+// Private adds what the commitments of the chunk written last were made of, in the order of the entries.
+func (b *BundleWriter) Private(values []Opened) error {
+	var text []byte
+	for _, v := range values {
+		text = append(text, v.line()...)
+	}
+	return b.file(fmt.Sprintf("chunk/%012d/private", (b.next-1)/chunkSize), text)
 }
 
 // Close ends the archive.

@@ -43,15 +43,7 @@ type Entry struct {
 	Outcome string
 	Request string
 	Leaf    []byte // canonical JSON; what is hashed
-}
-
-// Private is what a commitment needs to be opened again. It lives beside the log, not in it.
-type Private struct {
-	Seq    uint64
-	Field  string
-	New    bool // of the new value, or of the old one
-	Nonce  [16]byte
-	Sealed []byte
+	Private []Private
 }
 
 // timeFormat is RFC 3339 in UTC with exactly six digits: one spelling each.
@@ -129,8 +121,10 @@ func shown(class Class, field string, p Personal) string {
 		return p.Value
 	case class == Secret:
 		return "changed"
+	case class == Equal:
+		return p.Digest
 	default:
-		return "sha256:" + Commitment(field, p)
+		return committed + Commitment(field, p)
 	}
 }
 

@@ -4,8 +4,10 @@
 package audit
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 
 	"github.com/ringfence/ringfence/core/ident"
 )
@@ -47,12 +49,13 @@ type Change struct {
 	Old, New Personal
 }
 
-// Personal is a value and what it takes to commit to it. Only Nonce and Sealed outlive the append, in a side table, and they
-// can be destroyed without breaking a proof.
+// Personal is a value and what it takes to commit to it. Only Nonce and Sealed outlive the append, beside the log, and they
+// can be destroyed without breaking a proof. Of a value that is useful for equality alone, the digest is all that is kept.
 type Personal struct {
 	Value  string
 	Nonce  [16]byte
 	Sealed []byte
+	Digest string
 }
 
 // Set is a change of a field from one value to another; empty means absent.
@@ -60,15 +63,23 @@ func Set(field, old, new string) Change {
 	return Change{Field: field, Old: Personal{Value: old}, New: Personal{Value: new}}
 }
 
-// Complete returns the event with a nonce and a sealed copy for every value that will be written as a commitment.
-func Complete(e Event, random func([]byte), seal func(string) ([]byte, error)) (Event, error) {
+// Complete returns the event with a nonce and a sealed copy for every value that will be written as a commitment, and a digest
+// for every one that will be written as one. What is sealed is text: bytes that are none become U+FFFD first.
+func Complete(e Event, random func([]byte), seal func(string) ([]byte, error), digest func(field, value string) string) (Event, error) {
 	fill := func(field string, p *Personal) error {
-		if p.Value == "" || ClassOf(e.Target.Kind, field) != Commit {
+		if p.Value == "" {
 			return nil
 		}
-		random(p.Nonce[:])
 		var err error
-		p.Sealed, err = seal(p.Value)
+		switch ClassOf(e.Target.Kind, field) {
+		case Commit:
+			p.Value = strings.ToValidUTF8(p.Value, "\ufffd")
+			random(p.Nonce[:])
+			p.Sealed, err = seal(p.Value)
+		case Equal:
+			p.Digest = digest(field, p.Value)
+		case Clear, Secret:
+		}
 		return err
 	}
 	changes := make([]Change, len(e.Changes))
@@ -101,14 +112,27 @@ func Commitment(field string, p Personal) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// committed begins what an entry holds of a personal value.
+const committed = "sha256:"
+
+// Digest is what an entry holds of a value that is useful for equality alone: an HMAC with the tenant's audit key, whose id
+// stands in it. Whoever may ask for the digest of a candidate (audit hash) finds the entries that hold it; nobody else does.
+func Digest(kid string, key []byte, field, value string) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(append(append([]byte(field), 0), value...)) // a hash never fails
+	return "hmac-sha256:" + kid + ":" + hex.EncodeToString(mac.Sum(nil))
+}
+
 // Class says how a field's values are written.
 type Class uint8
 
-// The classes. A field that nobody declared is committed, never written in clear.
+// The classes. A field that nobody declared is committed, never written in clear. A field keeps its class: the verifier asks
+// for a private value of whatever is committed.
 const (
 	Commit Class = iota
 	Clear
 	Secret
+	Equal // written as a digest, for equality
 )
 
 // ClassOf is the class of a field of a kind of target. Names, addresses, payloads and free text are personal or the
@@ -129,4 +153,5 @@ var classes = map[string]Class{
 	"*.size": Clear, "*.root": Clear, "*.from": Clear, "*.to": Clear, "*.session": Clear, "*.family": Clear,
 	"*.password": Secret, "*.secret": Secret, "*.variables": Secret, "*.token": Secret,
 	"limits.*": Clear, "*.limit": Clear,
+	"*.login": Equal, // the name that somebody tried to sign in with: anybody's, or nobody's here
 }

@@ -63,6 +63,18 @@ func FuzzParseEntry(f *testing.F) {
 	})
 }
 
+// A private value has one spelling.
+func FuzzParseOpened(f *testing.F) {
+	f.Add(Opened{Seq: 7, Field: "name", New: true, Nonce: [16]byte{1, 2}, Value: "Ana's \"pump\"\n"}.line())
+	f.Add([]byte(`{"field":"name","new":true,"nonce":"00","seq":01,"value":"x","other":1}`))
+	f.Add([]byte("{}\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if o, ok := parseOpened(b); ok && !bytes.Equal(o.line(), b) {
+			t.Fatalf("%q became %+v", b, o)
+		}
+	})
+}
+
 // What the verifier scans is JSON, and says what a JSON parser reads.
 func FuzzScan(f *testing.F) {
 	h := grown(f, 2)

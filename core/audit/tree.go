@@ -57,7 +57,6 @@ type Appended struct {
 	Entries    []Entry
 	FirstIndex int64  // index of Hashes[0]; the others follow without a gap
 	Hashes     []Hash // two an entry on average
-	Private    []Private
 }
 
 // MaxEvents bounds the events of one change.
@@ -87,27 +86,10 @@ func Append(head Head, c Context, events []Event, now time.Time) (Appended, erro
 		}
 		out.Entries = append(out.Entries, Entry{
 			Seq: seq, ID: e.ID, At: at, Actor: c.Actor, Action: string(e.Action), Target: e.Target.ID, Kind: e.Target.Kind,
-			Path: e.Target.Path, Outcome: string(e.Outcome), Request: c.RequestID, Leaf: raw,
+			Path: e.Target.Path, Outcome: string(e.Outcome), Request: c.RequestID, Leaf: raw, Private: private(e),
 		})
 		out.Hashes = append(out.Hashes, h.push(tlog.RecordHash(raw))...)
-		out.Private = append(out.Private, private(e, seq)...)
 	}
 	out.Head = h
 	return out, nil
-}
-
-func private(e Event, seq uint64) []Private {
-	var rows []Private
-	keep := func(field string, isNew bool, p Personal) {
-		if p.Value != "" && ClassOf(e.Target.Kind, field) == Commit {
-			rows = append(rows, Private{Seq: seq, Field: field, New: isNew, Nonce: p.Nonce, Sealed: p.Sealed})
-		}
-	}
-	for _, ch := range e.Changes {
-		keep(ch.Field, false, ch.Old)
-		keep(ch.Field, true, ch.New)
-	}
-	keep(fieldAddress, true, e.Address)
-	keep(fieldAgent, true, e.Agent)
-	return rows
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -70,6 +71,7 @@ type Report struct {
 	Bad         int64  // index of the first bad entry; -1 if none was found
 	From, To    uint64 // if hashes were recomputed too: the entries [From, To) among which the bad one is
 	Reason      string
+	Private     int  // private values that were read; each belongs to the commitment that stands in its entry
 	Since       bool // it was held against an older checkpoint: without one a roll-back cannot be seen
 }
 
@@ -90,7 +92,7 @@ const (
 )
 
 // Verify reads a bundle and holds it against a policy, and against an older checkpoint if there is one: leaves, sequence,
-// time order, stored hashes, every kept checkpoint's signature and root. An error is a broken reader, not a verdict.
+// time order, stored hashes, every kept checkpoint's signature and root, and the private values if they are in it. An error is a broken reader, not a verdict.
 func Verify(r io.Reader, p Policy, since []byte, par Parallel) (Report, error) {
 	v := verifier{policy: p, par: par, report: Report{Bad: -1, Since: since != nil}, tar: tar.NewReader(bufio.NewReaderSize(r, 1<<20))}
 	if since != nil {
@@ -120,11 +122,12 @@ type verifier struct {
 	report Report
 	since  *Checkpoint
 
-	text, raw bytes.Buffer // of the chunk at hand
-	points    []Checkpoint
-	held      uint64 // size of the last checkpoint that holds
-	head      Head
-	last      time.Time
+	text, raw, values bytes.Buffer // of the chunk at hand
+	opened            bool         // the first chunk came with its private values: all must
+	points            []Checkpoint
+	held              uint64 // size of the last checkpoint that holds
+	head              Head
+	last              time.Time
 }
 
 func (v *verifier) stop(verdict Verdict, format string, args ...any) Report {
@@ -246,23 +249,37 @@ func (v *verifier) chunk(h *tar.Header, n, end uint64) (*tar.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	leaves := bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
+	if h, err = v.next(); err != nil {
+		return nil, err
+	}
+	leaves := bytes.SplitN(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"), chunkSize+2)
 	if len(text) == 0 {
 		leaves = nil
 	}
 	if len(leaves) > chunkSize+1 { // one too many is told by its index, more are not worth the memory
 		leaves = leaves[:chunkSize+1]
 	}
-	results := make([]judged, len(leaves))
-	const block = 64
-	v.par((len(leaves)+block-1)/block, func(i int) {
-		for j := i * block; j < min((i+1)*block, len(leaves)); j++ {
-			results[j] = judge(leaves[j])
+	wrong := flaw{index: math.MaxUint64}
+	if name := fmt.Sprintf("chunk/%012d/private", n); v.opened || n == 0 && h != nil && h.Name == name {
+		v.opened = true
+		values, err := v.file(h, name, &v.values)
+		if err != nil {
+			return nil, err
 		}
-	})
+		wrong = v.private(values, leaves)
+		if h, err = v.next(); err != nil {
+			return nil, err
+		}
+	}
+	results := make([]judged, len(leaves))
+	v.blocks(len(leaves), func(i int) { results[i] = judge(leaves[i]) })
 	for i := range results {
+		index := v.head.Size
 		if raw, err = v.entry(&results[i], raw); err != nil {
 			return nil, err
+		}
+		if index == wrong.index {
+			return nil, v.tampered(index, "Entry %d %s", index, wrong.reason)
 		}
 	}
 	if v.head.Size < end && v.head.Size != (n+1)*chunkSize {
@@ -271,7 +288,17 @@ func (v *verifier) chunk(h *tar.Header, n, end uint64) (*tar.Header, error) {
 	if len(raw) > 0 {
 		return nil, v.tampered(v.head.Size, "There are more stored hashes than entries.")
 	}
-	return v.next()
+	return h, nil
+}
+
+// blocks calls f for 0 … n-1, in parallel by the dozen: what one call does is too little to be handed out alone.
+func (v *verifier) blocks(n int, f func(int)) {
+	const block = 64
+	v.par((n+block-1)/block, func(i int) {
+		for j := i * block; j < min((i+1)*block, n); j++ {
+			f(j)
+		}
+	})
 }
 
 func judge(leaf []byte) judged {

@@ -150,13 +150,15 @@ type Audit interface {
 	Checkpoints(ctx context.Context, after uint64, limit int) ([]audit.StoredCheckpoint, error) // of size > after, smallest first
 }
 
-// AuditFilter narrows a query of the log; zero fields do not. From is inclusive, To is not.
+// AuditFilter narrows a query of the log; zero fields do not. From and FromSeq are inclusive, To and ToSeq are not. Private
+// asks for what the entries' commitments were made of, too, sealed as it was kept: else Entry.Private is nil.
 type AuditFilter struct {
 	Actor, Action, Target, Outcome string
 	Request                        string
 	Org                            ident.Node // the target stood at this node or below it, then
 	From, To                       time.Time
-	FirstSeq, LastSeq              uint64 // inclusive; LastSeq 0 = no bound
+	FromSeq, ToSeq                 uint64
+	Private                        bool
 }
 
 // Directory answers what must be asked before a tenant is known. Its tables hold look-up keys alone: no secret, no name, no

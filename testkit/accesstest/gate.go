@@ -83,7 +83,7 @@ func open(t testing.TB, p Parts, fill func(*gate, store.Writer) error) *gate {
 	cache := enter.NewCache(10)
 	g := &gate{TB: t, ctx: t.Context(), store: p.Open(t, cache.Revised), patience: cmp.Or(p.Patience, 30*time.Second)}
 	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}
-	g.Enter = enter.New(g.store, cache, enter.Recorder{Mint: mint, Sealer: p.Keys}, p.Keys, slog.New(slog.DiscardHandler))
+	g.Enter = enter.New(g.store, cache, enter.Recorder{Mint: mint, Sealer: p.Keys, Peppers: p.Keys}, slog.New(slog.DiscardHandler))
 	g.manage = manage.New(g.Enter, g.store, nil, tenant.DefaultLimits, func(ident.Tenant, ident.Version) {})
 	ident.Fresh(mint, &g.tenant)
 	g.must(g.change(func(w store.Writer) error {

@@ -129,10 +129,11 @@ type operation struct {
 // changes reports whether it must be tried: what is not a read, and the reads that are recorded.
 func (o operation) changes() bool { return o.method != http.MethodGet || len(o.audit) > 0 }
 
-// keyed reports whether a repeat must be told by its Idempotency-Key.
+// keyed reports whether a repeat must be told by its Idempotency-Key. A question is asked and recorded again.
 func (o operation) keyed() bool {
 	under := func(prefix string) bool { return strings.HasPrefix(o.path, prefix) }
-	return o.method == http.MethodPost && len(o.audit) > 0 && (under("/v1/tenants/") || under("/v1/platform/") || under("/v1/me/"))
+	does := slices.ContainsFunc(o.audit, func(a audit.Action) bool { return a != audit.SensitiveRead })
+	return o.method == http.MethodPost && does && (under("/v1/tenants/") || under("/v1/platform/") || under("/v1/me/"))
 }
 
 type object = map[string]any
@@ -245,7 +246,7 @@ func (c *check) send(w who, method, path string, body object, rev int) answer {
 	res := &recorder{header: http.Header{}}
 	c.target.Handler.ServeHTTP(res, r)
 	a := answer{status: res.status, request: res.header.Get("Request-Id"), replayed: res.header.Get("Idempotency-Replayed") == "true", body: res.body.Bytes()}
-	if strings.Contains(res.header.Get("Content-Type"), "json") && len(a.body) > 0 && path != "/openapi.json" {
+	if media := res.header.Get("Content-Type"); strings.Contains(media, "json") && media != "application/x-ndjson" && len(a.body) > 0 && path != "/openapi.json" {
 		if err := json.Unmarshal(a.body, &a.object); err != nil {
 			c.t.Fatalf("%s %s: %v", method, path, err)
 		}

@@ -243,11 +243,17 @@ func (c *check) reads(ten ids, ana, admin who) {
 	c.do("listAuditEntries", ana, ten, nil)
 	c.do("getAuditEntry", ana, with(ten, "seq", "0"), nil)
 	c.do("getAuditProof", ana, with(ten, "seq", "0"), nil)
+	c.do("getAuditPrivateValues", ana, with(ten, "seq", "0"), nil)
+	c.do("digestAudit", ana, ten, object{"field": "login", "value": "ana@acme.example"})
 	c.do("exportAudit", ana, ten, nil)
+	c.do("exportAuditEntries", ana, ten, nil)
 	c.do("listPlatformAudit", admin, nil, nil)
 	c.do("getPlatformAuditEntry", admin, ids{"seq": "0"}, nil)
 	c.do("getPlatformAuditProof", admin, ids{"seq": "0"}, nil)
+	c.do("getPlatformAuditPrivateValues", admin, ids{"seq": "0"}, nil)
+	c.do("digestPlatformAudit", admin, nil, object{"field": "login", "value": "ana@acme.example"})
 	c.do("exportPlatformAudit", admin, nil, nil)
+	c.do("exportPlatformAuditEntries", admin, nil, nil)
 }
 
 // failures are what is recorded although nothing was done.

@@ -123,7 +123,7 @@ func server(t testing.TB, e sandbox.Engine, open func(testing.TB, *enter.Cache) 
 	out := &logs{}
 	log := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	limiter := memlimit.New(time.Now, 10_000)
-	gate := enter.New(st, cache, enter.Recorder{Mint: ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys}, keys, log)
+	gate := enter.New(st, cache, enter.Recorder{Mint: ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys, Peppers: keys}, log)
 	in := ingest.New(gate, st, e, limiter, limits, log)
 	people := signin.New(gate, st, passwords, limiter)
 	cursorKey, err := keys.Derive("cursors")

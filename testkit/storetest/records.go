@@ -405,7 +405,7 @@ func auditRows(t testing.TB, w *World) {
 	for i := range 9 {
 		ev := w.event(fmt.Sprint(i))
 		ev.Changes = []audit.Change{audit.Set("name", "", "x"), audit.Set("state", "", "active")}
-		ev.Changes[0].New.Nonce, ev.Changes[0].New.Sealed = [16]byte{byte(i)}, []byte("sealed")
+		ev.Changes[0].New.Nonce, ev.Changes[0].New.Sealed = [16]byte{byte(i + 7)}, []byte("sealed")
 		s := w.A
 		out, err := audit.Append(head, audit.Context{Tenant: s.Tenant(), ActorKind: string(s.Actor().Kind), Actor: s.Actor().Name()}, []audit.Event{ev}, w.now)
 		if err != nil {
@@ -442,9 +442,12 @@ func auditRows(t testing.TB, w *World) {
 				t.Errorf("entry %d: %s, %v", i, e.Leaf, err)
 			}
 		}
-		page, err := r.Audit().Find(ctx, store.Query{Reach: access.Everywhere, Limit: 4}, store.AuditFilter{FirstSeq: 2, LastSeq: 7, Action: string(audit.DeviceCreated)})
-		if err != nil || len(page.Items) != 4 || page.Items[0].Seq != 7 || page.Next == "" {
+		page, err := r.Audit().Find(ctx, store.Query{Reach: access.Everywhere, Limit: 4}, store.AuditFilter{FromSeq: 2, ToSeq: 8, Action: string(audit.DeviceCreated)})
+		if err != nil || len(page.Items) != 4 || page.Items[0].Seq != 7 || page.Items[0].Private != nil || page.Next == "" {
 			t.Errorf("a query: %d entries, %v", len(page.Items), err)
+		}
+		if page, err = r.Audit().Find(ctx, store.Query{Reach: access.Everywhere}, store.AuditFilter{ToSeq: 1, Private: true}); err != nil || len(page.Items) != 1 || fmt.Sprint(page.Items[0].Private) != fmt.Sprint([]audit.Private{{Field: "name", New: true, Nonce: [16]byte{7}, Sealed: []byte("sealed")}}) {
+			t.Errorf("the first entry with its private values: %+v, %v", page.Items, err)
 		}
 		return nil
 	})

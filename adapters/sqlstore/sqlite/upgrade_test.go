@@ -71,7 +71,7 @@ func TestAnOlderLogIsBroughtUpToDate(t *testing.T) {
 				t.Fatal(err)
 			}
 			head, want[i] = out.Head, append(want[i], out.Hashes...)
-			e, p := out.Entries[0], out.Private[0]
+			e, p := out.Entries[0], out.Entries[0].Private[0]
 			exec("INSERT INTO audit_entries (tenant, seq, id, at, actor, action, kind, target, path, outcome, request, leaf) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 				tenant[:], n, e.ID[:], e.At.UnixMicro(), e.Actor, e.Action, e.Kind, e.Target, e.Path, e.Outcome, e.Request, e.Leaf)
 			for k, h := range out.Hashes {

@@ -17,7 +17,7 @@ RACE := -race \
 TESTED := go run ./testkit/archtest/tested
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fmt vet tidy-check lint secrets race bench long goldens tidy
+.PHONY: help build test fmt vet tidy-check lint secrets race bench long browser goldens tidy
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -32,7 +32,7 @@ fmt: ## is every file formatted?
 	if [ -n "$$out" ]; then echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; fi
 
 vet: ## go vet
-	go vet ./...
+	go vet -tags browser ./...
 
 lint: ## golangci-lint, with what .golangci.yml asks for
 	go run $(GOLANGCI) run --allow-parallel-runners ./...
@@ -61,6 +61,10 @@ tidy: ## writes go.mod and go.sum as tidy-check wants them
 	GOFLAGS=-mod=mod go mod tidy -modfile="$$tmp/go.mod" && \
 	go mod edit -dropreplace=github.com/google/pprof "$$tmp/go.mod" && go mod edit -fmt "$$tmp/go.mod" && \
 	cp "$$tmp/go.mod" go.mod && grep -v '^github.com/google/pprof ' "$$tmp/go.sum" > go.sum
+
+browser: ## the pages and the session cookie in a real Chromium, which is installed from Debian's packages if it is not there
+	@command -v chromedriver > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver > /dev/null; }
+	$(TESTED) -tags browser -run Browser ./cmd/ringfence
 
 goldens: ## rewrites the golden files and the README's table of settings; look at the diff
 	go test -count=1 $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update

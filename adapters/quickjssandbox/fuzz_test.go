@@ -19,16 +19,17 @@ import (
 	"github.com/ringfence/ringfence/ports/sandbox"
 )
 
-// tiny is a module with what the rewriter asks for: an import, a memory, a stack pointer, and a loop that fills memory.
+// tiny is a module with what the rewriter asks for: an import, a memory, a stack pointer, a thrower, and in it a loop that fills
+// memory.
 func tiny() []byte {
 	section := func(id byte, body ...byte) []byte { return append([]byte{id, byte(len(body))}, body...) }
 	b := []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
-	b = append(b, section(1, 2, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 0, 0)...)
+	b = append(b, section(1, 2, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 0)...)
 	b = append(b, section(2, append([]byte{1, 1, 'w', 8}, append([]byte("fd_close"), 0, 0)...)...)...)
 	b = append(b, section(3, 1, 1)...)
 	b = append(b, section(5, 1, 0, 1)...)
 	b = append(b, section(6, 1, 0x7f, 1, 0x41, 0, 0x0b)...)
-	b = append(b, section(7, 1, 1, 'f', 0, 1)...)
+	b = append(b, section(7, append(append([]byte{1, byte(len(thrower))}, thrower...), 0, 1)...)...)
 	code := []byte{0, 0x03, 0x40, 0x41, 0, 0x41, 0, 0x41, 8, 0xfc, 0x0b, 0, 0x41, 0, 0x24, 0, 0x0c, 0, 0x0b, 0x0b}
 	return append(b, section(10, append([]byte{1, byte(len(code))}, code...)...)...)
 }

@@ -2,6 +2,7 @@ package quickjssandbox
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -185,7 +186,7 @@ func output(text string, secrets []string) decoder.Result {
 		}
 	}
 	if len(o.Errors) > 0 {
-		return decoder.Result{Category: decoder.Exception, Warnings: o.Warnings, Errors: o.Errors, Message: o.Errors[0]}
+		return decoder.Result{Category: decoder.Exception, Warnings: o.Warnings, Errors: o.Errors, Message: cmp.Or(o.Errors[0], "The script gave an error that has no text.")}
 	}
 	if data := bytes.TrimSpace(o.Data); len(data) == 0 || data[0] != '{' {
 		return bad("data must be an object.")

@@ -125,6 +125,11 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 				r.Category = decoder.Exception
 			}
 		}}},
+		{"null is taken for memory", "OutcomesAreNamedAsTheyAre", faulty{after: func(j sandbox.Job, r *decoder.Result) {
+			if strings.Contains(j.Script.Source, "{ throw null }") {
+				r.Category = decoder.Memory
+			}
+		}}},
 		{"every script loads", "AScriptThatDoesNotLoadIsToldSo", faulty{after: func(_ sandbox.Job, r *decoder.Result) { r.Category = decoder.Success }}},
 		{"objections are not asked for", "StagesRunInTheirOrder", faulty{before: func(j *sandbox.Job) {
 			j.Script.Source, j.Script.Hash[0] = strings.ReplaceAll(j.Script.Source, "validate", "unused"), j.Script.Hash[0]+1

@@ -265,6 +265,9 @@ func stages(t testing.TB, e sandbox.Engine) {
 	}
 }
 
+// full takes all memory, down to the last byte.
+const full = `var a = []; for (var n = 1 << 20; n > 0; n >>= 1) try { for (;;) a.push(new Uint8Array(n)) } catch (e) {} `
+
 func outcomes(t testing.TB, e sandbox.Engine) {
 	for _, c := range []struct {
 		name, body string
@@ -273,9 +276,21 @@ func outcomes(t testing.TB, e sandbox.Engine) {
 		{"success", `return { data: { a: 1 }, warnings: ["w"] }`, decoder.Success},
 		{"fuel", `for (;;) {}`, decoder.Fuel},
 		{"memory", `var a = []; try { for (;;) a.push(new Uint8Array(1 << 20)) } catch (e) { a = null; throw e }`, decoder.Memory},
+		{"memory, and none left for an error", full + `for (;;) a.push({})`, decoder.Memory},
+		{"memory while an error is told", `throw { toString: function () { ` + full + `for (;;) a.push({}) } }`, decoder.Memory},
+		{"memory that is given back", full + `a = null; return { data: { a: 1 } }`, decoder.Success},
+		{"null of its own", `throw null`, decoder.Exception},
+		{"undefined", `throw undefined`, decoder.Exception},
+		{"a number", `throw 0`, decoder.Exception},
+		{"an empty text", `throw ""`, decoder.Exception},
+		{"a symbol", `throw Symbol()`, decoder.Exception},
+		{"an error like the engine's", `throw new InternalError("out of memory")`, decoder.Exception},
+		{"an object that throws when it is asked", `throw { toString: function () { throw this } }`, decoder.Exception},
+		{"an error that throws when it is asked", `throw Object.defineProperty(new Error(), "message", { get: function () { throw null } })`, decoder.Exception},
 		{"stack", `(function f() { f() })()`, decoder.Stack},
 		{"exception", `throw new TypeError("no such probe")`, decoder.Exception},
 		{"its own errors", `return { errors: ["bad frame"] }`, decoder.Exception},
+		{"an error of its own that is empty", `return { errors: [""] }`, decoder.Exception},
 		{"no object", `return 1`, decoder.BadOutput},
 		{"no data", `return {}`, decoder.BadOutput},
 		{"data that is a list", `return { data: [1] }`, decoder.BadOutput},

@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence/ringfence/core/decoder"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/strictjson"
 	"github.com/ringfence/ringfence/ports/sandbox"
 )
 
@@ -69,16 +70,16 @@ func FuzzRewrite(f *testing.F) {
 
 // What a guest calls its output is judged without trust.
 func FuzzOutput(f *testing.F) {
-	for _, s := range []string{`{"data":{"a":1}}`, `{"data":{"a":"s3cret"},"warnings":["s3cret"]}`, `{"data":{},"errors":["\u0073\u0033cret"]}`, `{"data":[`, `{"data":{"s3cret":"\\s3cret\""}}`, "{\"data\":{\"a\":\"\xff\"}}", `{"data":{"a":"x"},"data":{"b":"s3cret"}}`, `null`, `{"data":{"a":"\ud800s3cret"}}`} {
+	for _, s := range []string{`{"data":{"a":1}}`, `{"data":{"a":"s3cret"},"warnings":["s3cret"]}`, `{"data":{},"errors":["\u0073\u0033cret"]}`, `{"data":[`, `{"data":{"s3cret":"\\s3cret\""}}`, "{\"data\":{\"a\":\"\xff\"}}", `{"data":{"a":"x"},"data":{"b":"s3cret"}}`, `null`, `{"data":{"a":"\ud800s3cret"}}`, `{"data":{"s3cret":1,"***":2},"warnings":["\u0000"]}`} {
 		f.Add(s, "s3cret")
 	}
 	f.Fuzz(func(t *testing.T, text, hidden string) {
 		r := output(text, nil)
-		if r.Category == decoder.Success && (!json.Valid(r.Data) || depthOf(r.Data) > decoder.MaxDepth || r.Message != "") {
+		if r.Category == decoder.Success && (strictjson.Check(r.Data) != nil || r.Message != "") {
 			t.Fatalf("%q became %+v", text, r)
 		}
 		for _, w := range append(r.Warnings, r.Errors...) {
-			if len(w) > decoder.MaxMessage || !utf8.ValidString(w) {
+			if len(w) > decoder.MaxMessage || !utf8.ValidString(w) || strings.Contains(w, "\x00") {
 				t.Fatalf("a message of %d bytes: %q", len(w), w)
 			}
 		}
@@ -89,6 +90,9 @@ func FuzzOutput(f *testing.F) {
 		r = output(text, []string{hidden})
 		if r.Category == decoder.Success {
 			var v any
+			if err := strictjson.Check(r.Data); err != nil {
+				t.Fatalf("%q became %q: %v", text, r.Data, err)
+			}
 			if err := json.Unmarshal(r.Data, &v); err != nil {
 				t.Fatalf("%q became %q: %v", text, r.Data, err)
 			}

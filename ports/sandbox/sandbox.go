@@ -21,6 +21,7 @@ import (
 //   - give the same output bytes for the same script, input and engine version;
 //   - answer a failing script with an Outcome, never with an error: errors are the engine's own faults;
 //   - say memory only of a script that used its memory up, whatever a script throws, and give every failure a message;
+//   - give out, secrets hidden, only what core/strictjson reads: data that it would refuse is decoder.BadOutput;
 //   - be safe for concurrent use.
 type Engine interface {
 	// Check loads a script without running it on an input, so that one that does not load is refused when it is saved.

@@ -130,6 +130,11 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 				r.Category = decoder.Memory
 			}
 		}}},
+		{"data is not read before it goes out", "WhatComesOutIsReadByAStrictReader", faulty{after: func(j sandbox.Job, r *decoder.Result) {
+			if r.Category == decoder.BadOutput {
+				r.Category, r.Message, r.Data = decoder.Success, "", []byte(`{"***":1,"***":2}`)
+			}
+		}}},
 		{"every script loads", "AScriptThatDoesNotLoadIsToldSo", faulty{after: func(_ sandbox.Job, r *decoder.Result) { r.Category = decoder.Success }}},
 		{"objections are not asked for", "StagesRunInTheirOrder", faulty{before: func(j *sandbox.Job) {
 			j.Script.Source, j.Script.Hash[0] = strings.ReplaceAll(j.Script.Source, "validate", "unused"), j.Script.Hash[0]+1

@@ -10,10 +10,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ringfence/ringfence/core/decoder"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/strictjson"
 	"github.com/ringfence/ringfence/ports/sandbox"
 )
 
@@ -44,6 +46,7 @@ func Checks() []Check {
 		{"SecretsAreMaskedInWhateverComesOut", masked},
 		{"StagesRunInTheirOrder", stages},
 		{"OutcomesAreNamedAsTheyAre", outcomes},
+		{"WhatComesOutIsReadByAStrictReader", readable},
 		{"AScriptThatDoesNotLoadIsToldSo", check},
 	}
 }
@@ -302,6 +305,43 @@ func outcomes(t testing.TB, e sandbox.Engine) {
 		r := run(t, e, Job(1, "function decodeUplink(input) { "+c.body+" }"))
 		if r.Category != c.want || (r.Category == decoder.Success) != (r.Data != nil) || (r.Category != decoder.Success) != (r.Message != "") {
 			t.Errorf("%s: %s, want %s: %s %q", c.name, r.Category, c.want, r.Data, r.Message)
+		}
+	}
+}
+
+// readable looks at what a script can write into JSON that not every reader takes, or not every reader takes alike.
+func readable(t testing.TB, e sandbox.Engine) {
+	for _, c := range []struct {
+		body, says string // what the message names; "": it is good
+	}{
+		{`return { data: { x: "\u20ac \ud83d\ude00" } }`, ""},
+		{`return { data: { x: "\ud800" } }`, "surrogate"},
+		{`return { data: { x: ["\udc00\ud800"] } }`, "surrogate"},
+		{`return { data: { "\ud800": 1 } }`, "surrogate"},
+		{`return { data: { x: "a\0b" } }`, "NUL"},
+		{`return { data: { "\0": 1 } }`, "NUL"},
+		{`return { data: { [v.one]: 1, two: v.two } }`, ""},
+		{`return { data: { [v.one]: 1, [v.two]: 2 } }`, "same"},
+		{`return { data: { x: [{ [v.one + "x"]: 1, "***x": 2 }] } }`, "same"},
+		{`return { data: { x: v.one + "\0" } }`, "NUL"},
+		{`var o = {}; for (var i = 0; i < 4096; i++) o["k" + i] = i; return { data: o }`, ""},
+		{`var o = {}; for (var i = 0; i < 4097; i++) o["k" + i] = i; return { data: o }`, "4096"},
+	} {
+		j := Job(1, `function decodeUplink(input) { var v = input.variables; `+c.body+` }`)
+		j.Input.Variables = []decoder.Variable{{Name: "one", Value: secret.New("s3cret-one"), Secret: true}, {Name: "two", Value: secret.New("s3cret-two"), Secret: true}}
+		r := run(t, e, j)
+		if c.says == "" && (r.Category != decoder.Success || strictjson.Check(r.Data) != nil) {
+			t.Errorf("%s: %s %s, %.80s", c.body, r.Category, r.Message, r.Data)
+		}
+		if c.says != "" && (r.Category != decoder.BadOutput || r.Data != nil || !strings.Contains(r.Message, c.says) || strings.Contains(r.Message, "s3cret")) {
+			t.Errorf("%s: %s %q %.80s, want %s and a message that says %s", c.body, r.Category, r.Message, r.Data, decoder.BadOutput, c.says)
+		}
+	}
+	// Texts beside the data are mended instead.
+	for _, body := range []string{`return { data: {}, warnings: [x] }`, `return { errors: [x] }`, `throw x`} {
+		r := run(t, e, Job(1, `function decodeUplink() { var x = "a\0\ud800b"; `+body+` }`))
+		if all := r.Message + strings.Join(r.Warnings, "") + strings.Join(r.Errors, ""); !utf8.ValidString(all) || strings.Contains(all, "\x00") || !strings.HasPrefix(all, "a") {
+			t.Errorf("%s: %q", body, all)
 		}
 	}
 }

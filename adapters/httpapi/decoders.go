@@ -267,9 +267,6 @@ func (a *API) versionRoutes() {
 					return nil, err
 				}
 			}
-			if y := run.RecvTime.Year(); y < 1970 || y > 2261 { // the script's clock counts nanoseconds
-				return nil, fault.New(fault.Invalid, "bad_time", "A receive time is of the years 1970 to 2261.").WithField("/recv_time", "out of range")
-			}
 			if run.Bytes, err = base64.StdEncoding.Strict().DecodeString(in.Body.Payload); err != nil || len(run.Bytes) > decoder.MaxPayload {
 				return nil, fault.New(fault.Invalid, "bad_payload", "A payload is base64 of at most %d bytes.", decoder.MaxPayload).WithField("/payload", "not base64, or too large")
 			}

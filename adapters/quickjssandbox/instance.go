@@ -110,7 +110,7 @@ func (in *instance) view() error {
 // arm gives a call its fuel and its outer guard.
 func (in *instance) arm(fuel int64, guard time.Duration, now time.Time) {
 	in.stop, in.deadline = running, time.Now().Add(guard)
-	in.clock = uint64(now.UnixNano()) //nolint:gosec // receive times are after 1970
+	in.clock = uint64(now.UnixNano()) //nolint:gosec // receive times are of 1970 and later
 	in.said.Set(0)
 	in.granted = min(quantum, fuel)
 	in.left = fuel - in.granted

@@ -12,14 +12,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/ringfence/ringfence/core/decoder"
-	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/strictjson"
 )
 
 // inputText is the JSON of an uplink as the prelude reads it. It is written by hand, since it is built for every uplink.
 func inputText(in decoder.Input) (string, error) {
-	if len(in.Bytes) > decoder.MaxPayload {
-		return "", fault.New(fault.Invalid, "payload_too_large", "A device's payload may have %d bytes.", decoder.MaxPayload)
+	if err := in.Check(); err != nil {
+		return "", err
 	}
 	b := make([]byte, 0, 128+4*len(in.Bytes))
 	b = append(b, `{"bytes":[`...)

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/core/strictjson"
@@ -42,6 +43,7 @@ func Checks() []Check {
 		{"SameInputGivesTheSameBytesAndFuel", deterministic},
 		{"FuelIsExact", exact},
 		{"TheClockIsTheUplinks", clock},
+		{"AnInputOutOfItsBoundsIsRefused", bounded},
 		{"ThereIsNothingOutside", nothing},
 		{"SecretsAreMaskedInWhateverComesOut", masked},
 		{"StagesRunInTheirOrder", stages},
@@ -199,6 +201,30 @@ func clock(t testing.TB, e sandbox.Engine) {
 	want := fmt.Sprintf(`{"now":%d,"recv":%d,"iso":"2026-11-24T10:30:00.000Z","again":%d}`, at.UnixMilli(), at.UnixMilli(), at.UnixMilli())
 	if string(r.Data) != want {
 		t.Errorf("%s, want %s", r.Data, want)
+	}
+}
+
+func bounded(t testing.TB, e sandbox.Engine) {
+	first, last := time.Unix(0, 0), time.Date(decoder.MaxYear+1, 1, 1, 0, 0, 0, -1, time.UTC)
+	for _, now := range []time.Time{first, first.In(time.FixedZone("west", -3600)), last, last.In(time.FixedZone("east", 3600))} {
+		j := Job(1, `function decodeUplink(input) { return { data: { now: Date.now(), recv: input.recvTime.getTime() } } }`)
+		j.Input.RecvTime = now
+		if r := run(t, e, j); string(r.Data) != fmt.Sprintf(`{"now":%d,"recv":%d}`, now.UnixMilli(), now.UnixMilli()) {
+			t.Errorf("at %v a script is told %s %s", now, r.Data, r.Message)
+		}
+	}
+	large := Job(1, quiet).Input
+	large.Bytes = make([]byte, decoder.MaxPayload+1)
+	wrong := []decoder.Input{large, {}}
+	for _, now := range []time.Time{first.Add(-1), time.Unix(0, 0).In(time.FixedZone("east", 3600)).Add(-1), last.Add(1), time.Date(1600, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		wrong = append(wrong, decoder.Input{Bytes: []byte{1}, RecvTime: now})
+	}
+	for _, in := range wrong {
+		j := Job(1, quiet)
+		j.Input = in
+		if r, err := e.Run(t.Context(), j); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%d bytes at %v: %s %s, %v; want a fault of kind invalid", len(in.Bytes), in.RecvTime, r.Category, r.Data, err)
+		}
 	}
 }
 

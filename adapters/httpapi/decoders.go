@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
@@ -270,7 +272,10 @@ func (a *API) versionRoutes() {
 			if run.Bytes, err = base64.StdEncoding.Strict().DecodeString(in.Body.Payload); err != nil || len(run.Bytes) > decoder.MaxPayload {
 				return nil, fault.New(fault.Invalid, "bad_payload", "A payload is base64 of at most %d bytes.", decoder.MaxPayload).WithField("/payload", "not base64, or too large")
 			}
-			for _, one := range in.Body.Variables {
+			for i, one := range in.Body.Variables {
+				if slices.ContainsFunc(run.Variables, func(v decoder.Variable) bool { return v.Name == one.Name }) {
+					return nil, fault.New(fault.Invalid, "bad_variable", "Each variable has a name of its own.").WithField("/variables/"+strconv.Itoa(i)+"/name", "stands twice")
+				}
 				value := ""
 				if one.Value != nil {
 					value = *one.Value

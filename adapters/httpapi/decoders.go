@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
@@ -267,13 +269,13 @@ func (a *API) versionRoutes() {
 					return nil, err
 				}
 			}
-			if y := run.RecvTime.Year(); y < 1970 || y > 2261 { // the script's clock counts nanoseconds
-				return nil, fault.New(fault.Invalid, "bad_time", "A receive time is of the years 1970 to 2261.").WithField("/recv_time", "out of range")
-			}
 			if run.Bytes, err = base64.StdEncoding.Strict().DecodeString(in.Body.Payload); err != nil || len(run.Bytes) > decoder.MaxPayload {
 				return nil, fault.New(fault.Invalid, "bad_payload", "A payload is base64 of at most %d bytes.", decoder.MaxPayload).WithField("/payload", "not base64, or too large")
 			}
-			for _, one := range in.Body.Variables {
+			for i, one := range in.Body.Variables {
+				if slices.ContainsFunc(run.Variables, func(v decoder.Variable) bool { return v.Name == one.Name }) {
+					return nil, fault.New(fault.Invalid, "bad_variable", "Each variable has a name of its own.").WithField("/variables/"+strconv.Itoa(i)+"/name", "stands twice")
+				}
 				value := ""
 				if one.Value != nil {
 					value = *one.Value

@@ -37,7 +37,7 @@ var advice = map[string]string{
 	"bad_script":             "A script is text within the size that the detail names.",
 	"bad_sign_in":            "The address or the password is wrong; which of them is not told. Try again, or ask an administrator for a reset link.",
 	"bad_state":              "The detail lists the states. Choose one of them.",
-	"bad_time":               "Write times in RFC 3339, such as 2026-11-24T12:00:00Z.",
+	"bad_time":               "Write times in RFC 3339, such as 2026-11-24T12:00:00Z. The detail says which are too early or too late.",
 	"bad_variable":           "Each variable has a name of its own and a value within its bound. Correct the list.",
 	"barrier_without_owner":  "Give somebody an owner's or admin's membership at the barrier itself, recursive and without expiry: nobody else could lift it, an owner of the tenant included. Lift the barrier before you take the last one away.",
 	"big_group":              "Split the group, or nest groups in it.",

@@ -411,7 +411,10 @@ func (in *instance) result(f *frame, v uint64) (string, error) {
 		return "", &errGuest{category: decoder.BadOutput, message: "The script returned no object."}
 	}
 	out, whole, err := in.text(f, v, decoder.MaxOutput)
-	if err == nil && !whole {
+	switch {
+	case err == nil && out == "" && !whole: // it has no text, so something was thrown
+		err = in.thrown(f)
+	case err == nil && !whole:
 		err = &errGuest{category: decoder.BadOutput, message: fmt.Sprintf("The script's output may have %d bytes.", decoder.MaxOutput)}
 	}
 	return out, err

@@ -16,19 +16,21 @@ import (
 	"github.com/ringfence/ringfence/core/decoder"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/strictjson"
 	"github.com/ringfence/ringfence/ports/sandbox"
 )
 
-// tiny is a module with what the rewriter asks for: an import, a memory, a stack pointer, and a loop that fills memory.
+// tiny is a module with what the rewriter asks for: an import, a memory, a stack pointer, a thrower, and in it a loop that fills
+// memory.
 func tiny() []byte {
 	section := func(id byte, body ...byte) []byte { return append([]byte{id, byte(len(body))}, body...) }
 	b := []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
-	b = append(b, section(1, 2, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 0, 0)...)
+	b = append(b, section(1, 2, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 0)...)
 	b = append(b, section(2, append([]byte{1, 1, 'w', 8}, append([]byte("fd_close"), 0, 0)...)...)...)
 	b = append(b, section(3, 1, 1)...)
 	b = append(b, section(5, 1, 0, 1)...)
 	b = append(b, section(6, 1, 0x7f, 1, 0x41, 0, 0x0b)...)
-	b = append(b, section(7, 1, 1, 'f', 0, 1)...)
+	b = append(b, section(7, append(append([]byte{1, byte(len(thrower))}, thrower...), 0, 1)...)...)
 	code := []byte{0, 0x03, 0x40, 0x41, 0, 0x41, 0, 0x41, 8, 0xfc, 0x0b, 0, 0x41, 0, 0x24, 0, 0x0c, 0, 0x0b, 0x0b}
 	return append(b, section(10, append([]byte{1, byte(len(code))}, code...)...)...)
 }
@@ -68,16 +70,16 @@ func FuzzRewrite(f *testing.F) {
 
 // What a guest calls its output is judged without trust.
 func FuzzOutput(f *testing.F) {
-	for _, s := range []string{`{"data":{"a":1}}`, `{"data":{"a":"s3cret"},"warnings":["s3cret"]}`, `{"data":{},"errors":["\u0073\u0033cret"]}`, `{"data":[`, `{"data":{"s3cret":"\\s3cret\""}}`, "{\"data\":{\"a\":\"\xff\"}}", `{"data":{"a":"x"},"data":{"b":"s3cret"}}`, `null`, `{"data":{"a":"\ud800s3cret"}}`} {
+	for _, s := range []string{`{"data":{"a":1}}`, `{"data":{"a":"s3cret"},"warnings":["s3cret"]}`, `{"data":{},"errors":["\u0073\u0033cret"]}`, `{"data":[`, `{"data":{"s3cret":"\\s3cret\""}}`, "{\"data\":{\"a\":\"\xff\"}}", `{"data":{"a":"x"},"data":{"b":"s3cret"}}`, `null`, `{"data":{"a":"\ud800s3cret"}}`, `{"data":{"s3cret":1,"***":2},"warnings":["\u0000"]}`} {
 		f.Add(s, "s3cret")
 	}
 	f.Fuzz(func(t *testing.T, text, hidden string) {
 		r := output(text, nil)
-		if r.Category == decoder.Success && (!json.Valid(r.Data) || depthOf(r.Data) > decoder.MaxDepth || r.Message != "") {
+		if r.Category == decoder.Success && (strictjson.Check(r.Data) != nil || r.Message != "") {
 			t.Fatalf("%q became %+v", text, r)
 		}
 		for _, w := range append(r.Warnings, r.Errors...) {
-			if len(w) > decoder.MaxMessage || !utf8.ValidString(w) {
+			if len(w) > decoder.MaxMessage || !utf8.ValidString(w) || strings.Contains(w, "\x00") {
 				t.Fatalf("a message of %d bytes: %q", len(w), w)
 			}
 		}
@@ -88,6 +90,9 @@ func FuzzOutput(f *testing.F) {
 		r = output(text, []string{hidden})
 		if r.Category == decoder.Success {
 			var v any
+			if err := strictjson.Check(r.Data); err != nil {
+				t.Fatalf("%q became %q: %v", text, r.Data, err)
+			}
 			if err := json.Unmarshal(r.Data, &v); err != nil {
 				t.Fatalf("%q became %q: %v", text, r.Data, err)
 			}
@@ -130,11 +135,12 @@ func shows(v reflect.Value, hidden string) bool {
 // What a guest is given is JSON that says what the uplink says, whatever a device or its variables hold.
 func FuzzInput(f *testing.F) {
 	f.Add([]byte{1, 2}, 7, int64(1_790_000_000_000), "key", "value")
-	f.Add([]byte{}, -1, int64(-1), "\"}]", "\u2028\x00\xff")
+	f.Add([]byte{}, -1, int64(0), "\"}]", "\u2028\x00\xff")
+	f.Add([]byte{}, 0, int64(-1), "", "")
 	f.Fuzz(func(t *testing.T, payload []byte, port int, at int64, name, value string) {
 		text, err := inputText(decoder.Input{Bytes: payload, FPort: port, RecvTime: time.UnixMilli(at), Variables: []decoder.Variable{{Name: name, Value: secret.New(value)}}})
 		if err != nil {
-			if len(payload) <= decoder.MaxPayload {
+			if y := time.UnixMilli(at).UTC().Year(); len(payload) <= decoder.MaxPayload && y >= 1970 && y <= 2261 {
 				t.Fatal(err)
 			}
 			return

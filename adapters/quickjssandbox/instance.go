@@ -1,6 +1,7 @@
 package quickjssandbox
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -33,7 +34,8 @@ const (
 	tagString    = -7
 	tagRope      = -6
 	tagNull      = 2
-	undefined    = 3 << 32
+	tagUndefined = 3
+	undefined    = tagUndefined << 32
 )
 
 // stopped says why the host stopped a guest.
@@ -52,6 +54,7 @@ type instance struct {
 	mem  []byte
 	fuel api.MutableGlobal
 	sp   api.MutableGlobal
+	said api.MutableGlobal // address of the text of the last internal error that the engine threw in this call
 	fn   map[string]api.Function
 
 	granted, left int64
@@ -84,10 +87,11 @@ func newInstance(r wazero.Runtime, code wazero.CompiledModule, memory func(conte
 			return nil, fmt.Errorf("%w: no export %s", errModule, name)
 		}
 	}
-	var ok1, ok2 bool
+	var ok1, ok2, ok3 bool
 	in.fuel, ok1 = mod.ExportedGlobal(exportFuel).(api.MutableGlobal)
 	in.sp, ok2 = mod.ExportedGlobal(exportSP).(api.MutableGlobal)
-	if !ok1 || !ok2 {
+	in.said, ok3 = mod.ExportedGlobal(exportSaid).(api.MutableGlobal)
+	if !ok1 || !ok2 || !ok3 {
 		return nil, errModule
 	}
 	return in, nil
@@ -106,7 +110,8 @@ func (in *instance) view() error {
 // arm gives a call its fuel and its outer guard.
 func (in *instance) arm(fuel int64, guard time.Duration, now time.Time) {
 	in.stop, in.deadline = running, time.Now().Add(guard)
-	in.clock = uint64(now.UnixNano()) //nolint:gosec // receive times are after 1970
+	in.clock = uint64(now.UnixNano()) //nolint:gosec // receive times are of 1970 and later
+	in.said.Set(0)
 	in.granted = min(quantum, fuel)
 	in.left = fuel - in.granted
 	in.setFuel(in.granted)
@@ -192,8 +197,8 @@ func (in *instance) bytes(text string) (uint64, error) {
 	return p, nil
 }
 
-// text reads a value as a string of at most limit bytes. Turning a value into text may run the tenant's code: fuel stays
-// armed.
+// text reads a value as a string of at most limit bytes, and whether that is all of it. What is empty and not all has no text:
+// asking for it threw. Turning a value into text may run the tenant's code: fuel stays armed.
 func (in *instance) text(js *frame, v uint64, limit int) (string, bool, error) {
 	p, err := in.call("JS_ToCStringLen2", js.ctx, js.len, v, 0)
 	if err != nil {
@@ -225,6 +230,13 @@ func (in *instance) eval(js *frame, source, name string) (uint64, error) {
 	return in.call("JS_Eval", js.ctx, src, uint64(len(source)), file, 0)
 }
 
+// exhausted says whether the engine itself ran out of memory in this call. Then it throws an error that says so or, where there
+// is no room left even for that, null, which alone is not told from a script's own.
+func (in *instance) exhausted() bool {
+	at := min(in.said.Get(), uint64(len(in.mem)))
+	return bytes.HasPrefix(in.mem[at:], []byte("out of memory"))
+}
+
 // thrown turns the pending exception into a verdict.
 func (in *instance) thrown(js *frame) error {
 	v, err := in.call("JS_GetException", js.ctx)
@@ -235,11 +247,15 @@ func (in *instance) thrown(js *frame) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case tag(v) == tagNull, strings.HasPrefix(message, "InternalError: out of memory"):
+	switch kind := tag(v); {
+	case in.exhausted() && (kind == tagNull || strings.HasPrefix(message, "InternalError") || message == "" && !whole):
 		return &errGuest{category: decoder.Memory, message: "The script used up its memory of 16 MiB."}
 	case strings.HasPrefix(message, "RangeError: Maximum call stack size exceeded"), strings.HasPrefix(message, "InternalError: stack overflow"):
 		return &errGuest{category: decoder.Stack, message: "The script used up its stack. Look for a recursion that does not end."}
+	case kind == tagNull, kind == tagUndefined:
+		return &errGuest{category: decoder.Exception, message: "The script threw " + message + "."}
+	case message == "": // a symbol, or an object that throws again when it is asked
+		return &errGuest{category: decoder.Exception, message: "The script threw a value that has no text."}
 	default:
 		return &errGuest{decoder.Exception, strings.ToValidUTF8(message, "\uFFFD"), !whole}
 	}

@@ -2,6 +2,7 @@ package quickjssandbox
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,13 +12,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/ringfence/ringfence/core/decoder"
-	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/strictjson"
 )
 
 // inputText is the JSON of an uplink as the prelude reads it. It is written by hand, since it is built for every uplink.
 func inputText(in decoder.Input) (string, error) {
-	if len(in.Bytes) > decoder.MaxPayload {
-		return "", fault.New(fault.Invalid, "payload_too_large", "A device's payload may have %d bytes.", decoder.MaxPayload)
+	if err := in.Check(); err != nil {
+		return "", err
 	}
 	b := make([]byte, 0, 128+4*len(in.Bytes))
 	b = append(b, `{"bytes":[`...)
@@ -147,8 +148,25 @@ func bad(message string) decoder.Result {
 	return decoder.Result{Category: decoder.BadOutput, Message: message}
 }
 
-// short cuts a message to its bound, between characters.
+// refused says why a strict reader would not take the data.
+func refused(err error) string {
+	switch {
+	case errors.Is(err, strictjson.ErrDepth):
+		return "The script's output is nested deeper than 32."
+	case errors.Is(err, strictjson.ErrText):
+		return "A text in data holds NUL, or half of a surrogate pair."
+	case errors.Is(err, strictjson.ErrDuplicate):
+		return "Two keys of an object in data are the same, now that secret variables are hidden in them."
+	case errors.Is(err, strictjson.ErrMembers):
+		return fmt.Sprintf("An object in data may have %d keys.", strictjson.MaxMembers)
+	default:
+		return "data is not JSON."
+	}
+}
+
+// short cuts a message to its bound, between characters. A NUL, which not every reader takes, does not go out.
 func short(s string) string {
+	s = strings.ReplaceAll(s, "\x00", "\uFFFD")
 	if len(s) <= decoder.MaxMessage {
 		return s
 	}
@@ -164,16 +182,12 @@ const maxMessages = 64
 
 // output judges what a script returned.
 func output(text string, secrets []string) decoder.Result {
-	raw := []byte(text)
-	if depthOf(raw) > decoder.MaxDepth+1 { // one for the envelope
-		return bad("The script's output is nested deeper than 32.")
-	}
 	var o struct {
 		Data     json.RawMessage `json:"data"`
 		Warnings []string        `json:"warnings"`
 		Errors   []string        `json:"errors"`
 	}
-	if err := json.Unmarshal(raw, &o); err != nil {
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		return bad("warnings and errors must be arrays of texts.")
 	}
 	if len(o.Warnings) > maxMessages || len(o.Errors) > maxMessages {
@@ -185,30 +199,14 @@ func output(text string, secrets []string) decoder.Result {
 		}
 	}
 	if len(o.Errors) > 0 {
-		return decoder.Result{Category: decoder.Exception, Warnings: o.Warnings, Errors: o.Errors, Message: o.Errors[0]}
+		return decoder.Result{Category: decoder.Exception, Warnings: o.Warnings, Errors: o.Errors, Message: cmp.Or(o.Errors[0], "The script gave an error that has no text.")}
 	}
 	if data := bytes.TrimSpace(o.Data); len(data) == 0 || data[0] != '{' {
 		return bad("data must be an object.")
 	}
-	return decoder.Result{Category: decoder.Success, Data: maskJSON(o.Data, secrets), Warnings: o.Warnings}
-}
-
-// depthOf is the nesting of a JSON text.
-func depthOf(raw []byte) int {
-	depth, deepest, inString := 0, 0, false
-	for i := 0; i < len(raw); i++ {
-		switch c := raw[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-		case inString:
-		case c == '{' || c == '[':
-			depth++
-			deepest = max(deepest, depth)
-		case c == '}' || c == ']':
-			depth--
-		}
+	data := maskJSON(o.Data, secrets)
+	if err := strictjson.Check(data); err != nil { // what was masked, too: two keys may have become one
+		return bad(refused(err))
 	}
-	return deepest
+	return decoder.Result{Category: decoder.Success, Data: data, Warnings: o.Warnings}
 }

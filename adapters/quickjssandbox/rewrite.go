@@ -15,18 +15,21 @@ const (
 	sentinel   = 0x52464e43
 	exportFuel = "rf_fuel"
 	exportSP   = "rf_sp"
+	exportSaid = "rf_said"
+	thrower    = "JS_ThrowInternalError" // throws what the engine itself has to say; a script's own throw does not come by it
 )
 
 var errModule = errors.New("quickjssandbox: the module is not one that can be metered")
 
 // rewrite makes the engine's module one that can be stopped: every loop header counts fuel down and asks the host when it
 // is used up, bulk memory costs by its size, and the stack pointer is checked after every write, since the module has no
-// stack limit of its own that holds. With metered false only memory and stack are mended, for comparing costs.
+// stack limit of its own that holds; and it keeps what the engine said last when it threw an internal error. With metered
+// false only memory and stack are mended, for comparing costs.
 func rewrite(module []byte, metered bool) ([]byte, error) {
 	if len(module) < 8 || !bytes.Equal(module[:8], []byte{0, 'a', 's', 'm', 1, 0, 0, 0}) {
 		return nil, errModule
 	}
-	w := rewriter{metered: metered, poll: -1}
+	w := rewriter{metered: metered, poll: -1, thrower: -1}
 	out := bytes.Clone(module[:8])
 	r := &scanner{b: module[8:]}
 	for len(r.b) > 0 && r.err == nil {
@@ -45,7 +48,7 @@ func rewrite(module []byte, metered bool) ([]byte, error) {
 			out = append(out, section...)
 		}
 	}
-	if r.err != nil || !w.seen[5] || !w.seen[6] || !w.seen[7] || !w.seen[10] || w.poll < 0 {
+	if r.err != nil || !w.seen[5] || !w.seen[6] || !w.seen[7] || !w.seen[10] || w.poll < 0 || !w.told {
 		return nil, errModule
 	}
 	return out, nil
@@ -53,8 +56,13 @@ func rewrite(module []byte, metered bool) ([]byte, error) {
 
 type rewriter struct {
 	metered bool
-	poll    int64  // index of fd_close, which a loop calls when its fuel is used up
-	fuel    uint32 // index of the global that counts; scratch is the next one
+	poll    int64    // index of fd_close, which a loop calls when its fuel is used up
+	funcs   int64    // imported ones, whose indices come first
+	thrower int64    // index of the function that throws internal errors
+	told    bool     // it keeps what it was told
+	types   [][]byte // parameters of each type
+	typeOf  []uint32 // of our functions
+	fuel    uint32   // index of the global that counts; scratch and said are the next ones
 	seen    [13]bool
 }
 
@@ -66,8 +74,16 @@ func (w *rewriter) section(id byte, body []byte) ([]byte, error) {
 	switch id {
 	case 0: // custom: names and the like
 		return nil, nil
+	case 1:
+		return body, w.signatures(body)
 	case 2:
 		return body, w.imports(body)
+	case 3:
+		r := &scanner{b: body}
+		for range r.count() {
+			w.typeOf = append(w.typeOf, r.u32())
+		}
+		return body, r.end()
 	case 5:
 		return append([]byte{1, 1}, appendU32(appendU32(nil, stackHigh/pageSize), memPages)...), nil
 	case 6:
@@ -81,9 +97,18 @@ func (w *rewriter) section(id byte, body []byte) ([]byte, error) {
 	}
 }
 
+func (w *rewriter) signatures(body []byte) error {
+	r := &scanner{b: body}
+	for range r.count() {
+		r.byte()
+		w.types = append(w.types, r.take(int(r.count())))
+		r.take(int(r.count()))
+	}
+	return r.end()
+}
+
 func (w *rewriter) imports(body []byte) error {
 	r := &scanner{b: body}
-	funcs := int64(0)
 	for range r.count() {
 		r.take(int(r.u32()))
 		name := r.take(int(r.u32()))
@@ -92,9 +117,9 @@ func (w *rewriter) imports(body []byte) error {
 		}
 		r.u32()
 		if string(name) == "fd_close" {
-			w.poll = funcs
+			w.poll = w.funcs
 		}
-		funcs++
+		w.funcs++
 	}
 	return r.end()
 }
@@ -111,12 +136,12 @@ func (w *rewriter) globals(body []byte) ([]byte, error) {
 		return nil, errModule
 	}
 	w.fuel = n
-	out := appendU32(nil, n+2)
+	out := appendU32(nil, n+3)
 	out = append(out, 0x7f, 1, 0x41)
 	out = appendS32(out, stackHigh)
 	out = append(out, 0x0b)
 	out = append(out, r.b...)
-	for range 2 { // fuel and scratch
+	for range 3 { // fuel, scratch and said
 		out = append(out, 0x7f, 1, 0x41, 0, 0x0b)
 	}
 	return out, nil
@@ -128,10 +153,17 @@ func (w *rewriter) exports(body []byte) ([]byte, error) {
 	if r.err != nil {
 		return nil, errModule
 	}
-	out := appendU32(nil, n+2)
+	out := appendU32(nil, n+3)
 	out = append(out, r.b...)
+	for range n {
+		name := string(r.take(int(r.u32())))
+		if kind, index := r.byte(), r.u32(); kind == 0 && name == thrower {
+			w.thrower = int64(index)
+		}
+	}
 	out = export(out, exportFuel, w.fuel)
-	return export(out, exportSP, 0), nil
+	out = export(out, exportSP, 0)
+	return export(out, exportSaid, w.fuel+2), r.end()
 }
 
 func export(out []byte, name string, global uint32) []byte {
@@ -144,8 +176,8 @@ func (w *rewriter) code(body []byte) ([]byte, error) {
 	r := &scanner{b: body}
 	n := r.count()
 	out := appendU32(nil, n)
-	for range n {
-		f, err := w.function(r.take(int(r.u32())))
+	for i := range n {
+		f, err := w.function(i, r.take(int(r.u32())))
 		if err != nil {
 			return nil, err
 		}
@@ -156,7 +188,7 @@ func (w *rewriter) code(body []byte) ([]byte, error) {
 }
 
 // function copies a body and puts the checks in.
-func (w *rewriter) function(body []byte) ([]byte, error) {
+func (w *rewriter) function(index uint32, body []byte) ([]byte, error) {
 	r := &scanner{b: body}
 	for range r.count() {
 		r.u32()
@@ -164,6 +196,13 @@ func (w *rewriter) function(body []byte) ([]byte, error) {
 	}
 	out := make([]byte, 0, len(body)+len(body)/4)
 	out = append(out, body[:len(body)-len(r.b)]...)
+	if w.funcs+int64(index) == w.thrower { // said = the address of its format, its second parameter
+		if !w.takesText(index) {
+			return nil, errModule
+		}
+		out = appendU32(append(out, 0x20, 1, 0x24), w.fuel+2)
+		w.told = true
+	}
 	for len(r.b) > 0 && r.err == nil {
 		at := r.b
 		op := r.byte()
@@ -187,6 +226,15 @@ func (w *rewriter) function(body []byte) ([]byte, error) {
 		}
 	}
 	return out, r.err
+}
+
+// takesText answers whether a function's second parameter can be an address: an i32.
+func (w *rewriter) takesText(index uint32) bool {
+	if int(index) >= len(w.typeOf) || int(w.typeOf[index]) >= len(w.types) {
+		return false
+	}
+	p := w.types[w.typeOf[index]]
+	return len(p) > 1 && p[1] == 0x7f
 }
 
 // count: fuel -= 1; poll if it is used up.

@@ -50,6 +50,14 @@ type testReport struct {
 	Problems int      `json:"problems"`
 }
 
+// Validate is called before Run: what is wrong with a flag is told as the usage.
+func (c decoderTestCmd) Validate() error {
+	if err := (decoder.Input{RecvTime: c.At}).Check(); err != nil {
+		return fmt.Errorf("--at: %w", err)
+	}
+	return nil
+}
+
 func (c decoderTestCmd) Run(ctx context.Context, env environment) error {
 	engine, err := quickjssandbox.New(ctx, quickjssandbox.Options{})
 	if err != nil {

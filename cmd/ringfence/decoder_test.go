@@ -75,7 +75,7 @@ func TestDecoderTestAnswersByWhatItFound(t *testing.T) {
 		var out bytes.Buffer
 		var report testReport
 		paths := []string{"../../testdata/decoders"}
-		if err := (decoderTestCmd{Paths: paths, JSON: true}).test(t.Context(), engine, &out); err != nil {
+		if err := (decoderTestCmd{Paths: paths, JSON: true, At: time.Unix(0, 0)}).test(t.Context(), engine, &out); err != nil {
 			t.Errorf("%v: %s", err, &out)
 		}
 		if err := json.Unmarshal(out.Bytes(), &report); err != nil || len(report.Decoders) != 12 || report.Passed < 48 || report.Failed != 0 || report.Problems != 0 || report.Engine != engine.Version() {
@@ -114,7 +114,7 @@ func TestDecoderTestAnswersByWhatItFound(t *testing.T) {
 			catalog(t, c.files...)
 			var out bytes.Buffer
 			code := exitDone
-			if err := (decoderTestCmd{Paths: []string{c.path}}).test(t.Context(), engine, &out); errors.Is(err, errNo) {
+			if err := (decoderTestCmd{Paths: []string{c.path}, At: time.Unix(0, 0)}).test(t.Context(), engine, &out); errors.Is(err, errNo) {
 				code = exitNo
 			} else if err != nil {
 				code = exitFail
@@ -135,7 +135,7 @@ func TestDecoderTestAnswersByWhatItFound(t *testing.T) {
 }
 
 func TestDecoderCommandsSayHowTheyAreUsed(t *testing.T) {
-	for _, args := range [][]string{{"decoder", "test"}, {"decoder", "test", ".", "--quick"}, {"decoder", "test", ".", "--at", "noon"}, {"decoder", "bench"}} {
+	for _, args := range [][]string{{"decoder", "test"}, {"decoder", "test", ".", "--quick"}, {"decoder", "test", ".", "--at", "noon"}, {"decoder", "test", ".", "--at", "1900-01-01T00:00:00Z"}, {"decoder", "test", ".", "--at", "2262-01-01T00:00:00Z"}, {"decoder", "bench"}} {
 		if code, _, errs := command(t.Context(), args...); code != exitUsage || errs == "" {
 			t.Errorf("%v: exit %d, %s", args, code, errs)
 		}

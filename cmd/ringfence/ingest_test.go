@@ -155,7 +155,17 @@ func TestDryRunsComeFromTheTenantsFuelAndNameOneScript(t *testing.T) {
 		}
 	}
 	for year, want := range map[string]int{"1969": 422, "1970": 200, "2261": 200, "2262": 422, "9999": 422} {
-		status(t, "at a time of "+year, s.post(ten.token, at+"/test", obj{"payload": "CL4u", "version_id": active, "recv_time": year + "-06-01T00:00:00Z"}), want)
+		r := s.post(ten.token, at+"/test", obj{"payload": "CL4u", "version_id": active, "recv_time": year + "-06-01T00:00:00Z"})
+		if status(t, "at a time of "+year, r, want); want == 422 && (r.code() != "bad_time" || !strings.Contains(r.text, `"/recv_time"`)) {
+			t.Errorf("at a time of %s: %s", year, r.text)
+		}
+	}
+	for second, want := range map[string]int{"a": 422, "A": 200} {
+		variables := []obj{{"name": "a", "value": "1"}, {"name": "b", "value": "2"}, {"name": second, "value": "3", "secret": true}}
+		r := s.post(ten.token, at+"/test", obj{"payload": "CL4u", "version_id": active, "variables": variables})
+		if status(t, "variables a, b and "+second, r, want); want == 422 && (r.code() != "bad_variable" || !strings.Contains(r.text, `"/variables/2/name"`)) {
+			t.Errorf("variables a, b and %s: %s", second, r.text)
+		}
 	}
 	status(t, "a saved version", s.post(ten.token, at+"/test", obj{"payload": "CL4u", "version_id": active}), 200)
 	n := 0

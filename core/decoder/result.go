@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/secret"
 )
 
@@ -14,6 +15,8 @@ const (
 	MaxDepth   = 32        // nesting of the output
 	MaxPayload = 4 << 10   // bytes of a device's payload
 	MaxMessage = 512       // bytes of an outcome's message
+	MinYear    = 1970      // of a receive time, which is what a script's clock says:
+	MaxYear    = 2261      // nanoseconds since then, in 63 bits
 )
 
 // Category says how a run ended.
@@ -47,6 +50,17 @@ type Input struct {
 	FPort     int
 	RecvTime  time.Time
 	Variables []Variable
+}
+
+// Check answers what is out of its bounds.
+func (in Input) Check() error {
+	if len(in.Bytes) > MaxPayload {
+		return fault.New(fault.Invalid, "payload_too_large", "A device's payload may have %d bytes.", MaxPayload)
+	}
+	if y := in.RecvTime.UTC().Year(); y < MinYear || y > MaxYear {
+		return fault.New(fault.Invalid, "bad_time", "A receive time is of the years %d to %d.", MinYear, MaxYear).WithField("/recv_time", "out of range")
+	}
+	return nil
 }
 
 // Variable is a device's variable. Secret ones are given to the script but masked wherever text comes out of it.

@@ -19,7 +19,10 @@ import (
 //   - let nothing survive a call: neither into the tenant's next call, nor into another tenant's;
 //   - give the script no file, network, environment, real clock or randomness: Date.now() is Job.RecvTime;
 //   - give the same output bytes for the same script, input and engine version;
-//   - answer a failing script with an Outcome, never with an error: errors are the engine's own faults;
+//   - answer a failing script with an Outcome, never with an error: errors are the engine's own faults,
+//     or the caller's: an input that decoder.Input.Check refuses is refused with its fault, of kind Invalid;
+//   - say memory only of a script that used its memory up, whatever a script throws, and give every failure a message;
+//   - give out, secrets hidden, only what core/strictjson reads: data that it would refuse is decoder.BadOutput;
 //   - be safe for concurrent use.
 type Engine interface {
 	// Check loads a script without running it on an input, so that one that does not load is refused when it is saved.

@@ -104,6 +104,11 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"randomness is real", "SameInputGivesTheSameBytesAndFuel", faulty{before: func(j *sandbox.Job) { calls++; j.Input.RecvTime = j.Input.RecvTime.Add(time.Duration(calls)) }, after: func(_ sandbox.Job, r *decoder.Result) { r.Fuel += int64(calls % 7) }}},
 		{"one more is given than was granted", "FuelIsExact", faulty{before: func(j *sandbox.Job) { j.Script.Limits.RunFuel++ }}},
 		{"the clock is the wall's", "TheClockIsTheUplinks", faulty{before: func(j *sandbox.Job) { j.Input.RecvTime = time.Now() }}},
+		{"a time that the clock cannot tell is another", "AnInputOutOfItsBoundsIsRefused", faulty{before: func(j *sandbox.Job) {
+			if y := j.Input.RecvTime.UTC().Year(); y < decoder.MinYear || y > decoder.MaxYear {
+				j.Input.RecvTime = time.Unix(0, 0)
+			}
+		}}},
 		{"secrets are shown", "SecretsAreMaskedInWhateverComesOut", faulty{before: func(j *sandbox.Job) {
 			for i := range j.Input.Variables {
 				j.Input.Variables[i].Secret = false
@@ -123,6 +128,16 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"all failures are exceptions", "OutcomesAreNamedAsTheyAre", faulty{after: func(_ sandbox.Job, r *decoder.Result) {
 			if r.Category != decoder.Success {
 				r.Category = decoder.Exception
+			}
+		}}},
+		{"null is taken for memory", "OutcomesAreNamedAsTheyAre", faulty{after: func(j sandbox.Job, r *decoder.Result) {
+			if strings.Contains(j.Script.Source, "{ throw null }") {
+				r.Category = decoder.Memory
+			}
+		}}},
+		{"data is not read before it goes out", "WhatComesOutIsReadByAStrictReader", faulty{after: func(j sandbox.Job, r *decoder.Result) {
+			if r.Category == decoder.BadOutput {
+				r.Category, r.Message, r.Data = decoder.Success, "", []byte(`{"***":1,"***":2}`)
 			}
 		}}},
 		{"every script loads", "AScriptThatDoesNotLoadIsToldSo", faulty{after: func(_ sandbox.Job, r *decoder.Result) { r.Category = decoder.Success }}},

@@ -10,10 +10,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/strictjson"
 	"github.com/ringfence/ringfence/ports/sandbox"
 )
 
@@ -40,10 +43,12 @@ func Checks() []Check {
 		{"SameInputGivesTheSameBytesAndFuel", deterministic},
 		{"FuelIsExact", exact},
 		{"TheClockIsTheUplinks", clock},
+		{"AnInputOutOfItsBoundsIsRefused", bounded},
 		{"ThereIsNothingOutside", nothing},
 		{"SecretsAreMaskedInWhateverComesOut", masked},
 		{"StagesRunInTheirOrder", stages},
 		{"OutcomesAreNamedAsTheyAre", outcomes},
+		{"WhatComesOutIsReadByAStrictReader", readable},
 		{"AScriptThatDoesNotLoadIsToldSo", check},
 	}
 }
@@ -199,6 +204,30 @@ func clock(t testing.TB, e sandbox.Engine) {
 	}
 }
 
+func bounded(t testing.TB, e sandbox.Engine) {
+	first, last := time.Unix(0, 0), time.Date(decoder.MaxYear+1, 1, 1, 0, 0, 0, -1, time.UTC)
+	for _, now := range []time.Time{first, first.In(time.FixedZone("west", -3600)), last, last.In(time.FixedZone("east", 3600))} {
+		j := Job(1, `function decodeUplink(input) { return { data: { now: Date.now(), recv: input.recvTime.getTime() } } }`)
+		j.Input.RecvTime = now
+		if r := run(t, e, j); string(r.Data) != fmt.Sprintf(`{"now":%d,"recv":%d}`, now.UnixMilli(), now.UnixMilli()) {
+			t.Errorf("at %v a script is told %s %s", now, r.Data, r.Message)
+		}
+	}
+	large := Job(1, quiet).Input
+	large.Bytes = make([]byte, decoder.MaxPayload+1)
+	wrong := []decoder.Input{large, {}}
+	for _, now := range []time.Time{first.Add(-1), time.Unix(0, 0).In(time.FixedZone("east", 3600)).Add(-1), last.Add(1), time.Date(1600, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		wrong = append(wrong, decoder.Input{Bytes: []byte{1}, RecvTime: now})
+	}
+	for _, in := range wrong {
+		j := Job(1, quiet)
+		j.Input = in
+		if r, err := e.Run(t.Context(), j); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%d bytes at %v: %s %s, %v; want a fault of kind invalid", len(in.Bytes), in.RecvTime, r.Category, r.Data, err)
+		}
+	}
+}
+
 func nothing(t testing.TB, e sandbox.Engine) {
 	r := run(t, e, Job(1, `function decodeUplink() {
 	  var there = ["fetch", "XMLHttpRequest", "WebSocket", "process", "require", "importScripts", "setTimeout", "setInterval", "std", "os", "bjson", "print", "scriptArgs", "SharedArrayBuffer", "Atomics", "Worker", "navigator", "performance", "gc"]
@@ -265,6 +294,9 @@ func stages(t testing.TB, e sandbox.Engine) {
 	}
 }
 
+// full takes all memory, down to the last byte.
+const full = `var a = []; for (var n = 1 << 20; n > 0; n >>= 1) try { for (;;) a.push(new Uint8Array(n)) } catch (e) {} `
+
 func outcomes(t testing.TB, e sandbox.Engine) {
 	for _, c := range []struct {
 		name, body string
@@ -273,9 +305,21 @@ func outcomes(t testing.TB, e sandbox.Engine) {
 		{"success", `return { data: { a: 1 }, warnings: ["w"] }`, decoder.Success},
 		{"fuel", `for (;;) {}`, decoder.Fuel},
 		{"memory", `var a = []; try { for (;;) a.push(new Uint8Array(1 << 20)) } catch (e) { a = null; throw e }`, decoder.Memory},
+		{"memory, and none left for an error", full + `for (;;) a.push({})`, decoder.Memory},
+		{"memory while an error is told", `throw { toString: function () { ` + full + `for (;;) a.push({}) } }`, decoder.Memory},
+		{"memory that is given back", full + `a = null; return { data: { a: 1 } }`, decoder.Success},
+		{"null of its own", `throw null`, decoder.Exception},
+		{"undefined", `throw undefined`, decoder.Exception},
+		{"a number", `throw 0`, decoder.Exception},
+		{"an empty text", `throw ""`, decoder.Exception},
+		{"a symbol", `throw Symbol()`, decoder.Exception},
+		{"an error like the engine's", `throw new InternalError("out of memory")`, decoder.Exception},
+		{"an object that throws when it is asked", `throw { toString: function () { throw this } }`, decoder.Exception},
+		{"an error that throws when it is asked", `throw Object.defineProperty(new Error(), "message", { get: function () { throw null } })`, decoder.Exception},
 		{"stack", `(function f() { f() })()`, decoder.Stack},
 		{"exception", `throw new TypeError("no such probe")`, decoder.Exception},
 		{"its own errors", `return { errors: ["bad frame"] }`, decoder.Exception},
+		{"an error of its own that is empty", `return { errors: [""] }`, decoder.Exception},
 		{"no object", `return 1`, decoder.BadOutput},
 		{"no data", `return {}`, decoder.BadOutput},
 		{"data that is a list", `return { data: [1] }`, decoder.BadOutput},
@@ -287,6 +331,43 @@ func outcomes(t testing.TB, e sandbox.Engine) {
 		r := run(t, e, Job(1, "function decodeUplink(input) { "+c.body+" }"))
 		if r.Category != c.want || (r.Category == decoder.Success) != (r.Data != nil) || (r.Category != decoder.Success) != (r.Message != "") {
 			t.Errorf("%s: %s, want %s: %s %q", c.name, r.Category, c.want, r.Data, r.Message)
+		}
+	}
+}
+
+// readable looks at what a script can write into JSON that not every reader takes, or not every reader takes alike.
+func readable(t testing.TB, e sandbox.Engine) {
+	for _, c := range []struct {
+		body, says string // what the message names; "": it is good
+	}{
+		{`return { data: { x: "\u20ac \ud83d\ude00" } }`, ""},
+		{`return { data: { x: "\ud800" } }`, "surrogate"},
+		{`return { data: { x: ["\udc00\ud800"] } }`, "surrogate"},
+		{`return { data: { "\ud800": 1 } }`, "surrogate"},
+		{`return { data: { x: "a\0b" } }`, "NUL"},
+		{`return { data: { "\0": 1 } }`, "NUL"},
+		{`return { data: { [v.one]: 1, two: v.two } }`, ""},
+		{`return { data: { [v.one]: 1, [v.two]: 2 } }`, "same"},
+		{`return { data: { x: [{ [v.one + "x"]: 1, "***x": 2 }] } }`, "same"},
+		{`return { data: { x: v.one + "\0" } }`, "NUL"},
+		{`var o = {}; for (var i = 0; i < 4096; i++) o["k" + i] = i; return { data: o }`, ""},
+		{`var o = {}; for (var i = 0; i < 4097; i++) o["k" + i] = i; return { data: o }`, "4096"},
+	} {
+		j := Job(1, `function decodeUplink(input) { var v = input.variables; `+c.body+` }`)
+		j.Input.Variables = []decoder.Variable{{Name: "one", Value: secret.New("s3cret-one"), Secret: true}, {Name: "two", Value: secret.New("s3cret-two"), Secret: true}}
+		r := run(t, e, j)
+		if c.says == "" && (r.Category != decoder.Success || strictjson.Check(r.Data) != nil) {
+			t.Errorf("%s: %s %s, %.80s", c.body, r.Category, r.Message, r.Data)
+		}
+		if c.says != "" && (r.Category != decoder.BadOutput || r.Data != nil || !strings.Contains(r.Message, c.says) || strings.Contains(r.Message, "s3cret")) {
+			t.Errorf("%s: %s %q %.80s, want %s and a message that says %s", c.body, r.Category, r.Message, r.Data, decoder.BadOutput, c.says)
+		}
+	}
+	// Texts beside the data are mended instead.
+	for _, body := range []string{`return { data: {}, warnings: [x] }`, `return { errors: [x] }`, `throw x`} {
+		r := run(t, e, Job(1, `function decodeUplink() { var x = "a\0\ud800b"; `+body+` }`))
+		if all := r.Message + strings.Join(r.Warnings, "") + strings.Join(r.Errors, ""); !utf8.ValidString(all) || strings.Contains(all, "\x00") || !strings.HasPrefix(all, "a") {
+			t.Errorf("%s: %q", body, all)
 		}
 	}
 }

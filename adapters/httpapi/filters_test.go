@@ -40,6 +40,36 @@ func TestTheLogIsAskedByPlace(t *testing.T) {
 	a.call("GET", h.at(0, "/audit/entries?org="+canary), "").bad(422, "bad_id")
 }
 
+func TestTheBuiltInRolesArePagedLikeAllOthers(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	built := "owner admin operator viewer auditor"
+	walk := func(limit int) (names string) {
+		for cursor, more := "", true; more; {
+			page := a.call("GET", h.at(0, fmt.Sprintf("/roles?limit=%d%s", limit, cursor)), "")
+			got := page.items("name")
+			if n := len(strings.Fields(got)); n == 0 || n > limit {
+				t.Errorf("limit %d: a page of %d", limit, n)
+			}
+			names += " " + got
+			cursor = page.str("next_cursor")
+			more = cursor != ""
+			cursor = "&cursor=" + cursor
+		}
+		return strings.TrimSpace(names)
+	}
+	for own, want := range []string{built, built + " one", built + " two one"} {
+		for _, limit := range []int{1, 2, 4, 5, 6, 200} {
+			if got := walk(limit); got != want {
+				t.Errorf("%d own roles, limit %d: %q", own, limit, got)
+			}
+		}
+		if own < 2 {
+			a.call("POST", h.at(0, "/roles"), fmt.Sprintf(`{"name":%q,"permissions":["node:read"]}`, []string{"one", "two"}[own])).ok(201)
+		}
+	}
+}
+
 func TestMembersAreAskedByName(t *testing.T) {
 	h := newHouse(t)
 	a := h.as(h.owner[0])

@@ -25,19 +25,30 @@ func (m *Manage) Role(ctx context.Context, s access.Scope, id ident.Role) (acces
 	return get(ctx, m, s, roleShelf, id)
 }
 
-// Roles lists the tenant's own roles; the first page begins with the built-in ones.
+// Roles lists the built-in roles, and behind them the tenant's own. A page that ends among the built-in ones goes on behind the
+// role whose id is its cursor: the store's cursors are no ids.
 func (m *Manage) Roles(ctx context.Context, s access.Scope, q store.Query) (store.Page[access.Role], error) {
-	page, err := list(ctx, m, s, access.RoleRead, q, roleShelf)
-	if q.After == "" && err == nil {
-		var all []access.Role
-		for _, r := range access.BuiltIns() {
-			if r.ID != access.PlatformAdmin && r.ID != access.SourceAccount {
-				all = append(all, r)
-			}
-		}
-		page.Items = append(all, page.Items...)
+	first := slices.DeleteFunc(access.BuiltIns(), func(r access.Role) bool { return r.ID == access.PlatformAdmin || r.ID == access.SourceAccount })
+	if at := slices.IndexFunc(first, func(r access.Role) bool { return r.ID.String() == q.After }); at >= 0 {
+		first, q.After = first[at+1:], ""
+	} else if q.After != "" {
+		first = nil
 	}
-	return page, err
+	limit := q.Limit
+	if limit <= 0 || limit > store.MaxPage {
+		limit = store.MaxPage
+	}
+	q.Limit = max(limit-len(first), 1) // one more tells whether there is a next page
+	page, err := list(ctx, m, s, access.RoleRead, q, roleShelf)
+	if err != nil {
+		return page, err
+	}
+	page.Items = slices.Concat(first, page.Items)
+	if len(page.Items) > limit {
+		page.Items = page.Items[:limit]
+		page.Next = page.Items[limit-1].ID.String()
+	}
+	return page, nil
 }
 
 // mayDefine is the rule for custom roles: nobody puts into a role what they do not hold at the root, and what belongs to the

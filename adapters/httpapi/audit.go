@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -19,7 +20,7 @@ import (
 type FilterIn struct {
 	SpanIn
 	Actor     string `query:"actor" maxLength:"64"`
-	Action    string `query:"action" maxLength:"64"`
+	Action    action `query:"action"`
 	Target    string `query:"target" maxLength:"64"`
 	Outcome   string `query:"outcome" enum:"success,failure,denied"`
 	RequestID string `query:"request_id" maxLength:"64"`
@@ -32,8 +33,20 @@ type LogIn struct {
 	FilterIn
 }
 
+// action is one of the words of the log.
+type action string
+
+// Schema lists them.
+func (action) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for _, a := range audit.Actions() {
+		s.Enum = append(s.Enum, string(a))
+	}
+	return s
+}
+
 func (in FilterIn) filter() (store.AuditFilter, error) {
-	f := store.AuditFilter{Actor: in.Actor, Action: in.Action, Target: in.Target, Outcome: in.Outcome, Request: in.RequestID}
+	f := store.AuditFilter{Actor: in.Actor, Action: string(in.Action), Target: in.Target, Outcome: in.Outcome, Request: in.RequestID}
 	for _, err := range []error{moment(in.From, "/from", &f.From), moment(in.To, "/to", &f.To), body(in.Org, "/org", &f.Org)} {
 		if err != nil {
 			return f, err
@@ -45,6 +58,14 @@ func (in FilterIn) filter() (store.AuditFilter, error) {
 // SeqIn names an entry in the path.
 type SeqIn struct {
 	Seq uint64 `path:"seq" doc:"Counts from 0"`
+}
+
+// Resolve knows an entry by one spelling of its number alone; another one is the path of nothing.
+func (in *SeqIn) Resolve(hc huma.Context) []error {
+	if hc.Param("seq") != strconv.FormatUint(in.Seq, 10) {
+		return []error{problemOf(hc.Context(), notFound())}
+	}
+	return nil
 }
 
 // BundleIn says what a bundle holds.

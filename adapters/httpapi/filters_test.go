@@ -2,8 +2,13 @@ package httpapi
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"strings"
 	"testing"
+
+	"github.com/ringfence/ringfence/core/audit"
 )
 
 // items are one field of a list's items, in its order.
@@ -38,6 +43,34 @@ func TestTheLogIsAskedByPlace(t *testing.T) {
 		t.Errorf("anywhere: %d", got)
 	}
 	a.call("GET", h.at(0, "/audit/entries?org="+canary), "").bad(422, "bad_id")
+}
+
+func TestTheLogKnowsItsOwnWordsAndOneSpellingOfANumber(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	file, err := parser.ParseFile(token.NewFileSet(), "../../core/audit/actions.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok {
+			known++
+			a.call("GET", h.at(0, "/audit/entries?limit=1&action="+strings.Trim(lit.Value, `"`)), "").ok(200)
+		}
+		return true
+	})
+	if known < 50 || known != len(audit.Actions()) {
+		t.Errorf("%d actions are declared, %d listed", known, len(audit.Actions()))
+	}
+	for _, log := range []string{h.at(0, "/audit"), "/v1/platform/audit"} {
+		a.call("GET", log+"/entries?action="+canary, "").bad(422, "invalid")
+		for _, seq := range []string{"01", "00", "+1", "-0", "1.0", "1e0", "0x1", "1%20", canary, "18446744073709551616", "18446744073709551615"} {
+			a.call("GET", log+"/entries/"+seq, "").bad(404, "not_found")
+			a.call("GET", log+"/entries/"+seq+"/proof", "").bad(404, "not_found")
+		}
+		a.call("GET", log+"/entries/1", "").ok(200)
+	}
 }
 
 func TestTheBuiltInRolesArePagedLikeAllOthers(t *testing.T) {

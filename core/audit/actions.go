@@ -77,3 +77,19 @@ const (
 	QuarantineReleased Action = "quarantine_released"
 	QuarantineDropped  Action = "quarantine_discarded"
 )
+
+// Actions are all of them.
+func Actions() []Action {
+	return []Action{
+		LoginSuccess, LoginFail, LoginLock, Logout, PasswordSet, TokenCreated, TokenRevoked, TokenReuse, TokenRefresh, SessionEnded, AuthzFail, SensitiveRead, AuditExported,
+		SetupDone,
+		PersonCreated, PersonDisabled, PersonEnabled, ResetStarted,
+		TenantCreated, TenantUpdated, TenantSuspended, TenantResumed, TenantDeleted, LimitsChanged,
+		NodeCreated, NodeUpdated, NodeMoved, NodeBarrier, NodeDeleted,
+		MemberInvited, InvitationRevoked, MemberAdded, MemberRemoved, MembershipGranted, MembershipRevoked, GroupCreated, GroupUpdated, GroupDeleted, RoleCreated, RoleUpdated, RoleDeleted,
+		DeviceCreated, DeviceUpdated, DeviceAssigned, DeviceDeleted, DevicesImport,
+		DecoderCreated, DecoderUpdated, DecoderDeleted, DecoderVersioned, DecoderActivated, DecoderRolled,
+		SourceCreated, SourceUpdated, SourceDeleted, KeyCreated, KeyRotated, KeyRevoked,
+		UplinkReplayed, QuarantineFolded, QuarantineReleased, QuarantineDropped,
+	}
+}

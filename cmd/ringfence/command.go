@@ -50,7 +50,7 @@ type commands struct {
 		Verify verifyCmd `cmd:"" example:"ringfence audit verify audit.tar --policy policy.txt" help:"Check an exported bundle or a receipt; the same as audit-verify." passthrough:""`
 		Export exportCmd `cmd:"" example:"ringfence audit export platform --server https://iot.example.com -o audit.tar" help:"Get a tenant's whole log from a server, as a bundle."`
 		Prove  proveCmd  `cmd:"" example:"ringfence audit prove ten_06ethoo0000000000000000000 42 > 42.proof" help:"Get the receipt of one entry from a server."`
-		Hash   hashCmd   `cmd:"" example:"echo ana@acme.example | ringfence audit hash platform" help:"Print what entries hold of a value that they keep for equality alone, such as the name of a failed sign-in."`
+		Hash   hashCmd   `cmd:"" example:"ringfence audit hash platform < address.txt" help:"Print what entries hold of a value that they keep for equality alone, such as the name of a failed sign-in."`
 		Key    keyCmd    `cmd:"" example:"ringfence audit key platform > policy.txt" help:"Print the policy file of a tenant's log, which verifiers need."`
 	} `cmd:"" example:"ringfence audit verify audit.tar --policy policy.txt" help:"The audit log."`
 	Decoder struct {
@@ -115,19 +115,44 @@ func run(ctx context.Context, args []string, env environment) int {
 
 func (c *commands) load(env environment) (config, error) { return loadConfig(c.Config, c.Set, env) }
 
-type checkCmd struct{}
+// machine is a command whose output may be one document.
+type machine struct {
+	JSON bool `name:"json" help:"One JSON document, for machines."`
+}
 
-func (checkCmd) Run(c *commands, env environment) error {
+// say writes what a command found: a text for people, or a document.
+func (m machine) say(env environment, text string, document any) (err error) {
+	if m.JSON {
+		e := json.NewEncoder(env.stdout)
+		e.SetEscapeHTML(false) // links stay links
+		return e.Encode(document)
+	}
+	_, err = io.WriteString(env.stdout, text)
+	return err
+}
+
+type checkCmd struct{ machine }
+
+func (k checkCmd) Run(c *commands, env environment) error {
 	conf, err := c.load(env)
 	if err == nil {
 		err = conf.judge()
 	}
-	if err != nil {
-		fmt.Fprintln(env.stderr, err)
-		return errNo
+	var found struct {
+		Good     bool     `json:"good"`
+		Problems []string `json:"problems"`
 	}
-	fmt.Fprintln(env.stdout, "the configuration is good")
-	return nil
+	if found.Good, found.Problems = err == nil, []string{}; found.Good {
+		return k.say(env, "the configuration is good\n", found)
+	}
+	fmt.Fprintln(env.stderr, err)
+	if k.JSON {
+		found.Problems = strings.Split(strings.TrimPrefix(err.Error(), errConfig.Error()+": "), "\n")
+		if err := k.say(env, "", found); err != nil {
+			return err
+		}
+	}
+	return errNo
 }
 
 type showCmd struct {
@@ -183,11 +208,10 @@ func (v verifyCmd) Run(env environment) error {
 	return exit(code)
 }
 
-type versionCmd struct{}
+type versionCmd struct{ machine }
 
-func (versionCmd) Run(env environment) error {
-	fmt.Fprintln(env.stdout, "ringfence", version())
-	return nil
+func (v versionCmd) Run(env environment) error {
+	return v.say(env, "ringfence "+version()+"\n", map[string]string{"version": version()})
 }
 
 // version is the module's, as the build knows it.

@@ -20,8 +20,8 @@ import (
 
 // decoderTestCmd runs decoders against their vectors, in the sandbox and within the limits of the server.
 type decoderTestCmd struct {
+	machine
 	Paths []string  `arg:"" name:"path" help:"Folders or files: codecs/NAME.js with test_decode_NAME.json, or a codec's YAML with examples."`
-	JSON  bool      `name:"json" help:"One JSON document, for machines."`
 	At    time.Time `help:"Receive time of vectors that name none." default:"2026-01-01T00:00:00Z"`
 }
 

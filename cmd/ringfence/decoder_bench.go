@@ -18,9 +18,9 @@ import (
 
 // decoderBenchCmd measures how fast decoders run as the server runs them: isolated, metered, in random order.
 type decoderBenchCmd struct {
+	machine
 	Paths []string      `arg:"" name:"path" help:"Folders or files, as decoder test takes them."`
 	For   time.Duration `help:"How long." default:"3s"`
-	JSON  bool          `name:"json" help:"One JSON document, for machines."`
 }
 
 // maxSamples bounds what one worker remembers of its decodes' durations.

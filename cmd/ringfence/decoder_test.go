@@ -75,7 +75,7 @@ func TestDecoderTestAnswersByWhatItFound(t *testing.T) {
 		var out bytes.Buffer
 		var report testReport
 		paths := []string{"../../testdata/decoders"}
-		if err := (decoderTestCmd{Paths: paths, JSON: true, At: time.Unix(0, 0)}).test(t.Context(), engine, &out); err != nil {
+		if err := (decoderTestCmd{Paths: paths, machine: machine{true}, At: time.Unix(0, 0)}).test(t.Context(), engine, &out); err != nil {
 			t.Errorf("%v: %s", err, &out)
 		}
 		if err := json.Unmarshal(out.Bytes(), &report); err != nil || len(report.Decoders) != 12 || report.Passed < 48 || report.Failed != 0 || report.Problems != 0 || report.Engine != engine.Version() {

@@ -194,6 +194,7 @@ func (e exportCmd) Run(ctx context.Context, env environment) error {
 
 type proveCmd struct {
 	remote
+	machine
 	Tenant string `arg:"" help:"Id of the tenant; platform for the platform's own log."`
 	Seq    uint64 `arg:"" help:"Number of the entry; the first is 0."`
 }
@@ -222,12 +223,12 @@ func (p proveCmd) Run(ctx context.Context, env environment) error {
 		return errors.New("the server's answer is no proof of this entry")
 	}
 	proof.Extra = []byte(body.Leaf)
-	fmt.Fprint(env.stdout, proof.String())
-	return nil
+	return p.say(env, proof.String(), map[string]string{"proof": proof.String()})
 }
 
 type hashCmd struct {
 	remote
+	machine
 	Tenant string `arg:"" help:"Id of the tenant; platform for the platform's own log."`
 	Field  string `help:"The field whose value it is." default:"login"`
 	Key    string `help:"Of an older digest: the word between its colons." placeholder:"NAME"`
@@ -260,6 +261,5 @@ func (h hashCmd) Run(ctx context.Context, env environment) error {
 	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(&body); err != nil {
 		return fmt.Errorf("the server's answer is not readable: %w", err)
 	}
-	fmt.Fprintln(env.stdout, body.Digest)
-	return nil
+	return h.say(env, body.Digest+"\n", map[string]string{"digest": body.Digest})
 }

@@ -170,6 +170,7 @@ func (app *application) jobs(ctx context.Context) {
 }
 
 type resetCmd struct {
+	machine
 	Email string `arg:"" help:"The person's sign-in address."`
 }
 
@@ -192,12 +193,14 @@ func (r resetCmd) Run(ctx context.Context, c *commands, env environment) error {
 		fmt.Fprintln(env.stderr, "ringfence: nobody signs in with this address")
 		err = errNo
 	case err == nil:
-		fmt.Fprintf(env.stdout, "%s/reset?token=%s\n", publicURL(conf), token.Reveal())
+		link := publicURL(conf) + "/reset?token=" + token.Reveal()
+		err = r.say(env, link+"\n", map[string]string{"link": link})
 	}
 	return errors.Join(err, app.close(ctx))
 }
 
 type keyCmd struct {
+	machine
 	Tenant string `arg:"" help:"Id of the tenant; platform for the platform's own log." default:"platform"`
 }
 
@@ -220,6 +223,6 @@ func (k keyCmd) Run(c *commands, env environment) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(env.stdout, audit.PolicyFile(audit.Origin(keys.Instance(), t), keys.VerifierKey()))
-	return nil
+	policy := audit.PolicyFile(audit.Origin(keys.Instance(), t), keys.VerifierKey())
+	return k.say(env, policy, map[string]string{"tenant_id": t.String(), "policy": policy})
 }

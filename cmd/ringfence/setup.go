@@ -18,6 +18,7 @@ import (
 )
 
 type setupCmd struct {
+	machine
 	Link   string `arg:"" help:"The link that the server printed at its first start."`
 	Email  string `help:"Your sign-in address." required:"" placeholder:"ADDRESS"`
 	Name   string `help:"Your name." required:"" placeholder:"NAME"`
@@ -50,16 +51,18 @@ func (s setupCmd) Run(ctx context.Context, env environment) error {
 	}
 	defer func() { _ = answer.Close() }()
 	var done struct {
-		Tenant struct{ ID string }
+		PrincipalID string `json:"principal_id"`
+		Tenant      struct{ ID string }
 	}
 	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(&done); err != nil {
 		return fmt.Errorf("it is set up, but the server's answer is not readable: %w", err)
 	}
 	fmt.Fprintf(env.stderr, "%s administers the platform now. Sign in with: POST %s/v1/auth/login\n", s.Email, server.Server)
+	text, document := "", map[string]string{"principal_id": done.PrincipalID}
 	if done.Tenant.ID != "" {
-		fmt.Fprintln(env.stdout, done.Tenant.ID)
+		text, document["tenant_id"] = done.Tenant.ID+"\n", done.Tenant.ID
 	}
-	return nil
+	return s.say(env, text, document)
 }
 
 // askPassword reads a password: twice and unseen from a terminal, else the first line.

@@ -96,7 +96,7 @@ func (f flow) Finish(_ context.Context, done store.Finished) error {
 	if _, err := f.h.replace(u); err != nil {
 		return err
 	}
-	if !u.Device.IsZero() {
+	if !u.Device.IsZero() && u.State != uplink.Quarantined {
 		b.seen = later(b.seen, idKey(u.Device), u.ReceivedAt)
 	}
 	if done.Outcome != nil {

@@ -113,7 +113,7 @@ func (f flow) Finish(ctx context.Context, done store.Finished) error {
 		return err
 	}
 	t := f.h.tenant[:]
-	if !u.Device.IsZero() {
+	if !u.Device.IsZero() && u.State != uplink.Quarantined {
 		if _, err := f.h.exec(ctx, "INSERT INTO seen (tenant, device, at) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at WHERE excluded.at > at", t, u.Device[:], micros(u.ReceivedAt)); err != nil {
 			return err
 		}

@@ -260,8 +260,8 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 	u.UpdatedAt = now
 	if reason := rm.refuses(u); reason != "" {
 		u.State, u.Reason = uplink.Quarantined, reason
-		if d := rm.devices[u.Address]; d != nil && reason == uplink.DisabledDevice {
-			u.Device = d.ID
+		if d := rm.devices[u.Address]; d != nil && !rm.nodes[u.ID].IsZero() { // one that was registered later never said this
+			u.Device = d.ID // and the source's node goes on to rule it, wherever the device is: who sees it stays the same
 		}
 		return store.Finished{Uplink: u}, nil
 	}

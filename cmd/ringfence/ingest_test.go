@@ -69,6 +69,59 @@ func TestAnEventOfADeviceThatIsRegisteredLaterIsReleased(t *testing.T) {
 	}
 }
 
+func TestQuarantineIsAskedByDeviceAndSeenByWhoeverReadsItAtTheSource(t *testing.T) {
+	s, _, ten := world1(t)
+	at := "/v1/tenants/" + ten.id
+	north, south := s.newSite(t, ten, "N"), s.newSite(t, ten, "S")
+	key := s.door(t, ten, "north", north)
+	inside, outside := s.newDevice(t, ten, "0303030303030301", north, ten.decoder), s.newDevice(t, ten, "0303030303030302", south, ten.decoder)
+	status(t, "switching it off", s.call(http.MethodPatch, ten.token, at+"/devices/"+inside, obj{"state": "disabled"}, `"1"`), 200)
+	send := func(eui string) string {
+		event := s.post(key, "/v1/ingest/plain", obj{"device": eui, "payload": "CL4u"}).str("event_id")
+		s.becomes(t, ten, event, "quarantined")
+		return event
+	}
+	off, beyond, early := send("0303030303030301"), send("0303030303030302"), send("0303030303030303")
+	later := s.newDevice(t, ten, "0303030303030303", north, ten.decoder)
+
+	viewer := func(name, node string) string {
+		inv := s.post(ten.token, at+"/invitations", obj{"email": name + "@acme.example", "role_id": s.role(t, ten, "viewer"), "node_id": node, "recursive": true})
+		status(t, "an invitation", inv, 201)
+		status(t, "accepting it", s.post("", "/v1/auth/invitations/accept", obj{"token": inv.str("secret"), "name": name, "password": demoPassword}), 201)
+		token, err := s.login(name + "@acme.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	for who, c := range map[string]struct {
+		token string
+		want  []string // of any device, of that inside, of that outside, of the one that came later
+	}{
+		"the owner": {ten.token, []string{early + " " + beyond + " " + off, off, beyond, ""}},
+		"north":     {viewer("nora", north), []string{early + " " + beyond + " " + off, off, beyond, ""}},
+		"south":     {viewer("sue", south), []string{"", "", "", ""}},
+	} {
+		for i, filter := range []string{"", "?device_id=" + inside, "?device_id=" + outside, "?device_id=" + later} {
+			var got []string
+			for _, u := range s.get(c.token, at+"/quarantine"+filter).list("items") {
+				got = append(got, fmt.Sprint(u["id"]))
+				if u["node_id"] != north {
+					t.Errorf("%s: ruled elsewhere: %v", who, u)
+				}
+			}
+			if strings.Join(got, " ") != c.want[i] {
+				t.Errorf("%s, %q: %v, want %s", who, filter, got, c.want[i])
+			}
+		}
+	}
+	for _, device := range []string{inside, outside} {
+		if d := s.get(ten.token, at+"/devices/"+device); d.body["last_seen_at"] != nil {
+			t.Errorf("what was refused is a sign of life: %s", d.text)
+		}
+	}
+}
+
 func TestASourceSuppressesNoEventOfAnothers(t *testing.T) {
 	s, _, ten := world1(t)
 	north, south := s.newSite(t, ten, "N"), s.newSite(t, ten, "S")

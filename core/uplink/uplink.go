@@ -38,7 +38,7 @@ type Uplink struct {
 	ID          ident.Uplink
 	Rev         uint64
 	Source      ident.Source
-	Device      ident.Device // zero until processed, and for unknown devices
+	Device      ident.Device // zero until processed, and where none was registered
 	Node        ident.Node   // its ruler: the device's node at RuledAt, or the source's node
 	State       State
 	Reason      Reason

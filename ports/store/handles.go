@@ -99,7 +99,8 @@ type Flow interface {
 	Accept(ctx context.Context, us []uplink.Uplink) ([]Verdict, error)
 
 	// Finish writes what became of an accepted uplink, comparing its Rev: its row, and if there are any its reading, its
-	// outcome, the device's last-seen and the device's latest reading, which never goes back.
+	// outcome, the device's last-seen and the device's latest reading, which never goes back. An uplink that goes to
+	// quarantine is no sign of life of the device that it names: whoever knows an address could send it.
 	Finish(ctx context.Context, f Finished) error
 
 	// Hasten makes accepted uplinks that wait until exactly this moment due at once, at most limit of them, and answers how

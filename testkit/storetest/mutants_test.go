@@ -329,6 +329,7 @@ type flowing struct {
 	checkpoint bool
 	rewrite    bool
 	finish     bool
+	lively     bool
 	hasten     func(store.Flow, context.Context, time.Time, int) (int, error)
 	expire     func(store.Flow, context.Context, time.Time, int) (int, error)
 }
@@ -369,6 +370,13 @@ func (f flowing) Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error
 }
 
 func (f flowing) Finish(ctx context.Context, done store.Finished) error {
+	if alive := done; f.lively {
+		alive.Uplink.State = uplink.Failed
+		if err := f.Flow.Finish(ctx, alive); err != nil {
+			return err
+		}
+		done.Uplink.Rev++
+	}
 	if err := f.Flow.Finish(ctx, done); err != nil && !f.finish {
 		return err
 	}
@@ -526,6 +534,7 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 			return f.Hasten(ctx, until, n)
 		}}), nil},
 		{"a release is forgotten", "SettledUplinkRemembersItsRelease", byWriter(func(w *writing) { w.forget = true }), nil},
+		{"what is refused is a sign of life", "QuarantinedUplinkIsNoSignOfLife", byFlow(flowing{lively: true}), nil},
 		{"the latest is what came last", "LatestReadingNeverGoesBack", byReader(reading{read: func(r store.Readings) store.Readings { return lateReadings{r} }}), nil},
 		{"finishing twice is fine", "FinishComparesTheRevision", byFlow(flowing{finish: true}), nil},
 		{"a counter is off by one", "CountersAreExact", byFlow(flowing{fold: 1}), nil},

@@ -203,6 +203,7 @@ func Checks() []Check {
 		{"DueIsOldestFirstAndWaitsForNotBefore", due},
 		{"HastenedUplinksAreDueAtOnce", hastened},
 		{"SettledUplinkRemembersItsRelease", settled},
+		{"QuarantinedUplinkIsNoSignOfLife", lifeless},
 		{"LatestReadingNeverGoesBack", latest},
 		{"FinishComparesTheRevision", finish},
 		{"CountersAreExact", folds},

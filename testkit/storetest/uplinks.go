@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
 )
@@ -50,6 +52,24 @@ func settled(t testing.TB, w *World) {
 	if got := w.stored(t, u); !got.ReleasedAt.Equal(at) || got.State != uplink.Failed {
 		t.Errorf("when it is finished: %s, released at %v, want %v", got.State, got.ReleasedAt, at)
 	}
+}
+
+func lifeless(t testing.TB, w *World) {
+	d := w.device(t, w.A, ident.Node{1}, "x")
+	u := w.uplink(0, "p")
+	w.accept(t, w.A, u)
+	u.Rev, u.State, u.Reason, u.Device = 1, uplink.Quarantined, uplink.OutsideSource, d.ID
+	w.ingest(t, w.A, func(ctx context.Context, f store.Flow) error { return f.Finish(ctx, store.Finished{Uplink: u}) })
+	w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
+		page, err := r.Uplinks().Find(ctx, store.Query{Reach: access.Everywhere}, store.UplinkFilter{State: uplink.Quarantined, Device: d.ID})
+		if err != nil || len(page.Items) != 1 || page.Items[0].Node != u.Node {
+			t.Errorf("of the device: %+v, %v", page, err)
+		}
+		if seen, err := r.Devices().Get(ctx, d.ID); err != nil || !seen.LastSeen.IsZero() {
+			t.Errorf("last seen %v, %v", seen.LastSeen, err)
+		}
+		return nil
+	})
 }
 
 func hastened(t testing.TB, w *World) {

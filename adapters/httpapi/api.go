@@ -121,6 +121,7 @@ func frame(o Options, gate gatekeeper, granted grants, mint ident.Mint) (*API, e
 		bunrouter.WithNotFoundHandler(a.nowhere), bunrouter.WithMethodNotAllowedHandler(a.nowhere),
 	)
 	config := huma.DefaultConfig("Ringfence", o.Version)
+	config.Info.Description = "What goes wrong is answered as a problem (RFC 9457), but for what is no HTTP: net/http itself refuses that before us, with 400 and a line of plain text."
 	config.CreateHooks = nil
 	config.DocsPath, config.SchemasPath, config.OpenAPIPath = "", "", ""
 	config.RejectUnknownQueryParameters = true

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	slashed "path"
@@ -34,21 +35,39 @@ func bodyLimit(r *http.Request) int64 {
 	return maxBody
 }
 
-// bounded reads no byte behind its limit, whoever asks. (http.MaxBytesReader's error would become a 500 inside huma.)
+// bounded reads one byte behind its limit and no more, whoever asks. Its errors are answers: whoever reads passes them on.
 type bounded struct {
 	io.ReadCloser
-	left  int64
-	ended bool // it was read to its end
+	limit, read int64
+	ended       bool // it was read to its end
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, io.EOF
+	if b.read > b.limit {
+		return 0, tooLarge(b.limit)
 	}
-	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	b.ended = errors.Is(err, io.EOF)
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.limit+1-b.read)])
+	b.read += int64(n)
+	if b.ended = errors.Is(err, io.EOF); err != nil && !b.ended {
+		err = cutShort(err)
+	}
 	return n, err
+}
+
+func tooLarge(limit int64) error {
+	return fault.New(fault.Invalid, "too_large", "The body is larger than this route takes, which is %d bytes.", limit)
+}
+
+// cutShort is why a body did not arrive whole.
+func cutShort(err error) error {
+	var slow net.Error
+	switch {
+	case fault.As(err) != nil:
+		return err
+	case errors.As(err, &slow) && slow.Timeout(): // not as its cause, which huma would answer in its own words
+		return fault.New(fault.Invalid, "body_timeout", "The body did not arrive in time, which is %d seconds, and nothing was done.", readTimeout/time.Second)
+	}
+	return fault.Wrap(err, fault.Invalid, "unreadable", "The body did not arrive whole.")
 }
 
 // Close does nothing: the server closes what it opened, and would read on before.
@@ -59,7 +78,7 @@ func precheck(r *http.Request) error {
 	bad := func(code, format string, args ...any) error { return fault.New(fault.Invalid, code, format, args...) }
 	switch {
 	case r.ContentLength > bodyLimit(r):
-		return bad("too_large", "The body is larger than this route takes, which is %d bytes.", bodyLimit(r))
+		return tooLarge(bodyLimit(r))
 	case headerSize(r) > maxHeader:
 		return bad("headers_too_large", "The header fields are larger than %d bytes together.", maxHeader)
 	case r.URL.RawPath != "":

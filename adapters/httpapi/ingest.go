@@ -75,10 +75,7 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 	}
 	text, err := entire(r)
 	if err != nil {
-		return fault.Wrap(err, fault.Invalid, "unreadable", "The body did not arrive whole.")
-	}
-	if len(text) > maxIngest {
-		return fault.New(fault.Invalid, "too_large", "The body is larger than this route takes, which is %d bytes.", maxIngest)
+		return cutShort(err)
 	}
 	leave, err := a.o.Ingest.Begin(scope, granted)
 	if err != nil {

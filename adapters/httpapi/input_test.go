@@ -164,7 +164,9 @@ func TestABodyOfUnknownLengthIsNeverReadPastItsLimit(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		s.serve(w, r)
-		s.wants(w, 413, "too_large")
+		if p := s.wants(w, 413, "too_large"); !strings.Contains(p.Detail, "1048576") {
+			t.Errorf("it names no limit: %s", p.Detail)
+		}
 		if body.read > maxBody+1 {
 			t.Errorf("%d bytes read", body.read)
 		}

@@ -34,13 +34,11 @@ func humaProblem(hc huma.Context, status int, msg string, errs ...error) huma.St
 	}
 	f := fault.New(fault.Internal, "internal", ourBug)
 	switch {
-	case status == 413:
-		f = fault.New(fault.Invalid, "too_large", "The body is larger than this route takes.")
 	case status == 415:
 		f = fault.New(fault.Invalid, "unsupported_media_type", "This route takes application/json.")
-	case status == 408:
-		f = fault.New(fault.Unavailable, "gave_up", "The body did not arrive in time.")
-	case status == 400, strings.HasPrefix(msg, "cannot read request body"):
+	case strings.HasPrefix(msg, "cannot read request body") && len(errs) > 0:
+		f = fault.As(cutShort(errs[0]))
+	case status == 400:
 		f = fault.New(fault.Invalid, "unreadable", "The request cannot be read. Send one JSON document, in UTF-8, each key once.")
 	case status == 422:
 		f = fault.New(fault.Invalid, "invalid", "The request is readable but not right. The errors say which parts.")

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -266,6 +267,28 @@ func TestOddRequestLinesAreProblems(t *testing.T) {
 		r, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil || fmt.Sprint(r.StatusCode) != want || r.Header.Get("Request-Id") == "" {
 			t.Errorf("%s: %v %+v", line, err, r)
+		}
+	}
+}
+
+// What the description says of net/http's own refusals: they are the only ones that are no problem documents.
+func TestWhatIsNoHTTPIsRefusedInPlainText(t *testing.T) {
+	address := serving(t, newStand(t), 100, 100)
+	for what, text := range map[string]string{
+		"an escape that is none": "GET /nodes/%zz HTTP/1.1\r\nHost: x\r\n\r\n", "a NUL in the path": "GET /a\x00b HTTP/1.1\r\nHost: x\r\n\r\n",
+		"two lengths": "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", "no Host": "GET /healthz HTTP/1.1\r\n\r\n",
+	} {
+		c := dial(t, address)
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != 400 || !r.Close || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/plain") || len(said) > 100 || bytes.ContainsRune(said, 0) {
+			t.Errorf("%s: %v %+v %q", what, err, r, said)
 		}
 	}
 }

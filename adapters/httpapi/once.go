@@ -34,10 +34,7 @@ func (a *API) idempotency(r *http.Request, c *Call) (enter.Once, error) {
 	// The body is read here, within its bound, and handed on.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return enter.Once{}, fault.Wrap(err, fault.Invalid, "unreadable", "The body did not arrive whole.")
-	}
-	if int64(len(body)) > bodyLimit(r) {
-		return enter.Once{}, fault.New(fault.Invalid, "too_large", "The body is larger than this route takes, which is %d bytes.", bodyLimit(r))
+		return enter.Once{}, err
 	}
 	r.Body = io.NopCloser(strings.NewReader(string(body)))
 	return enter.Once{

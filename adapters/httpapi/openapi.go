@@ -17,7 +17,7 @@ import (
 func (a *API) operation(d *Declaration) *huma.Operation {
 	op := &huma.Operation{
 		OperationID: d.Operation, Method: d.Method, Path: d.Path, Summary: d.Summary, Tags: []string{d.Tag}, DefaultStatus: d.Status,
-		MaxBodyBytes: maxBody + 1, BodyReadTimeout: readTimeout,
+		MaxBodyBytes: -1, BodyReadTimeout: readTimeout, // bounded says how long a body may be
 		Errors:     []int{400, 404, 405, 422, 429, 500, 503},
 		Extensions: map[string]any{"x-object": d.Object, "x-tenant-from": string(d.Tenant), "x-audit": names(d.Audit)},
 	}
@@ -49,13 +49,14 @@ func (a *API) operation(d *Declaration) *huma.Operation {
 // stale.
 func (a *API) described(d *Declaration) {
 	op := operationOf(a.huma.OpenAPI(), d.Method, d.Path)
+	d.body = op.RequestBody != nil
 	add := func(codes ...int) {
 		for _, code := range codes {
 			op.Responses[strconv.Itoa(code)] = &huma.Response{Description: http.StatusText(code), Content: op.Responses["400"].Content}
 		}
 	}
 	if op.RequestBody != nil {
-		add(413, 415)
+		add(408, 413, 415)
 	}
 	if slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.Name == "If-Match" }) {
 		add(412, 428)

@@ -69,7 +69,7 @@ func (a *API) outer(next func(http.ResponseWriter, *http.Request) error) http.Ha
 		err := precheck(r)
 		if err == nil {
 			if r.Body != nil && r.Body != http.NoBody {
-				body := &bounded{ReadCloser: r.Body, left: bodyLimit(r) + 1}
+				body := &bounded{ReadCloser: r.Body, limit: bodyLimit(r)}
 				if r.Body = body; r.ContentLength < 0 {
 					s.body = body
 				}

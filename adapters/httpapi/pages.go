@@ -145,10 +145,7 @@ func (a *API) browser(r *http.Request) (*enter.Identity, error) {
 func fields(r *http.Request) (url.Values, error) {
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "unreadable", "The form did not arrive whole.")
-	}
-	if int64(len(raw)) > bodyLimit(r) {
-		return nil, fault.New(fault.Invalid, "too_large", "The form is larger than this page takes, which is %d bytes.", bodyLimit(r))
+		return nil, err
 	}
 	f, err := url.ParseQuery(string(raw))
 	if err != nil {

@@ -53,7 +53,7 @@ func (f form) patch(content map[string]*huma.MediaType) map[string]bool {
 func nulls(r *http.Request, removes map[string]bool) error {
 	text, err := io.ReadAll(r.Body)
 	if err != nil {
-		return fault.Wrap(err, fault.Invalid, "unreadable", "The body did not arrive whole.")
+		return err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	var refused error

@@ -48,6 +48,7 @@ var statuses = map[fault.Kind]int{
 var statusOfCode = map[string]int{
 	"unreadable": 400, "bad_cursor": 400, "two_credentials": 400, "bad_path": 400, "bad_query": 400, "bad_idempotency_key": 400,
 	"stale_revision": 412, "precondition_required": 428, "too_large": 413, "unsupported_media_type": 415, "content_encoding": 415, "method_not_allowed": 405,
+	"body_timeout":      408,
 	"headers_too_large": 431,
 }
 
@@ -132,6 +133,9 @@ func (p *problem) GetHeaders() http.Header {
 	h := http.Header{}
 	if p.retry > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.retry))
+	}
+	if p.Status == http.StatusRequestTimeout {
+		h.Set("Connection", "close") // what is left of the body is not waited for
 	}
 	if p.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="ringfence"`)

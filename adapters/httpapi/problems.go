@@ -41,6 +41,7 @@ var advice = map[string]string{
 	"bad_variable":           "Each variable has a name of its own and a value within its bound. Correct the list.",
 	"barrier_without_owner":  "Give somebody an owner's or admin's membership at the barrier itself, recursive and without expiry: nobody else could lift it, an owner of the tenant included. Lift the barrier before you take the last one away.",
 	"big_group":              "Split the group, or nest groups in it.",
+	"body_timeout":           "Send the whole body within the time that the detail names: in fewer bytes, over a better connection, or with fewer requests at once.",
 	"built_in_role":          "Create a role of your own with the permissions that you want.",
 	"content_encoding":       "Send the body as it is, without compression.",
 	"cross_origin":           "The request came from another site than ours. Open our own page, or use a token instead of the browser's session.",

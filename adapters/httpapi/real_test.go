@@ -3,9 +3,12 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -456,4 +459,73 @@ func TestAnothersThingIsAnsweredLikeNothing(t *testing.T) {
 	if plain(b.call("GET", nowhere, "")) != want || plain(b.call("GET", nowhere+"/nodes", "")) != want {
 		t.Error("a tenant that is not there is told apart")
 	}
+}
+
+// stalled is a body that stops coming.
+type stalled struct{ io.Reader }
+
+func (s stalled) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+// bodied sends a body of unknown length.
+func (c caller) bodied(method, target string, body io.Reader, fields ...string) reply {
+	r := httptest.NewRequest(method, "http://iot.example.com"+target, body)
+	r.ContentLength = -1
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+c.token)
+	for _, f := range fields {
+		k, v, _ := strings.Cut(f, ": ")
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	c.h.serve(w, r)
+	return reply{w, c.h}
+}
+
+func TestABodyThatDoesNotComeInTimeIsThatAndNothingElse(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	site := h.node(h.root[0], "site", "s")
+	src := a.call("POST", h.at(0, "/sources"), `{"name":"s","format":"plain"}`).ok(201).str("id")
+	key := a.call("POST", h.at(0, "/sources/"+src+"/keys"), `{"name":"k"}`).ok(201).str("secret")
+	before := h.everything("/nodes")
+	for _, c := range []struct {
+		token, method, path, field string
+	}{
+		{h.owner[0], "POST", h.at(0, "/nodes"), ""},
+		{h.owner[0], "POST", h.at(0, "/nodes"), "Idempotency-Key: a"},
+		{h.owner[0], "PATCH", h.at(0, "/nodes/"+site), `If-Match: "1"`},
+		{h.owner[0], "DELETE", h.at(0, "/nodes/"+site), `If-Match: "1"`},
+		{key, "POST", "/v1/ingest/plain", ""},
+	} {
+		w := h.as(c.token).bodied(c.method, c.path, stalled{strings.NewReader(`{"name":`)}, c.field)
+		if w.bad(408, "body_timeout"); w.Header().Get("Connection") != "close" {
+			t.Errorf("%s %s: the connection is kept", c.method, c.path)
+		}
+	}
+	if w := h.as("").bodied("POST", "/reset", stalled{strings.NewReader("token=")}, "Content-Type: application/x-www-form-urlencoded"); w.Code != 408 {
+		t.Errorf("a form: %d", w.Code)
+	}
+	if after := h.everything("/nodes"); after != before {
+		t.Errorf("something was done:\n%s\n%s", before, after)
+	}
+}
+
+func TestARouteWithoutABodyTakesNoEndlessOne(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	site := h.node(h.root[0], "site", "s")
+	body := &endless{}
+	if w := a.bodied("DELETE", h.at(0, "/nodes/"+site), body, `If-Match: "1"`); body.read > maxBody+1 {
+		t.Errorf("%d bytes were read", body.read)
+	} else {
+		w.bad(413, "too_large")
+	}
+	a.bodied("GET", h.at(0, "/nodes/"+site), &endless{}).bad(413, "too_large")
+	a.bodied("DELETE", h.at(0, "/nodes/"+site), strings.NewReader("{}"), `If-Match: "1"`).ok(204)
 }

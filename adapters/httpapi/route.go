@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -53,6 +54,7 @@ type Declaration struct {
 	Unaudited  string         // why a route that changes something writes none
 	Status     int            // of a success; 200 if 0
 
+	body  bool            // it takes one
 	patch map[string]bool // of a PATCH: its fields, and whether null takes them away
 }
 
@@ -180,6 +182,12 @@ func (a *API) letIn(d *Declaration) func(huma.Context, func(huma.Context)) {
 		if err != nil {
 			_ = writeProblem(w, r.Request, err)
 			return
+		}
+		if !d.body && r.ContentLength < 0 { // a length would have been judged before anything is done
+			if _, err := io.Copy(io.Discard, r.Body); err != nil {
+				_ = writeProblem(w, r.Request, err)
+				return
+			}
 		}
 		if d.Method == http.MethodPatch {
 			if err := nulls(r.Request, d.patch); err != nil {

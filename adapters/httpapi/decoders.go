@@ -88,12 +88,13 @@ func (a *API) decoderRoutes() {
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			ListIn
+			NamedIn
 		}) (*many[decoderJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
 			}
-			page, err := m.Decoders(ctx, c.Scope, q)
+			page, err := m.Decoders(ctx, c.Scope, q, in.Name)
 			if err != nil {
 				return nil, err
 			}

@@ -105,8 +105,8 @@ func (a *API) deviceRoutes() {
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			ListIn
+			NamedIn
 			NodeID  string `query:"node_id" doc:"This node and all below it"`
-			Name    string `query:"name" maxLength:"200"`
 			State   string `query:"state" enum:"active,disabled"`
 			Decoder string `query:"decoder_id"`
 		}) (*many[deviceJSON], error) {

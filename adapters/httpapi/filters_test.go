@@ -103,6 +103,48 @@ func TestTheBuiltInRolesArePagedLikeAllOthers(t *testing.T) {
 	}
 }
 
+func TestWhatHasANameIsAskedByItWithinReachAlone(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	here, there := h.node(h.root[0], "site", "here"), h.node(h.root[0], "site", "there")
+	for tenant, owner := range h.owner { // the other tenant has the same names
+		for path, body := range map[string]string{
+			"/nodes": `{"parent_id":"` + h.root[tenant] + `","kind":"site","name":"Pump é"}`, "/roles": `{"name":"Pump é","permissions":["node:read"]}`, "/groups": `{"name":"Pump é"}`,
+			"/decoders": `{"name":"Pump é"}`, "/sources": `{"name":"Pump é","format":"plain"}`,
+		} {
+			h.as(owner).call("POST", h.at(tenant, path), body).ok(201)
+		}
+	}
+	for path, others := range map[string]string{"/nodes": "here", "/roles": "viewer", "/groups": "", "/decoders": "", "/sources": ""} {
+		if others != "" {
+			if got := a.call("GET", h.at(0, path+"?name="+others), "").items("name"); got != others {
+				t.Errorf("%s named %s: %q", path, others, got)
+			}
+		}
+		for name, want := range map[string]string{"Pump%20%C3%A9": "Pump é", "pump%20%C3%A9": "", "Pump%20e%CC%81": "", "Pump": "", "%25": ""} {
+			if got := a.call("GET", h.at(0, path+"?name="+name), "").items("name"); got != want {
+				t.Errorf("%s named %s: %q, want %q", path, name, got, want)
+			}
+		}
+		a.call("GET", h.at(0, path+"?name="), "").bad(400, "bad_query")
+		a.call("GET", h.at(0, path+"?name="+strings.Repeat("a", 201)), "").bad(422, "invalid")
+	}
+	inv := a.call("POST", h.at(0, "/invitations"), fmt.Sprintf(`{"email":"ben@example.com","role_id":%q,"node_id":%q,"recursive":true}`, h.role("viewer"), here)).ok(201)
+	h.as(h.owner[1]).call("POST", "/v1/auth/invitations/accept", fmt.Sprintf(`{"token":%q}`, inv.str("secret"))).ok(201)
+	for place, node := range map[string]string{"here": here, "there": there} {
+		a.call("POST", h.at(0, "/sources"), fmt.Sprintf(`{"name":%q,"format":"plain","node_id":%q}`, place, node)).ok(201)
+		for _, path := range []string{"/nodes", "/sources"} {
+			want := map[string]string{"here": "here"}[place]
+			if got := h.as(h.owner[1]).call("GET", h.at(0, path+"?name="+place), "").items("name"); got != want {
+				t.Errorf("at one site, %s named %s: %q", path, place, got)
+			}
+		}
+	}
+	for _, path := range []string{"/groups", "/decoders", "/roles"} {
+		h.as(h.owner[1]).call("GET", h.at(0, path+"?name=here"), "").bad(403, "permission_denied")
+	}
+}
+
 func TestMembersAreAskedByName(t *testing.T) {
 	h := newHouse(t)
 	a := h.as(h.owner[0])

@@ -42,12 +42,13 @@ func (a *API) nodeRoutes() {
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			ListIn
+			NamedIn
 		}) (*many[nodeJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
 			}
-			page, err := m.Nodes(ctx, c.Scope, q)
+			page, err := m.Nodes(ctx, c.Scope, q, in.Name)
 			if err != nil {
 				return nil, err
 			}

@@ -11,7 +11,6 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/core/secret"
-	"github.com/ringfence/ringfence/ports/store"
 )
 
 type memberJSON struct {
@@ -77,19 +76,13 @@ func (a *API) memberRoutes() {
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			ListIn
-			Name string `query:"name" maxLength:"200" doc:"Exactly; names are not unique"`
+			NamedIn
 		}) (*many[memberJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
 			}
-			list := m.Members
-			if in.Name != "" {
-				list = func(ctx context.Context, s access.Scope, q store.Query) (store.Page[principal.Member], error) {
-					return m.MembersNamed(ctx, s, in.Name, q)
-				}
-			}
-			page, err := list(ctx, c.Scope, q)
+			page, err := m.Members(ctx, c.Scope, q, in.Name)
 			if err != nil {
 				return nil, err
 			}

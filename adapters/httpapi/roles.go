@@ -61,12 +61,13 @@ func (a *API) roleRoutes() {
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			ListIn
+			NamedIn
 		}) (*many[roleJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
 			}
-			page, err := m.Roles(ctx, c.Scope, q)
+			page, err := m.Roles(ctx, c.Scope, q, in.Name)
 			if err != nil {
 				return nil, err
 			}
@@ -192,12 +193,13 @@ func (a *API) groupRoutes(m *manage.Manage) {
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			ListIn
+			NamedIn
 		}) (*many[groupJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
 			}
-			page, err := m.Groups(ctx, c.Scope, q)
+			page, err := m.Groups(ctx, c.Scope, q, in.Name)
 			if err != nil {
 				return nil, err
 			}

@@ -22,6 +22,11 @@ type ListIn struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many at most"`
 }
 
+// NamedIn narrows a list to one name.
+type NamedIn struct {
+	Name string `query:"name" maxLength:"200" doc:"Exactly this name"`
+}
+
 // MatchIn names the revision that is changed.
 type MatchIn struct {
 	IfMatch string `header:"If-Match" doc:"The ETag that was read; needed"`

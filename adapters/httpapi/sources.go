@@ -83,12 +83,13 @@ func (a *API) sourceRoutes() {
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			ListIn
+			NamedIn
 		}) (*many[sourceJSON], error) {
 			q, err := c.page(in.Cursor, in.Limit)
 			if err != nil {
 				return nil, err
 			}
-			page, err := m.Sources(ctx, c.Scope, q)
+			page, err := m.Sources(ctx, c.Scope, q, in.Name)
 			if err != nil {
 				return nil, err
 			}

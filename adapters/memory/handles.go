@@ -46,28 +46,28 @@ func (r reader) Policy(context.Context) (access.Records, error) {
 	return out, err
 }
 
-func (r reader) Tenants() store.Shelf[ident.Tenant, tenant.Tenant] { return on(r.h, tenants) }
-func (r reader) Limits() store.Shelf[ident.Tenant, store.Limits]   { return on(r.h, limits) }
-func (r reader) Nodes() store.Nodes                                { return nodeShelf{on(r.h, nodes)} }
-func (r reader) Roles() store.Counted[ident.Role, access.Role]     { return on(r.h, roles) }
-func (r reader) Groups() store.Counted[ident.Group, access.Group]  { return on(r.h, groups) }
-func (r reader) Memberships() store.Memberships                    { return membershipShelf{on(r.h, memberships)} }
-func (r reader) Members() store.Members                            { return memberShelf{on(r.h, members)} }
+func (r reader) Tenants() store.Shelf[ident.Tenant, tenant.Tenant]           { return on(r.h, tenants) }
+func (r reader) Limits() store.Shelf[ident.Tenant, store.Limits]             { return on(r.h, limits) }
+func (r reader) Nodes() store.Nodes                                          { return nodeShelf{on(r.h, nodes)} }
+func (r reader) Roles() store.Catalogue[ident.Role, access.Role]             { return on(r.h, roles) }
+func (r reader) Groups() store.Catalogue[ident.Group, access.Group]          { return on(r.h, groups) }
+func (r reader) Memberships() store.Memberships                              { return membershipShelf{on(r.h, memberships)} }
+func (r reader) Members() store.Catalogue[ident.Principal, principal.Member] { return on(r.h, members) }
 func (r reader) Invitations() store.Counted[ident.Link, principal.Invitation] {
 	return on(r.h, invitations)
 }
-func (r reader) Tokens() store.Owned[ident.Token, credential.PAT]        { return tokenShelf{on(r.h, tokens)} }
-func (r reader) Devices() store.Devices                                  { return deviceShelf{on(r.h, devices)} }
-func (r reader) Imports() store.Shelf[ident.Import, device.Import]       { return on(r.h, imports) }
-func (r reader) Decoders() store.Counted[ident.Decoder, decoder.Decoder] { return on(r.h, decoders) }
-func (r reader) Versions() store.Versions                                { return versionShelf{on(r.h, versions)} }
-func (r reader) Sources() store.Counted[ident.Source, source.Source]     { return on(r.h, sources) }
-func (r reader) Keys() store.Keys                                        { return keyShelf{on(r.h, keys)} }
-func (r reader) Uplinks() store.Uplinks                                  { return uplinkShelf(r) }
-func (r reader) Readings() store.Readings                                { return readingShelf(r) }
-func (r reader) Outcomes() store.Outcomes                                { return outcomeShelf(r) }
-func (r reader) Audit() store.Audit                                      { return auditShelf(r) }
-func (r reader) Persons() store.Persons                                  { return personShelf{on(r.h, persons)} }
+func (r reader) Tokens() store.Owned[ident.Token, credential.PAT]          { return tokenShelf{on(r.h, tokens)} }
+func (r reader) Devices() store.Devices                                    { return deviceShelf{on(r.h, devices)} }
+func (r reader) Imports() store.Shelf[ident.Import, device.Import]         { return on(r.h, imports) }
+func (r reader) Decoders() store.Catalogue[ident.Decoder, decoder.Decoder] { return on(r.h, decoders) }
+func (r reader) Versions() store.Versions                                  { return versionShelf{on(r.h, versions)} }
+func (r reader) Sources() store.Catalogue[ident.Source, source.Source]     { return on(r.h, sources) }
+func (r reader) Keys() store.Keys                                          { return keyShelf{on(r.h, keys)} }
+func (r reader) Uplinks() store.Uplinks                                    { return uplinkShelf(r) }
+func (r reader) Readings() store.Readings                                  { return readingShelf(r) }
+func (r reader) Outcomes() store.Outcomes                                  { return outcomeShelf(r) }
+func (r reader) Audit() store.Audit                                        { return auditShelf(r) }
+func (r reader) Persons() store.Persons                                    { return personShelf{on(r.h, persons)} }
 func (r reader) Sessions() store.Owned[ident.Session, credential.Session] {
 	return sessionShelf{on(r.h, sessions)}
 }

@@ -82,7 +82,7 @@ var (
 	nodes = ided(noun[ident.Node, org.Node]{
 		id: nodeNoun, placed: true, policy: true, of: func(v org.Node) ident.Node { return v.ID },
 		rev:   func(v *org.Node) *uint64 { return &v.Rev },
-		index: func(v org.Node, r *row) { r.node, r.hidden = v.ID, v.Deleted() },
+		index: func(v org.Node, r *row) { r.node, r.label, r.hidden = v.ID, v.Name, v.Deleted() },
 	})
 	roles = ided(noun[ident.Role, access.Role]{
 		id: roleNoun, policy: true, unique: true, of: func(v access.Role) ident.Role { return v.ID },
@@ -98,7 +98,7 @@ var (
 	})
 	members = ided(noun[ident.Principal, principal.Member]{
 		id: memberNoun, policy: true, of: func(v principal.Member) ident.Principal { return v.ID },
-		rev: func(v *principal.Member) *uint64 { return &v.Rev }, index: nothing[principal.Member],
+		rev: func(v *principal.Member) *uint64 { return &v.Rev }, index: func(v principal.Member, r *row) { r.label = v.Name },
 	})
 	invitations = ided(noun[ident.Link, principal.Invitation]{
 		id: invitationNoun, placed: true, of: func(v principal.Invitation) ident.Link { return v.ID },

@@ -69,6 +69,11 @@ func (s shelf[K, V]) List(_ context.Context, q store.Query) (store.Page[V], erro
 	return s.list(q, func(V, row) bool { return true })
 }
 
+// Named answers a page of those that have this name.
+func (s shelf[K, V]) Named(_ context.Context, name string, q store.Query) (store.Page[V], error) {
+	return s.list(q, func(_ V, r row) bool { return r.label == name })
+}
+
 func (s shelf[K, V]) list(q store.Query, fits func(V, row) bool) (store.Page[V], error) {
 	return page(s.h, q, *s.rows(), func(r row) (V, bool, error) {
 		if r.hidden || s.n.placed && !within(q.Reach, r.node) {

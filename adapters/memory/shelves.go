@@ -49,14 +49,6 @@ func (s membershipShelf) OfRole(_ context.Context, r ident.Role) ([]access.Membe
 	return s.all(func(m access.Membership) bool { return m.Role == r })
 }
 
-type memberShelf struct {
-	shelf[ident.Principal, principal.Member]
-}
-
-func (s memberShelf) Named(_ context.Context, name string, q store.Query) (store.Page[principal.Member], error) {
-	return s.list(q, func(m principal.Member, _ row) bool { return m.Name == name })
-}
-
 type tokenShelf struct {
 	shelf[ident.Token, credential.PAT]
 }

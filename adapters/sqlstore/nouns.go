@@ -40,7 +40,7 @@ var (
 	nodes = &noun[ident.Node, org.Node]{
 		table: "nodes", placed: true, policy: true, bytes: func(k ident.Node) []byte { return k[:] }, key: func(n org.Node) []byte { return n.ID[:] }, rev: func(n *org.Node) *uint64 { return &n.Rev },
 		index: func(n org.Node, r *row) {
-			r.Node, r.Owner, r.State = n.ID[:], optional(n.Parent), tombstone(n.DeletedAt)
+			r.Node, r.Owner, r.Label, r.State = n.ID[:], optional(n.Parent), &n.Name, tombstone(n.DeletedAt)
 		},
 	}
 	roles = &noun[ident.Role, access.Role]{
@@ -290,14 +290,6 @@ func (s membershipShelf) OfRole(ctx context.Context, role ident.Role) ([]access.
 		}
 	}
 	return of, nil
-}
-
-type memberShelf struct {
-	shelf[ident.Principal, principal.Member]
-}
-
-func (s memberShelf) Named(ctx context.Context, name string, q store.Query) (store.Page[principal.Member], error) {
-	return s.list(ctx, q, func(sq *bun.SelectQuery) *bun.SelectQuery { return sq.Where("r.label = ?", name) })
 }
 
 type tokenShelf struct {

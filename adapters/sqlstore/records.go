@@ -167,6 +167,13 @@ func (s shelf[K, V]) List(ctx context.Context, q store.Query) (store.Page[V], er
 	return s.list(ctx, q, func(sq *bun.SelectQuery) *bun.SelectQuery { return sq.Where("r.state <> 'deleted'") })
 }
 
+// Named answers a page of those that have this name.
+func (s shelf[K, V]) Named(ctx context.Context, name string, q store.Query) (store.Page[V], error) {
+	return s.list(ctx, q, func(sq *bun.SelectQuery) *bun.SelectQuery {
+		return sq.Where("r.state <> 'deleted'").Where("r.label = ?", name)
+	})
+}
+
 func (s shelf[K, V]) list(ctx context.Context, q store.Query, narrow func(*bun.SelectQuery) *bun.SelectQuery) (store.Page[V], error) {
 	var page store.Page[V]
 	if err := s.h.alive(); err != nil {

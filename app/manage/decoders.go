@@ -24,9 +24,9 @@ func (m *Manage) Decoder(ctx context.Context, s access.Scope, id ident.Decoder) 
 	return get(ctx, m, s, decoderShelf, id)
 }
 
-// Decoders lists the tenant's decoders.
-func (m *Manage) Decoders(ctx context.Context, s access.Scope, q store.Query) (store.Page[decoder.Decoder], error) {
-	return list(ctx, m, s, access.DecoderRead, q, decoderShelf)
+// Decoders lists the tenant's decoders: all, or those that are named title.
+func (m *Manage) Decoders(ctx context.Context, s access.Scope, q store.Query, title string) (store.Page[decoder.Decoder], error) {
+	return named(ctx, m, s, access.DecoderRead, q, title, func(r store.Reader) store.Named[ident.Decoder, decoder.Decoder] { return r.Decoders() })
 }
 
 // CreateDecoder adds a decoder without a version.

@@ -119,6 +119,20 @@ func list[K comparable, V any](ctx context.Context, m *Manage, s access.Scope, p
 	return page, err
 }
 
+// named is list, of one name alone if one is asked for.
+func named[K comparable, V any](ctx context.Context, m *Manage, s access.Scope, p access.Permission, q store.Query, title string, shelf func(store.Reader) store.Named[K, V]) (page store.Page[V], err error) {
+	q.Reach = s.Reach(p)
+	err = m.store.View(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
+		if title == "" {
+			page, err = shelf(r).List(ctx, q)
+		} else {
+			page, err = shelf(r).Named(ctx, title, q)
+		}
+		return err
+	})
+	return page, err
+}
+
 func name(s string) error { return label.Check(s) }
 
 // full is the answer of a tenant that has as many of a thing as it may.

@@ -8,21 +8,8 @@ import (
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
-	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/ports/store"
 )
-
-// MembersNamed lists the members of one name.
-func (m *Manage) MembersNamed(ctx context.Context, s access.Scope, name string, q store.Query) (store.Page[principal.Member], error) {
-	var page store.Page[principal.Member]
-	q.Reach = s.Reach(access.MemberRead)
-	err := m.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
-		var err error
-		page, err = r.Members().Named(ctx, name, q)
-		return err
-	})
-	return page, err
-}
 
 // Held is one membership of the caller's, with what it takes to show it.
 type Held struct {

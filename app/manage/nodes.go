@@ -31,9 +31,9 @@ func (m *Manage) Node(ctx context.Context, s access.Scope, id ident.Node) (org.N
 	return n, err
 }
 
-// Nodes lists the nodes within reach.
-func (m *Manage) Nodes(ctx context.Context, s access.Scope, q store.Query) (store.Page[org.Node], error) {
-	return list(ctx, m, s, access.NodeRead, q, nodeShelf)
+// Nodes lists the nodes within reach: all, or those that are named title.
+func (m *Manage) Nodes(ctx context.Context, s access.Scope, q store.Query, title string) (store.Page[org.Node], error) {
+	return named(ctx, m, s, access.NodeRead, q, title, func(r store.Reader) store.Named[ident.Node, org.Node] { return r.Nodes() })
 }
 
 // CreateNode puts a node under a parent.

@@ -24,9 +24,9 @@ func (m *Manage) Member(ctx context.Context, s access.Scope, id ident.Principal)
 	return get(ctx, m, s, memberShelf, id)
 }
 
-// Members lists the tenant's members, service accounts among them.
-func (m *Manage) Members(ctx context.Context, s access.Scope, q store.Query) (store.Page[principal.Member], error) {
-	return list(ctx, m, s, access.MemberRead, q, memberShelf)
+// Members lists the tenant's members, service accounts among them: all, or those that are named title.
+func (m *Manage) Members(ctx context.Context, s access.Scope, q store.Query, title string) (store.Page[principal.Member], error) {
+	return named(ctx, m, s, access.MemberRead, q, title, func(r store.Reader) store.Named[ident.Principal, principal.Member] { return r.Members() })
 }
 
 // RemoveMember takes a person out of the tenant: memberships, places in groups and tokens go with them. The person's own

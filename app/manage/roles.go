@@ -27,8 +27,10 @@ func (m *Manage) Role(ctx context.Context, s access.Scope, id ident.Role) (acces
 
 // Roles lists the built-in roles, and behind them the tenant's own. A page that ends among the built-in ones goes on behind the
 // role whose id is its cursor: the store's cursors are no ids.
-func (m *Manage) Roles(ctx context.Context, s access.Scope, q store.Query) (store.Page[access.Role], error) {
-	first := slices.DeleteFunc(access.BuiltIns(), func(r access.Role) bool { return r.ID == access.PlatformAdmin || r.ID == access.SourceAccount })
+func (m *Manage) Roles(ctx context.Context, s access.Scope, q store.Query, title string) (store.Page[access.Role], error) {
+	first := slices.DeleteFunc(access.BuiltIns(), func(r access.Role) bool {
+		return r.ID == access.PlatformAdmin || r.ID == access.SourceAccount || title != "" && r.Name != title
+	})
 	if at := slices.IndexFunc(first, func(r access.Role) bool { return r.ID.String() == q.After }); at >= 0 {
 		first, q.After = first[at+1:], ""
 	} else if q.After != "" {
@@ -39,7 +41,7 @@ func (m *Manage) Roles(ctx context.Context, s access.Scope, q store.Query) (stor
 		limit = store.MaxPage
 	}
 	q.Limit = max(limit-len(first), 1) // one more tells whether there is a next page
-	page, err := list(ctx, m, s, access.RoleRead, q, roleShelf)
+	page, err := named(ctx, m, s, access.RoleRead, q, title, func(r store.Reader) store.Named[ident.Role, access.Role] { return r.Roles() })
 	if err != nil {
 		return page, err
 	}
@@ -228,9 +230,9 @@ func (m *Manage) Group(ctx context.Context, s access.Scope, id ident.Group) (acc
 	return get(ctx, m, s, groupShelf, id)
 }
 
-// Groups lists the groups.
-func (m *Manage) Groups(ctx context.Context, s access.Scope, q store.Query) (store.Page[access.Group], error) {
-	return list(ctx, m, s, access.GroupRead, q, groupShelf)
+// Groups lists the groups: all, or those that are named title.
+func (m *Manage) Groups(ctx context.Context, s access.Scope, q store.Query, title string) (store.Page[access.Group], error) {
+	return named(ctx, m, s, access.GroupRead, q, title, func(r store.Reader) store.Named[ident.Group, access.Group] { return r.Groups() })
 }
 
 // GroupPatch is what may be set of a group; nil leaves a part as it is.

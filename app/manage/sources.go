@@ -28,9 +28,9 @@ func (m *Manage) Source(ctx context.Context, s access.Scope, id ident.Source) (s
 	return src, err
 }
 
-// Sources lists the sources within reach.
-func (m *Manage) Sources(ctx context.Context, s access.Scope, q store.Query) (store.Page[source.Source], error) {
-	return list(ctx, m, s, access.SourceRead, q, sourceShelf)
+// Sources lists the sources within reach: all, or those that are named title.
+func (m *Manage) Sources(ctx context.Context, s access.Scope, q store.Query, title string) (store.Page[source.Source], error) {
+	return named(ctx, m, s, access.SourceRead, q, title, func(r store.Reader) store.Named[ident.Source, source.Source] { return r.Sources() })
 }
 
 // CreateSource opens a way in at a node, with a service account that may submit uplinks there and nothing else.

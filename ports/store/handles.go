@@ -27,18 +27,18 @@ type Reader interface {
 	Limits() Shelf[ident.Tenant, Limits]         // platform: what each tenant was granted beyond the server's settings
 
 	Nodes() Nodes
-	Roles() Counted[ident.Role, access.Role]
-	Groups() Counted[ident.Group, access.Group]
+	Roles() Catalogue[ident.Role, access.Role]
+	Groups() Catalogue[ident.Group, access.Group]
 	Memberships() Memberships
-	Members() Members
+	Members() Catalogue[ident.Principal, principal.Member]
 	Invitations() Counted[ident.Link, principal.Invitation]
 	Tokens() Owned[ident.Token, credential.PAT]
 
 	Devices() Devices
 	Imports() Shelf[ident.Import, device.Import]
-	Decoders() Counted[ident.Decoder, decoder.Decoder]
+	Decoders() Catalogue[ident.Decoder, decoder.Decoder]
 	Versions() Versions
-	Sources() Counted[ident.Source, source.Source]
+	Sources() Catalogue[ident.Source, source.Source]
 	Keys() Keys
 
 	Uplinks() Uplinks

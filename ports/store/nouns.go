@@ -26,9 +26,24 @@ type Counted[K comparable, V any] interface {
 	Count(ctx context.Context) (int, error)
 }
 
-// Nodes is the org tree. All are few (at most org.MaxNodes alive), so they are had at once.
+// Named records are found by their name.
+//
+// Named must answer what List answers, less what has another name: within the reach, in the same order and pages. Names are
+// compared byte by byte, as they are where they must be unique.
+type Named[K comparable, V any] interface {
+	Shelf[K, V]
+	Named(ctx context.Context, name string, q Query) (Page[V], error)
+}
+
+// Catalogue is both: so many, each with a name. Members' names alone are not unique.
+type Catalogue[K comparable, V any] interface {
+	Counted[K, V]
+	Named[K, V]
+}
+
+// Nodes is the org tree. All are few (at most org.MaxNodes alive), so they are had at once. Their names are not unique.
 type Nodes interface {
-	Shelf[ident.Node, org.Node]
+	Named[ident.Node, org.Node]
 	All(ctx context.Context) ([]org.Node, error)            // tombstones included, oldest first
 	InUse(ctx context.Context, id ident.Node) (bool, error) // living devices, sources or memberships stand on it
 }
@@ -39,12 +54,6 @@ type Memberships interface {
 	Of(ctx context.Context, p ident.Principal) ([]access.Membership, error)
 	OfGroup(ctx context.Context, g ident.Group) ([]access.Membership, error)
 	OfRole(ctx context.Context, r ident.Role) ([]access.Membership, error)
-}
-
-// Members are found by their name.
-type Members interface {
-	Counted[ident.Principal, principal.Member]
-	Named(ctx context.Context, name string, q Query) (Page[principal.Member], error) // exactly; names are not unique
 }
 
 // Owned records have an owner.

@@ -200,7 +200,11 @@ func places(r route, a actor, own, victim *tenant, round int) []attempt {
 			add("ids in the body, in one's own tenant", attempt{path: r.fill(own, own), body: theirBody, own: true})
 		}
 		for _, q := range r.filters {
-			if v := victim.idFor(q); v != "" {
+			v := victim.idFor(q)
+			if q == "name" {
+				v = victim.canary(r.object)
+			}
+			if v != "" {
 				add("filter "+q, attempt{path: r.fill(own, own), query: q + "=" + v, body: ownBody, own: true})
 			}
 		}

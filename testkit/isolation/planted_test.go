@@ -98,37 +98,52 @@ func (c counted[K, V]) List(ctx context.Context, q store.Query) (store.Page[V], 
 	return c.shelf.List(ctx, q)
 }
 
-func (s spoiled) Roles() store.Counted[ident.Role, access.Role] {
-	return counted[ident.Role, access.Role]{s.Reader.Roles(), spoil(s, "role", func(r store.Reader) store.Shelf[ident.Role, access.Role] { return r.Roles() })}
+// catalogue is a shelf whose records are another's, or found by name in every tenant.
+type catalogue[K comparable, V any] struct {
+	counted[K, V]
+	s    spoiled
+	noun string
+	in   func(store.Reader) store.Catalogue[K, V]
 }
 
-func (s spoiled) Groups() store.Counted[ident.Group, access.Group] {
-	return counted[ident.Group, access.Group]{s.Reader.Groups(), spoil(s, "group", func(r store.Reader) store.Shelf[ident.Group, access.Group] { return r.Groups() })}
+func (c catalogue[K, V]) Named(ctx context.Context, name string, q store.Query) (store.Page[V], error) {
+	page, err := c.in(c.s.Reader).Named(ctx, name, q)
+	if c.s.noun == c.noun+" by name" {
+		c.s.all(func(ctx context.Context, r store.Reader) error {
+			p, err := c.in(r).Named(ctx, name, store.Query{Reach: access.Everywhere})
+			page.Items = append(page.Items, p.Items...)
+			return err
+		})
+	}
+	return page, err
 }
 
-func (s spoiled) Decoders() store.Counted[ident.Decoder, decoder.Decoder] {
-	return counted[ident.Decoder, decoder.Decoder]{s.Reader.Decoders(), spoil(s, "decoder", func(r store.Reader) store.Shelf[ident.Decoder, decoder.Decoder] { return r.Decoders() })}
+func listed[K comparable, V any](s spoiled, noun string, in func(store.Reader) store.Catalogue[K, V]) store.Catalogue[K, V] {
+	return catalogue[K, V]{counted[K, V]{in(s.Reader), spoil(s, noun, func(r store.Reader) store.Shelf[K, V] { return in(r) })}, s, noun, in}
+}
+
+func (s spoiled) Roles() store.Catalogue[ident.Role, access.Role] {
+	return listed(s, "role", store.Reader.Roles)
+}
+
+func (s spoiled) Groups() store.Catalogue[ident.Group, access.Group] {
+	return listed(s, "group", store.Reader.Groups)
+}
+
+func (s spoiled) Decoders() store.Catalogue[ident.Decoder, decoder.Decoder] {
+	return listed(s, "decoder", store.Reader.Decoders)
+}
+
+func (s spoiled) Members() store.Catalogue[ident.Principal, principal.Member] {
+	return listed(s, "member", store.Reader.Members)
+}
+
+func (s spoiled) Sources() store.Catalogue[ident.Source, source.Source] {
+	return listed(s, "source", store.Reader.Sources)
 }
 
 func (s spoiled) Invitations() store.Counted[ident.Link, principal.Invitation] {
 	return counted[ident.Link, principal.Invitation]{s.Reader.Invitations(), spoil(s, "invitation", func(r store.Reader) store.Shelf[ident.Link, principal.Invitation] { return r.Invitations() })}
-}
-
-type members struct {
-	store.Members
-	shelf store.Shelf[ident.Principal, principal.Member]
-}
-
-func (m members) Get(ctx context.Context, id ident.Principal) (principal.Member, error) {
-	return m.shelf.Get(ctx, id)
-}
-
-func (m members) List(ctx context.Context, q store.Query) (store.Page[principal.Member], error) {
-	return m.shelf.List(ctx, q)
-}
-
-func (s spoiled) Members() store.Members {
-	return members{s.Reader.Members(), spoil(s, "member", func(r store.Reader) store.Shelf[ident.Principal, principal.Member] { return r.Members() })}
 }
 
 type nodes struct {
@@ -211,10 +226,6 @@ func (d devicesOf) Find(ctx context.Context, q store.Query, f store.DeviceFilter
 }
 
 func (s spoiled) Devices() store.Devices { return devicesOf{s.Reader.Devices(), s} }
-
-func (s spoiled) Sources() store.Counted[ident.Source, source.Source] {
-	return counted[ident.Source, source.Source]{s.Reader.Sources(), spoil(s, "source", func(r store.Reader) store.Shelf[ident.Source, source.Source] { return r.Sources() })}
-}
 
 type readings struct {
 	store.Readings
@@ -305,8 +316,8 @@ func (a asOwner) View(ctx context.Context, s access.Scope, fn func(context.Conte
 
 func TestPlantedLeaksAreFound(t *testing.T) {
 	e := engine(t)
-	for _, noun := range []string{"role", "group", "decoder", "invitation", "member", "node", "membership", "token", "version", "versions of a decoder", "device", "source", "reading", "latest reading", "entry"} {
-		object := map[string]string{"versions of a decoder": "version", "latest reading": "reading"}[noun]
+	for _, noun := range []string{"role", "group", "decoder", "invitation", "member", "node", "membership", "token", "version", "versions of a decoder", "device", "source", "reading", "latest reading", "entry", "role by name", "source by name"} {
+		object := map[string]string{"versions of a decoder": "version", "latest reading": "reading", "role by name": "role", "source by name": "source"}[noun]
 		if object == "" {
 			object = noun
 		}

@@ -19,8 +19,8 @@ func nouns() []string { return slices.Sorted(maps.Keys(places())) }
 
 func places() map[string][]string {
 	return map[string][]string{
-		"tenant name":     {"tenants.body", "nodes.body"}, // its root is named after it
-		"node name":       {"nodes.body"},
+		"tenant name":     {"tenants.body", "nodes.label", "nodes.body"}, // its root is named after it
+		"node name":       {"nodes.label", "nodes.body"},
 		"person's name":   {"persons.body", "members.body", "members.label"},
 		"e-mail address":  {"persons.label", "persons.body", "members.body", "invitations.body"},
 		"role name":       {"roles.label", "roles.body"},

@@ -17,6 +17,8 @@ import (
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
 	"github.com/ringfence/ringfence/testkit/storetest"
@@ -155,7 +157,8 @@ type reading struct {
 	uplinks func(store.Uplinks) store.Uplinks
 	read    func(store.Readings) store.Readings
 	audit   func(store.Audit) store.Audit
-	members func(store.Members) store.Members
+	members func(people) people
+	sources func(doors) doors
 	links   func(store.Owned[ident.Link, credential.Link]) store.Owned[ident.Link, credential.Link]
 }
 
@@ -566,7 +569,9 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 			return f.Expire(ctx, now, 1000)
 		}}), nil},
 		{"a place is overlooked", "EntriesAreFoundByTheirPlace", byReader(reading{audit: func(a store.Audit) store.Audit { return placeless{a} }}), nil},
-		{"a name is anybody's", "MembersAreFoundByName", byReader(reading{members: func(m store.Members) store.Members { return nameless{m} }}), nil},
+		{"a name is anybody's", "MembersAreFoundByName", byReader(reading{members: func(m people) people { return nameless[ident.Principal, principal.Member]{m} }}), nil},
+		{"a name opens what is beyond reach", "RecordsAreFoundByName", byReader(reading{sources: func(d doors) doors { return farReaching{d} }}), nil},
+		{"a name is any source's", "RecordsAreFoundByName", byReader(reading{sources: func(d doors) doors { return nameless[ident.Source, source.Source]{d} }}), nil},
 		{"who is gone counts", "CountIsWhatAListAnswers", byDevices(devices{most: new(int)}), nil},
 		{"who failed is a tenant", "FailedFirstChangeFoundsNoTenant", func(s store.Store) store.Store {
 			return wrapped{Store: s, dir: func(d store.Directory) store.Directory { return ghost{d} }}

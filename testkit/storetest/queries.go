@@ -2,13 +2,17 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/decoder"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -99,6 +103,73 @@ func membersByName(t testing.TB, w *World) {
 		if err != nil || len(second.Items) != 1 || second.Next != "" || second.Items[0].ID == first.Items[0].ID {
 			t.Errorf("the next: %+v, %v", second, err)
 		}
+		return nil
+	})
+}
+
+// recordsByName asks for what has a name, of each noun, by the whole name.
+func recordsByName(t testing.TB, w *World) {
+	here := ident.Node{1}
+	byName(t, w, "nodes", func(r store.Reader) store.Named[ident.Node, org.Node] { return r.Nodes() }, func(ctx context.Context, wr store.Writer, n byte, rev uint64, name string) error {
+		_, err := wr.Nodes().Put(ctx, org.Node{ID: ident.Node{n}, Rev: rev, Kind: org.Site, Name: name})
+		return err
+	})
+	byName(t, w, "roles", func(r store.Reader) store.Named[ident.Role, access.Role] { return r.Roles() }, func(ctx context.Context, wr store.Writer, n byte, rev uint64, name string) error {
+		_, err := wr.Roles().Put(ctx, access.Role{ID: ident.Role{n}, Rev: rev, Name: name})
+		return err
+	})
+	byName(t, w, "groups", func(r store.Reader) store.Named[ident.Group, access.Group] { return r.Groups() }, func(ctx context.Context, wr store.Writer, n byte, rev uint64, name string) error {
+		_, err := wr.Groups().Put(ctx, access.Group{ID: ident.Group{n}, Rev: rev, Name: name})
+		return err
+	})
+	byName(t, w, "decoders", func(r store.Reader) store.Named[ident.Decoder, decoder.Decoder] { return r.Decoders() }, func(ctx context.Context, wr store.Writer, n byte, rev uint64, name string) error {
+		_, err := wr.Decoders().Put(ctx, decoder.Decoder{ID: ident.Decoder{n}, Rev: rev, Name: name})
+		return err
+	})
+	byName(t, w, "sources", func(r store.Reader) store.Named[ident.Source, source.Source] { return r.Sources() }, func(ctx context.Context, wr store.Writer, n byte, rev uint64, name string) error {
+		_, err := wr.Sources().Put(ctx, source.Source{ID: ident.Source{n}, Rev: rev, Name: name, Node: here})
+		return err
+	})
+	w.change(t, w.A, func(ctx context.Context, wr store.Writer) error {
+		_, err := wr.Nodes().Put(ctx, org.Node{ID: ident.Node{2}, Rev: 1, Kind: org.Site, Name: "ana", DeletedAt: w.now})
+		return err
+	})
+	w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
+		if page, err := r.Nodes().Named(ctx, "ana", store.Query{Reach: access.Everywhere}); err != nil || len(page.Items) > 0 {
+			t.Errorf("a tombstone is found: %v, %v", page.Items, err)
+		}
+		elsewhere := store.Query{Reach: access.Reach{Nodes: []ident.Node{{9}}}}
+		nodes, err := r.Nodes().Named(ctx, "Ana", elsewhere)
+		sources, err2 := r.Sources().Named(ctx, "Ana", elsewhere)
+		if len(nodes.Items)+len(sources.Items) > 0 {
+			t.Errorf("a name reached beyond the reach: %v, %v", nodes.Items, sources.Items)
+		}
+		return errors.Join(err, err2)
+	})
+}
+
+func byName[K comparable, V any](t testing.TB, w *World, noun string, shelf func(store.Reader) store.Named[K, V], put func(ctx context.Context, wr store.Writer, n byte, rev uint64, name string) error) {
+	write := func(s access.Scope, n byte, rev uint64, name string) {
+		w.change(t, s, func(ctx context.Context, wr store.Writer) error { return put(ctx, wr, n, rev, name) })
+	}
+	write(w.B, 1, 0, "Ben")
+	for i, name := range []string{"Ana", "ana", "Ana B", "Ben"} {
+		write(w.A, byte(i+1), 0, name)
+	}
+	write(w.A, 4, 1, "Bea")
+	w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
+		for name, want := range map[string]int{"Ana": 1, "ana": 1, "Ana B": 1, "Ben": 0, "Bea": 1, "": 0, "%": 0, "An_": 0, " Ana": 0} {
+			page, err := shelf(r).Named(ctx, name, store.Query{Reach: access.Everywhere})
+			if err != nil || len(page.Items) != want {
+				t.Errorf("%s, %q: %d, want %d, %v", noun, name, len(page.Items), want, err)
+			}
+			none, err := shelf(r).Named(ctx, name, store.Query{})
+			if err != nil || len(none.Items) > 0 {
+				t.Errorf("%s, %q without reach: %d, %v", noun, name, len(none.Items), err)
+			}
+		}
+		_, err := shelf(r).Named(ctx, "Ana", store.Query{Reach: access.Everywhere, After: "x"})
+		wantIs(t, err, store.ErrCursor, noun+" after a forged cursor")
 		return nil
 	})
 }

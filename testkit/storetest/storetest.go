@@ -211,6 +211,7 @@ func Checks() []Check {
 		{"AuditIsWhatAppendMakesOfIt", auditRows},
 		{"EntriesAreFoundByTheirPlace", entriesByPlace},
 		{"MembersAreFoundByName", membersByName},
+		{"RecordsAreFoundByName", recordsByName},
 		{"CountIsWhatAListAnswers", counts},
 		{"TheSameScriptLeavesTheSameLog", golden},
 		{"AcrossIsOneTransactionOverTwoTrees", across},

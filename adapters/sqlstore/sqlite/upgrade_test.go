@@ -121,6 +121,35 @@ func TestAnOlderLogIsBroughtUpToDate(t *testing.T) {
 	}
 }
 
+// Nodes were not looked for by name at first: those that stand already are found by it too.
+func TestNodesOfAnOlderDatabaseAreFoundByName(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ringfence.db")
+	db := before(t, file, "20261126000007")
+	tenant, node := ident.Tenant{1}, ident.Node{7}
+	if _, err := db.DB.ExecContext(t.Context(), "INSERT INTO nodes (tenant, id, rev, node, state, body) VALUES (?, ?, 1, ?, 'alive', ?)", tenant[:], node[:], node[:], []byte(`{"Name":"Pump \"é\""}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Path: file, Now: time.Now, Version: "test", Node: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.View(t.Context(), new(storetest.World).Scope(tenant, 0), func(ctx context.Context, r store.Reader) error {
+		page, err := r.Nodes().Named(ctx, `Pump "é"`, store.Query{Reach: access.Everywhere})
+		if len(page.Items) != 1 {
+			t.Errorf("%v", page.Items)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func answered(t *testing.T, file, query string, args ...any) (text string) {
 	t.Helper()
 	db, err := pool("file:"+file, read(), "", nil)

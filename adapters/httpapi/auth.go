@@ -3,11 +3,13 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/app/signin"
+	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/fault"
@@ -192,18 +194,18 @@ func heldShape(h manage.Held) heldJSON {
 	return heldJSON{Common{h.ID.String(), h.Rev, stamp(h.CreatedAt), stamp(h.UpdatedAt)}, h.Tenant.String(), ref(h.Group), h.Role.String(), h.RoleName, h.Node.String(), h.Recursive, maybe(h.ExpiresAt)}
 }
 
-// held asks each of the caller's tenants. One that is suspended lets nobody look.
-func (a *API) held(ctx context.Context, c *Call) ([]manage.Held, error) {
-	me, err := a.o.SignIn.Me(ctx, c.Identity, c.Origin)
+// mine asks each of the caller's tenants for what is the caller's there. One that is suspended lets nobody look.
+func mine[V any](ctx context.Context, c *Call, ask func(context.Context, access.Scope) ([]V, error)) ([]V, error) {
+	me, err := c.api.o.SignIn.Me(ctx, c.Identity, c.Origin)
 	if err != nil {
 		return nil, err
 	}
-	var all []manage.Held
+	var all []V
 	for _, t := range me.Tenants {
-		scope, err := a.gate.Member(ctx, c.Identity, t, c.Origin)
-		var own []manage.Held
+		scope, err := c.api.gate.Member(ctx, c.Identity, t, c.Origin)
+		var own []V
 		if err == nil {
-			own, err = a.o.Manage.MyMemberships(ctx, scope)
+			own, err = ask(ctx, scope)
 		}
 		if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Denied) {
 			return nil, err
@@ -211,6 +213,29 @@ func (a *API) held(ctx context.Context, c *Call) ([]manage.Held, error) {
 		all = append(all, own...)
 	}
 	return all, nil
+}
+
+// myToken is a token of the caller's, with the scope of its tenant.
+type myToken struct {
+	credential.PAT
+	scope access.Scope
+}
+
+// myTokens are those of all tenants.
+func (a *API) myTokens(ctx context.Context, c *Call) ([]myToken, error) {
+	return mine(ctx, c, func(ctx context.Context, s access.Scope) (out []myToken, err error) {
+		own, err := a.o.Manage.MyTokens(ctx, s)
+		for _, t := range own {
+			out = append(out, myToken{t, s})
+		}
+		return out, err
+	})
+}
+
+func myTokenShape(t myToken) keyJSON {
+	j := tokenShape(t.PAT)
+	j.TenantID = t.scope.Tenant().String()
+	return j
 }
 
 func (a *API) meRoutes() {
@@ -249,8 +274,33 @@ func (a *API) meRoutes() {
 		})
 	Register(a, Declaration{Operation: "listMyMemberships", Method: http.MethodGet, Path: "/v1/me/memberships", Summary: "List what one holds in one's tenants, by oneself and by groups", Tag: "me", Self: own, Object: "membership", Tenant: FromNobody},
 		func(ctx context.Context, c *Call, in *ListIn) (*many[heldJSON], error) {
-			held := func() ([]manage.Held, error) { return a.held(ctx, c) }
+			held := func() ([]manage.Held, error) { return mine(ctx, c, a.o.Manage.MyMemberships) }
 			return portion(c, *in, held, func(h manage.Held) string { return h.ID.String() }, heldShape)
+		})
+	Register(a, Declaration{Operation: "listMyTokens", Method: http.MethodGet, Path: "/v1/me/tokens", Summary: "List one's own personal access tokens, each with its tenant, where it was made", Tag: "me", Self: own, Object: "token", Tenant: FromNobody},
+		func(ctx context.Context, c *Call, in *ListIn) (*many[keyJSON], error) {
+			tokens := func() ([]myToken, error) { return a.myTokens(ctx, c) }
+			return portion(c, *in, tokens, func(t myToken) string { return t.ID.String() }, myTokenShape)
+		})
+	Register(a, Declaration{Operation: "revokeMyToken", Method: http.MethodDelete, Path: "/v1/me/tokens/{token}", Summary: "End one of one's own personal access tokens", Tag: "me", Self: own, Object: "token", Tenant: FromNobody, Audit: []audit.Action{audit.TokenRevoked}, Status: 204},
+		func(ctx context.Context, c *Call, in *struct {
+			MatchIn
+			Token string `path:"token"`
+		}) (*none, error) {
+			var id ident.Token
+			rev, err := target(in.Token, in.IfMatch, &id)
+			if err != nil {
+				return nil, err
+			}
+			tokens, err := a.myTokens(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			at := slices.IndexFunc(tokens, func(t myToken) bool { return t.ID == id })
+			if at < 0 {
+				return nil, notFound()
+			}
+			return &none{}, a.o.Manage.RevokeToken(ctx, &manage.Call{Scope: tokens[at].scope}, id, rev)
 		})
 	Register(a, Declaration{Operation: "endSession", Method: http.MethodDelete, Path: "/v1/me/sessions/{session}", Summary: "End one of one's sessions", Tag: "me", Self: own, Object: "session", Tenant: FromNobody, Audit: []audit.Action{audit.SessionEnded}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {

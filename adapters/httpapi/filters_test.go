@@ -192,3 +192,50 @@ func TestOnesOwnMembershipsAreListedThoseByGroupsToo(t *testing.T) {
 		t.Errorf("of a suspended tenant: %q", got)
 	}
 }
+
+func TestOnesOwnTokensOfAllTenantsStandBelowMe(t *testing.T) {
+	h := newHouse(t)
+	ana, ben := h.as(h.owner[0]), h.as(h.owner[1])
+	inv := ana.call("POST", h.at(0, "/invitations"), fmt.Sprintf(`{"email":"ben@example.com","role_id":%q,"recursive":true}`, h.role("admin"))).ok(201)
+	ben.call("POST", "/v1/auth/invitations/accept", fmt.Sprintf(`{"token":%q}`, inv.str("secret"))).ok(201)
+	token := func(c caller, tenant int, name string) (id, secret string) {
+		r := c.call("POST", h.at(tenant, "/tokens"), fmt.Sprintf(`{"name":%q,"permissions":["device:read"]}`, name)).ok(201)
+		return r.str("id"), r.str("secret")
+	}
+	anas, _ := token(ana, 0, "ana's")
+	there, _ := token(ben, 0, "there")
+	home, secret := token(ben, 1, "home")
+
+	list := ben.call("GET", "/v1/me/tokens", "")
+	for field, want := range map[string]string{"name": "home there", "tenant_id": h.ten[1] + " " + h.ten[0], "id": home + " " + there, "secret": "<nil> <nil>"} {
+		if got := list.items(field); got != want {
+			t.Errorf("%s: %q, want %q", field, got, want)
+		}
+	}
+	page := ben.call("GET", "/v1/me/tokens?limit=1", "")
+	if got := page.items("name") + ben.call("GET", "/v1/me/tokens?limit=1&cursor="+page.str("next_cursor"), "").items("name"); got != "homethere" {
+		t.Errorf("by pages: %q", got)
+	}
+	first := `If-Match: "1"`
+	ben.call("DELETE", "/v1/me/tokens/"+anas, "", first).bad(404, "not_found") // though an admin could, in the tenant
+	ben.call("DELETE", "/v1/me/tokens/"+home, "").bad(428, "precondition_required")
+	ben.call("DELETE", "/v1/me/tokens/"+home, "", `If-Match: "2"`).bad(412, "stale_revision")
+	ben.call("DELETE", "/v1/me/tokens/"+canary, "", first).bad(404, "not_found")
+	h.as(secret).call("GET", "/v1/me/tokens", "").bad(403, "person_needed")
+	h.as(secret).call("DELETE", "/v1/me/tokens/"+there, "", first).bad(403, "person_needed")
+	h.as("").call("GET", "/v1/me/tokens", "").bad(401, "bad_credential")
+	ana.call("POST", "/v1/platform/tenants/"+h.ten[1]+"/suspend", "").ok(200)
+	if got := ben.call("GET", "/v1/me/tokens", "").items("name"); got != "there" {
+		t.Errorf("one tenant is suspended: %q", got)
+	}
+	ben.call("DELETE", "/v1/me/tokens/"+home, "", first).bad(404, "not_found")
+	ana.call("POST", "/v1/platform/tenants/"+h.ten[1]+"/resume", "").ok(200)
+	ben.call("DELETE", "/v1/me/tokens/"+home, "", first).ok(204)
+	h.as(secret).call("GET", h.at(1, "/devices"), "").bad(401, "bad_credential")
+	if got := ben.call("GET", "/v1/me/tokens", "").items("name"); got != "there" {
+		t.Errorf("one is over: %q", got)
+	}
+	if got := ben.call("GET", h.at(1, "/audit/entries?action=authn_token_revoked"), "").items("seq"); len(strings.Fields(got)) != 1 {
+		t.Errorf("its end is recorded in its tenant: %q", got)
+	}
+}

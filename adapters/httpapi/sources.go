@@ -40,6 +40,7 @@ type keyJSON struct {
 	Hint       string   `json:"hint,omitempty"`
 	Permission []string `json:"permissions,omitempty"`
 	OwnerID    string   `json:"owner_id,omitempty"`
+	TenantID   string   `json:"tenant_id,omitempty"`
 }
 
 const lostSecret = "The secret was shown when this was first made. If it is lost, make another one and revoke this."
@@ -275,7 +276,7 @@ func tokenShape(t credential.PAT) keyJSON {
 	return k
 }
 
-// tokenRoutes are personal access tokens: each member's own in a tenant, and all of a tenant's for who may see them.
+// tokenRoutes are a tenant's personal access tokens. The caller's own of all tenants stand below /v1/me as well.
 func (a *API) tokenRoutes(m *manage.Manage) {
 	const at = "/v1/tenants/{tenant}/tokens"
 	Register(a, Declaration{Operation: "listTokens", Method: http.MethodGet, Path: at, Summary: "List the members' personal access tokens", Tag: "tokens", Permission: access.TokenRead, Object: "token", Tenant: FromPath, At: enter.Root},
@@ -292,14 +293,6 @@ func (a *API) tokenRoutes(m *manage.Manage) {
 				return nil, err
 			}
 			return paged(c, page.Items, page.Next, tokenShape), nil
-		})
-	Register(a, Declaration{Operation: "listMyTokens", Method: http.MethodGet, Path: at + "/mine", Summary: "List the caller's own tokens of the tenant", Tag: "tokens", Self: "they are the caller's own", Object: "token", Tenant: FromPath},
-		func(ctx context.Context, c *Call, in *struct {
-			TenantIn
-			ListIn
-		}) (*many[keyJSON], error) {
-			own := func() ([]credential.PAT, error) { return m.MyTokens(ctx, c.Scope) }
-			return portion(c, in.ListIn, own, func(t credential.PAT) string { return t.ID.String() }, tokenShape)
 		})
 	get := func(ctx context.Context, c *Call, text string) (t credential.PAT, err error) {
 		var id ident.Token

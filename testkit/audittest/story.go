@@ -198,6 +198,8 @@ func (c *check) devices(ten ids, ana who, node, dec string) string {
 	pat := c.do("createToken", ana, ten, object{"name": "script", "permissions": []string{"device:read", "device:update"}})
 	c.do("updateDevice", who{token: pat.text("secret"), id: ana.id}, at, object{"name": "pump 1"})
 	c.do("revokeToken", ana, with(ten, "token", pat.text("id")), nil)
+	pat = c.do("createToken", ana, ten, object{"name": "another", "permissions": []string{"device:read"}})
+	c.do("revokeMyToken", ana, ids{"token": pat.text("id")}, nil)
 
 	src := c.do("createSource", ana, ten, object{"name": "field", "format": "plain"}).text("id")
 	c.do("updateSource", ana, with(ten, "source", src), object{"name": "fields"})

@@ -60,7 +60,8 @@ type commands struct {
 	Admin struct {
 		Reset resetCmd `cmd:"" example:"ringfence admin reset ana@acme.example" help:"Make a link that sets a person's password, on the host."`
 	} `cmd:"" example:"ringfence admin reset ana@acme.example" help:"What only the host may do. The server must be stopped."`
-	Version versionCmd `cmd:"" example:"ringfence version" help:"Print the version."`
+	Completion completionCmd `cmd:"" example:"ringfence completion bash > /etc/bash_completion.d/ringfence" help:"Print a script that completes commands and flags in a shell."`
+	Version    versionCmd    `cmd:"" example:"ringfence version" help:"Print the version."`
 }
 
 const example = `ringfence demo    see it work, in twenty seconds

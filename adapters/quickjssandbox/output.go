@@ -51,8 +51,11 @@ func quoted(b []byte, s string) []byte {
 	return append(b, q...)
 }
 
-// secretsOf are the texts to hide: each secret as it is, and as a script's JSON.stringify writes it. The longest come first,
-// since one may be a part of another.
+// engineName is how much of a property's name the engine's own messages hold, in bytes.
+const engineName = 63
+
+// secretsOf are the texts to hide: each secret as it is, as much of it as the engine names, and as a script's JSON.stringify
+// writes it. The longest come first, since one may be a part of another.
 func secretsOf(in decoder.Input) []string {
 	var s []string
 	for _, v := range in.Variables {
@@ -61,6 +64,9 @@ func secretsOf(in decoder.Input) []string {
 			continue
 		}
 		s = append(s, text)
+		if len(text) > engineName {
+			s = append(s, upTo(text, engineName))
+		}
 		if strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r == '"' || r == '\\' }) {
 			s = append(s, stringified(text))
 		}
@@ -167,14 +173,18 @@ func refused(err error) string {
 // short cuts a message to its bound, between characters. A NUL, which not every reader takes, does not go out.
 func short(s string) string {
 	s = strings.ReplaceAll(s, "\x00", "\uFFFD")
-	if len(s) <= decoder.MaxMessage {
+	return upTo(s, decoder.MaxMessage)
+}
+
+// upTo is as much of a text as fits into n bytes, in whole characters.
+func upTo(s string, n int) string {
+	if len(s) <= n {
 		return s
 	}
-	cut := decoder.MaxMessage
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
 	}
-	return s[:cut]
+	return s[:n]
 }
 
 // maxMessages bounds a script's warnings and errors.

@@ -120,6 +120,11 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 				r.Message = whole[:min(len(whole), decoder.MaxMessage)]
 			}
 		}}},
+		{"whole secrets alone are hidden", "SecretsAreMaskedInWhateverComesOut", faulty{after: func(j sandbox.Job, r *decoder.Result) {
+			if v := j.Input.Variables; len(v) > 0 && strings.HasPrefix(r.Message, "TypeError: cannot read property '***'") {
+				r.Message = "TypeError: cannot read property '" + string([]rune(v[0].Value.Reveal())[:8])
+			}
+		}}},
 		{"secrets are not given", "SecretsAreMaskedInWhateverComesOut", faulty{before: func(j *sandbox.Job) {
 			for i := range j.Input.Variables {
 				j.Input.Variables[i].Value = secret.New("")

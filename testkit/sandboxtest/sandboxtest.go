@@ -269,6 +269,16 @@ func masked(t testing.TB, e sandbox.Engine) {
 			t.Errorf("%s: %s", body, r.Message)
 		}
 	}
+	// An engine's own messages name a property as far as they have room, which is less than a long secret.
+	for _, long := range []string{strings.Repeat("0123456789abcdef", 20), "q" + strings.Repeat("é", 60), strings.Repeat("😀", 40)} {
+		for _, body := range []string{`null[v]`, `undefined[v]()`, `Object.freeze({ [v]: 1 })[v] = 2`, `eval(v)`, `JSON.parse(v)`, `new (class { get [v]() { throw new Error(v) } })()[v]`} {
+			j := Job(1, `"use strict"; function decodeUplink(input) { var v = input.variables.key; `+body+` }`)
+			j.Input.Variables = []decoder.Variable{{Name: "key", Value: secret.New(long), Secret: true}}
+			if r := run(t, e, j); strings.Contains(r.Message, string([]rune(long)[:5])) {
+				t.Errorf("%s: %s", body, r.Message)
+			}
+		}
+	}
 	j := Job(1, `function decodeUplink(input) { return { data: { ok: input.variables.key.length, open: input.variables.open } } }`)
 	j.Input.Variables = []decoder.Variable{{Name: "key", Value: secret.New(canary), Secret: true}, {Name: "open", Value: secret.New("visible")}}
 	if r := run(t, e, j); string(r.Data) != fmt.Sprintf(`{"ok":%d,"open":"visible"}`, len(canary)) {

@@ -73,15 +73,6 @@ type BundleIn struct {
 	Private bool `query:"private" doc:"With the private values that the entries hold commitments to, such as names and addresses"`
 }
 
-// DigestIn is a value that entries may hold a digest of.
-type DigestIn struct {
-	Body struct {
-		Field string `json:"field" maxLength:"64" example:"login"`
-		Value string `json:"value" maxLength:"1024" example:"ana@acme.example"`
-		Key   string `json:"key,omitempty" maxLength:"64" doc:"Of an older digest: the word between its colons; else the newest"`
-	}
-}
-
 type proofOut struct {
 	Body struct {
 		Proof string `json:"proof" doc:"A C2SP tlog-proof: keep it"`
@@ -117,12 +108,11 @@ type digestOut struct {
 }
 
 // logInputs tell what stands in the paths and queries of one log's routes: huma reads them by type.
-type logInputs[Q, F, S, B, D any] struct {
+type logInputs[Q, F, S, B any] struct {
 	query  func(*Q) LogIn
 	filter func(*F) FilterIn
 	seq    func(*S) uint64
 	bundle func(*B) BundleIn
-	digest func(*D) DigestIn
 }
 
 // auditRoutes are one log per tenant and the platform's own: the same questions, asked of another tree.
@@ -144,27 +134,38 @@ func (a *API) auditRoutes() {
 			TenantIn
 			BundleIn
 		}
-		tenantDigest struct {
-			TenantIn
-			DigestIn
-		}
 	)
 	auditLog(a, "/v1/tenants/{tenant}/audit", FromPath, "audit", access.AuditRead, access.AuditExport,
-		[8]string{"listAuditEntries", "getAuditEntry", "getAuditProof", "getAuditCheckpoint", "exportAudit", "exportAuditEntries", "getAuditPrivateValues", "digestAudit"},
-		logInputs[tenantLog, tenantFilter, tenantSeq, tenantBundle, tenantDigest]{
+		[7]string{"listAuditEntries", "getAuditEntry", "getAuditProof", "getAuditCheckpoint", "exportAudit", "exportAuditEntries", "getAuditPrivateValues"},
+		logInputs[tenantLog, tenantFilter, tenantSeq, tenantBundle]{
 			func(in *tenantLog) LogIn { return in.LogIn }, func(in *tenantFilter) FilterIn { return in.FilterIn }, func(in *tenantSeq) uint64 { return in.Seq },
-			func(in *tenantBundle) BundleIn { return in.BundleIn }, func(in *tenantDigest) DigestIn { return in.DigestIn },
+			func(in *tenantBundle) BundleIn { return in.BundleIn },
 		}, func(*TenantIn) {})
 	auditLog(a, "/v1/platform/audit", FromPlatform, "platform", access.PlatformAuditRead, access.PlatformAuditRead,
-		[8]string{"listPlatformAudit", "getPlatformAuditEntry", "getPlatformAuditProof", "getPlatformAuditCheckpoint", "exportPlatformAudit", "exportPlatformAuditEntries", "getPlatformAuditPrivateValues", "digestPlatformAudit"},
-		logInputs[LogIn, FilterIn, SeqIn, BundleIn, DigestIn]{
-			func(in *LogIn) LogIn { return *in }, func(in *FilterIn) FilterIn { return *in }, func(in *SeqIn) uint64 { return in.Seq },
-			func(in *BundleIn) BundleIn { return *in }, func(in *DigestIn) DigestIn { return *in },
+		[7]string{"listPlatformAudit", "getPlatformAuditEntry", "getPlatformAuditProof", "getPlatformAuditCheckpoint", "exportPlatformAudit", "exportPlatformAuditEntries", "getPlatformAuditPrivateValues"},
+		logInputs[LogIn, FilterIn, SeqIn, BundleIn]{
+			func(in *LogIn) LogIn { return *in }, func(in *FilterIn) FilterIn { return *in }, func(in *SeqIn) uint64 { return in.Seq }, func(in *BundleIn) BundleIn { return *in },
 		}, func(*struct{}) {})
+	// A candidate is nothing for an address, which is logged on its way: this is asked by POST.
+	Register(a, Declaration{Operation: "digestLogin", Method: http.MethodPost, Path: "/v1/platform/audit/digest", Summary: "Get what failed sign-ins of a name hold of it, to look for them", Tag: "platform", Permission: access.PlatformAuditRead, Object: "entry", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.SensitiveRead}},
+		func(ctx context.Context, c *Call, in *struct {
+			Body struct {
+				Login string `json:"login" maxLength:"254" example:"ana@acme.example"`
+				Key   string `json:"key,omitempty" maxLength:"64" doc:"Of an older digest: the word between its colons; else the newest"`
+			}
+		}) (*digestOut, error) {
+			text, err := a.o.Disclose.Digest(ctx, c.Scope, in.Body.Login, in.Body.Key)
+			if err != nil {
+				return nil, err
+			}
+			out := &digestOut{}
+			out.Body.Digest = text
+			return out, nil
+		})
 }
 
 // auditLog registers the routes of one log.
-func auditLog[Q, F, S, B, D, N any](a *API, at string, from TenantFrom, tag string, read, export access.Permission, operations [8]string, of logInputs[Q, F, S, B, D], _ func(*N)) {
+func auditLog[Q, F, S, B, N any](a *API, at string, from TenantFrom, tag string, read, export access.Permission, operations [7]string, of logInputs[Q, F, S, B], _ func(*N)) {
 	d := a.o.Disclose
 	declare := func(n int, path, summary, object string, p access.Permission, records ...audit.Action) Declaration {
 		return Declaration{Operation: operations[n], Method: http.MethodGet, Path: at + path, Summary: summary, Tag: tag, Permission: p, Object: object, Tenant: from, At: enter.Root, Audit: records}
@@ -241,21 +242,10 @@ func auditLog[Q, F, S, B, D, N any](a *API, at string, from TenantFrom, tag stri
 			}
 			return out, nil
 		})
-	digest := declare(7, "/digest", "Get what entries hold of a value that they keep for equality alone", "entry", read, audit.SensitiveRead)
-	digest.Method = http.MethodPost // a candidate is nothing for an address, which is logged on its way
-	Register(a, digest, func(ctx context.Context, c *Call, in *D) (*digestOut, error) {
-		asked := of.digest(in).Body
-		text, err := d.Digest(ctx, c.Scope, asked.Field, asked.Value, asked.Key)
-		if err != nil {
-			return nil, err
-		}
-		out := &digestOut{}
-		out.Body.Digest = text
-		return out, nil
-	})
 }
 
-// download streams what is to be kept as a file.
+// download streams what is to be kept as a file. An error before its first byte is answered, one behind it breaks the answer
+// off: what is cut short must not look whole.
 func download(media, name string, write func(context.Context, io.Writer) error, err error) (*huma.StreamResponse, error) {
 	if err != nil {
 		return nil, err
@@ -264,8 +254,6 @@ func download(media, name string, write func(context.Context, io.Writer) error, 
 		hc.SetHeader("Content-Type", media)
 		hc.SetHeader("Content-Disposition", `attachment; filename="`+name+`"`)
 		hc.SetStatus(http.StatusOK) // also of one without a line
-		if err := write(hc.Context(), hc.BodyWriter()); err != nil {
-			panic(http.ErrAbortHandler) // what is cut short must not look whole
-		}
+		requestOf(hc.Context()).crash = write(hc.Context(), hc.BodyWriter())
 	}}, nil
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -194,25 +195,27 @@ func heldShape(h manage.Held) heldJSON {
 	return heldJSON{Common{h.ID.String(), h.Rev, stamp(h.CreatedAt), stamp(h.UpdatedAt)}, h.Tenant.String(), ref(h.Group), h.Role.String(), h.RoleName, h.Node.String(), h.Recursive, maybe(h.ExpiresAt)}
 }
 
-// mine asks each of the caller's tenants for what is the caller's there. One that is suspended lets nobody look.
-func mine[V any](ctx context.Context, c *Call, ask func(context.Context, access.Scope) ([]V, error)) ([]V, error) {
+// mine asks each of the caller's tenants for what is the caller's there. One that is suspended lets nobody look: shut says so.
+func mine[V any](ctx context.Context, c *Call, ask func(context.Context, access.Scope) ([]V, error)) (all []V, shut, err error) {
 	me, err := c.api.o.SignIn.Me(ctx, c.Identity, c.Origin)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []V
 	for _, t := range me.Tenants {
 		scope, err := c.api.gate.Member(ctx, c.Identity, t, c.Origin)
 		var own []V
 		if err == nil {
 			own, err = ask(ctx, scope)
 		}
-		if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Denied) {
-			return nil, err
+		switch {
+		case fault.Is(err, fault.Denied):
+			shut = err
+		case err != nil && !fault.Is(err, fault.NotFound):
+			return nil, nil, err
 		}
 		all = append(all, own...)
 	}
-	return all, nil
+	return all, shut, nil
 }
 
 // myToken is a token of the caller's, with the scope of its tenant.
@@ -222,7 +225,7 @@ type myToken struct {
 }
 
 // myTokens are those of all tenants.
-func (a *API) myTokens(ctx context.Context, c *Call) ([]myToken, error) {
+func (a *API) myTokens(ctx context.Context, c *Call) (tokens []myToken, shut, err error) {
 	return mine(ctx, c, func(ctx context.Context, s access.Scope) (out []myToken, err error) {
 		own, err := a.o.Manage.MyTokens(ctx, s)
 		for _, t := range own {
@@ -274,12 +277,18 @@ func (a *API) meRoutes() {
 		})
 	Register(a, Declaration{Operation: "listMyMemberships", Method: http.MethodGet, Path: "/v1/me/memberships", Summary: "List what one holds in one's tenants, by oneself and by groups", Tag: "me", Self: own, Object: "membership", Tenant: FromNobody},
 		func(ctx context.Context, c *Call, in *ListIn) (*many[heldJSON], error) {
-			held := func() ([]manage.Held, error) { return mine(ctx, c, a.o.Manage.MyMemberships) }
+			held := func() ([]manage.Held, error) {
+				all, _, err := mine(ctx, c, a.o.Manage.MyMemberships)
+				return all, err
+			}
 			return portion(c, *in, held, func(h manage.Held) string { return h.ID.String() }, heldShape)
 		})
 	Register(a, Declaration{Operation: "listMyTokens", Method: http.MethodGet, Path: "/v1/me/tokens", Summary: "List one's own personal access tokens, each with its tenant, where it was made", Tag: "me", Self: own, Object: "token", Tenant: FromNobody},
 		func(ctx context.Context, c *Call, in *ListIn) (*many[keyJSON], error) {
-			tokens := func() ([]myToken, error) { return a.myTokens(ctx, c) }
+			tokens := func() ([]myToken, error) {
+				all, _, err := a.myTokens(ctx, c)
+				return all, err
+			}
 			return portion(c, *in, tokens, func(t myToken) string { return t.ID.String() }, myTokenShape)
 		})
 	Register(a, Declaration{Operation: "revokeMyToken", Method: http.MethodDelete, Path: "/v1/me/tokens/{token}", Summary: "End one of one's own personal access tokens", Tag: "me", Self: own, Object: "token", Tenant: FromNobody, Audit: []audit.Action{audit.TokenRevoked}, Status: 204},
@@ -292,13 +301,13 @@ func (a *API) meRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			tokens, err := a.myTokens(ctx, c)
+			tokens, shut, err := a.myTokens(ctx, c)
 			if err != nil {
 				return nil, err
 			}
 			at := slices.IndexFunc(tokens, func(t myToken) bool { return t.ID == id })
 			if at < 0 {
-				return nil, notFound()
+				return nil, cmp.Or(shut, notFound())
 			}
 			return &none{}, a.o.Manage.RevokeToken(ctx, &manage.Call{Scope: tokens[at].scope}, id, rev)
 		})

@@ -47,7 +47,9 @@ func (b *bounded) Read(p []byte) (int, error) {
 		return 0, tooLarge(b.limit)
 	}
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.limit+1-b.read)])
-	b.read += int64(n)
+	if b.read += int64(n); b.read > b.limit { // whatever came with the last byte
+		return 0, tooLarge(b.limit)
+	}
 	if b.ended = errors.Is(err, io.EOF); err != nil && !b.ended {
 		err = cutShort(err)
 	}

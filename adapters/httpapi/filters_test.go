@@ -68,6 +68,7 @@ func TestTheLogKnowsItsOwnWordsAndOneSpellingOfANumber(t *testing.T) {
 		for _, seq := range []string{"01", "00", "+1", "-0", "1.0", "1e0", "0x1", "1%20", canary, "18446744073709551616", "18446744073709551615"} {
 			a.call("GET", log+"/entries/"+seq, "").bad(404, "not_found")
 			a.call("GET", log+"/entries/"+seq+"/proof", "").bad(404, "not_found")
+			a.call("GET", log+"/entries/"+seq+"/private", "").bad(404, "not_found")
 		}
 		a.call("GET", log+"/entries/1", "").ok(200)
 	}
@@ -228,7 +229,7 @@ func TestOnesOwnTokensOfAllTenantsStandBelowMe(t *testing.T) {
 	if got := ben.call("GET", "/v1/me/tokens", "").items("name"); got != "there" {
 		t.Errorf("one tenant is suspended: %q", got)
 	}
-	ben.call("DELETE", "/v1/me/tokens/"+home, "", first).bad(404, "not_found")
+	ben.call("DELETE", "/v1/me/tokens/"+home, "", first).bad(403, "tenant_suspended")
 	ana.call("POST", "/v1/platform/tenants/"+h.ten[1]+"/resume", "").ok(200)
 	ben.call("DELETE", "/v1/me/tokens/"+home, "", first).ok(204)
 	h.as(secret).call("GET", h.at(1, "/devices"), "").bad(401, "bad_credential")

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/uptrace/bunrouter"
 
 	"github.com/ringfence/ringfence/adapters/memlimit"
@@ -110,14 +111,15 @@ var errBroken = fault.New(fault.Internal, "broken", "no words")
 // stand is an API with a few routes whose handlers do what a test says.
 type stand struct {
 	*API
-	t     testing.TB
-	door  *doorman
-	log   *bytes.Buffer
-	logs  sync.Mutex
-	do    func(ctx context.Context, c *Call) error // every handler's beginning
-	after string                                   // where listThings goes on
-	got   string                                   // what createThing was given
-	ten   ident.Tenant
+	t      testing.TB
+	door   *doorman
+	log    *bytes.Buffer
+	logs   sync.Mutex
+	do     func(ctx context.Context, c *Call) error // every handler's beginning
+	stream func(io.Writer) error                    // what getFile writes
+	after  string                                   // where listThings goes on
+	got    string                                   // what createThing was given
+	ten    ident.Tenant
 }
 
 func (s *stand) Write(b []byte) (int, error) {
@@ -238,6 +240,10 @@ func (s *stand) register() {
 		func(context.Context, *Call, *struct{}) (*one[broken], error) { return &one[broken]{ETag: etag(1)}, nil })
 	Register(s.API, Declaration{Operation: "getNothing", Method: http.MethodGet, Path: "/v1/me/nothing", Summary: "Answer nothing", Tag: "me", Self: "it is the caller's", Object: "thing", Tenant: FromCredential},
 		func(context.Context, *Call, *struct{}) (*one[thingJSON], error) { return nil, nil })
+	Register(s.API, Declaration{Operation: "getFile", Method: http.MethodGet, Path: "/v1/me/file", Summary: "Stream a file", Tag: "me", Self: "it is the caller's", Object: "thing", Tenant: FromCredential},
+		func(context.Context, *Call, *struct{}) (*huma.StreamResponse, error) {
+			return download("text/plain", "file", func(_ context.Context, w io.Writer) error { return s.stream(w) }, nil)
+		})
 	Register(s.API, Declaration{Operation: "enterByForm", Method: http.MethodPost, Path: "/v1/auth/enter", Summary: "Sign in", Tag: "auth", Public: "nobody is signed in yet", Object: "session", Tenant: FromNobody, Unaudited: "a test's"},
 		func(ctx context.Context, c *Call, _ *struct {
 			Body struct {

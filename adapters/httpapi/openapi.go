@@ -55,8 +55,9 @@ func (a *API) described(d *Declaration) {
 			op.Responses[strconv.Itoa(code)] = &huma.Response{Description: http.StatusText(code), Content: op.Responses["400"].Content}
 		}
 	}
+	add(408, 413) // a body is read within its bounds where none is asked for, too
 	if op.RequestBody != nil {
-		add(408, 413, 415)
+		add(415)
 	}
 	if slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.Name == "If-Match" }) {
 		add(412, 428)

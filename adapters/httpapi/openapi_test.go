@@ -179,7 +179,7 @@ func TestEveryRouteKeepsTheHabits(t *testing.T) {
 			if op.RequestBody != nil && !strings.HasPrefix(id, "ingest") && (op.Responses["413"].Content == nil || op.Responses["415"].Content == nil) {
 				t.Errorf("%s lists no 413 and 415", id)
 			}
-			asks := id == "testDecoder" || strings.HasPrefix(id, "digest") // and does nothing
+			asks := id == "testDecoder" || id == "digestLogin" // and does nothing
 			keyed := method == "post" && !asks && slices.ContainsFunc([]string{"/v1/tenants/", "/v1/platform/", "/v1/me/"}, func(p string) bool { return strings.HasPrefix(path, p) })
 			if keyed != has("header", "Idempotency-Key") {
 				t.Errorf("%s takes an Idempotency-Key: %v, want %v", id, !keyed, keyed)

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/uptrace/bunrouter"
 
@@ -57,6 +59,31 @@ func TestNoErrorAndNoPanicAnswers200(t *testing.T) {
 	}
 	if log := s.logged(); !strings.Contains(log, "*fmt.wrapError: *errors.errorString") || strings.Contains(log, "driver says no") || !strings.Contains(log, "panic: string") || !strings.Contains(log, "nil pointer") || strings.Contains(log, canary) {
 		t.Errorf("the log lacks a cause, or has what was thrown: %s", log)
+	}
+}
+
+// A stream that fails before its first byte is answered as any other failure; behind it the answer breaks off. What failed is logged.
+func TestAStreamThatFailsIsNeverWhole(t *testing.T) {
+	s := newStand(t)
+	gone := fault.Wrap(errors.New("no"), fault.Unavailable, "store_unavailable", "The store is away.").WithRetry(time.Second)
+	s.stream = func(io.Writer) error { return gone }
+	if w := s.ask("GET", "/v1/me/file", ""); w.Header().Get("Content-Disposition") != "" {
+		t.Errorf("the error is a file: %v", w.Header())
+	} else {
+		s.wants(w, 503, "store_unavailable")
+	}
+	s.stream = func(w io.Writer) error { _, _ = io.WriteString(w, "half"); return gone }
+	if w := s.ask("GET", "/v1/me/file", ""); w.Code != 0 {
+		t.Errorf("an answer that broke off looks whole: %d %s", w.Code, w.Body)
+	}
+	if log := s.logged(); strings.Count(log, "*errors.errorString") != 2 || strings.Contains(log, "panic") {
+		t.Errorf("the log does not say why: %s", log)
+	}
+	for _, whole := range []string{"", "all"} {
+		s.stream = func(w io.Writer) error { _, err := io.WriteString(w, whole); return err }
+		if w := s.ask("GET", "/v1/me/file", ""); w.Code != 200 || w.Body.String() != whole || w.Header().Get("Content-Type") != "text/plain" {
+			t.Errorf("%d %v %q", w.Code, w.Header(), w.Body)
+		}
 	}
 }
 

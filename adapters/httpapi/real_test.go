@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/keyring"
@@ -514,6 +515,18 @@ func TestABodyThatDoesNotComeInTimeIsThatAndNothingElse(t *testing.T) {
 	if after := h.everything("/nodes"); after != before {
 		t.Errorf("something was done:\n%s\n%s", before, after)
 	}
+}
+
+// A body of one byte more than a route takes is refused however its last byte arrives.
+func TestOneByteTooManyIsTooMany(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	pad := func(n int) string {
+		head := `{"name":"n","kind":"site","parent_id":"` + h.root[0] + `"`
+		return head + strings.Repeat(" ", n-len(head)-1) + "}"
+	}
+	a.bodied("POST", h.at(0, "/nodes"), iotest.DataErrReader(strings.NewReader(pad(maxBody+1)))).bad(413, "too_large")
+	a.bodied("POST", h.at(0, "/nodes"), iotest.DataErrReader(strings.NewReader(pad(maxBody)))).ok(201)
 }
 
 func TestARouteWithoutABodyTakesNoEndlessOne(t *testing.T) {

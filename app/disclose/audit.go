@@ -5,12 +5,14 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -114,29 +116,40 @@ func (d *Disclose) Checkpoint(ctx context.Context, t ident.Tenant) (audit.Stored
 	return next, err
 }
 
-// Private answers what one entry's commitments were made of.
-func (d *Disclose) Private(ctx context.Context, s access.Scope, seq uint64) (values []audit.Opened, err error) {
+// Private answers what one entry's commitments were made of. What does not fit them is not answered: it was changed since.
+func (d *Disclose) Private(ctx context.Context, s access.Scope, seq uint64) ([]audit.Opened, error) {
 	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_entry", ID: strconv.FormatUint(seq, 10)}, withPrivate); err != nil {
 		return nil, err
 	}
-	err = d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
-		found, err := entries(ctx, r, store.AuditFilter{FromSeq: seq, ToSeq: seq + 1, Private: true})
-		if err == nil && len(found) == 0 {
-			err = fault.Missing()
-		}
+	var found []audit.Entry
+	err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		_, err := r.Audit().Entry(ctx, seq) // which no number is too large for
 		if err == nil {
-			values, err = d.opened(ctx, s.Tenant(), found)
+			found, err = entries(ctx, r, store.AuditFilter{FromSeq: seq, ToSeq: seq + 1, Private: true})
 		}
 		return err
 	})
-	return values, err
+	if err == nil && len(found) == 0 {
+		err = fault.Missing()
+	}
+	if err != nil {
+		return nil, err
+	}
+	values, err := d.opened(ctx, s.Tenant(), found)
+	if err != nil {
+		return nil, err
+	}
+	if wrong := audit.CheckPrivate(found[0].Leaf, values); wrong != "" {
+		return nil, fault.New(fault.Conflict, "private_tampered", "What is kept beside the log was changed since: the entry %s", wrong)
+	}
+	return values, nil
 }
 
 // withPrivate is the reason by which the log tells a reading of private values from one of entries alone.
 const withPrivate = "private_values"
 
 // opened are entries' private values. One that does not open, since somebody changed what is kept of it, is left out: the
-// verifier names the entry that lacks it.
+// check of the entry misses it.
 func (d *Disclose) opened(ctx context.Context, t ident.Tenant, of []audit.Entry) ([]audit.Opened, error) {
 	values := []audit.Opened{}
 	for _, e := range of {
@@ -154,9 +167,13 @@ func (d *Disclose) opened(ctx context.Context, t ident.Tenant, of []audit.Entry)
 	return values, nil
 }
 
-// Digest answers what entries hold of a value of a field that is useful for equality alone, such as the name that somebody
-// tried to sign in with; by the newest key, or by that of an older entry's digest.
-func (d *Disclose) Digest(ctx context.Context, s access.Scope, field, value, kid string) (string, error) {
+// Digest answers what the platform's log holds of a name that somebody tried to sign in with; by the newest key, or by that of
+// an older entry's digest.
+func (d *Disclose) Digest(ctx context.Context, s access.Scope, login, kid string) (string, error) {
+	name, err := principal.NormalizeEmail(login)
+	if err != nil {
+		return "", err
+	}
 	newest, pepper := d.enter.Peppers.Current()
 	if kid == "" {
 		kid = newest
@@ -166,10 +183,7 @@ func (d *Disclose) Digest(ctx context.Context, s access.Scope, field, value, kid
 			return "", fault.New(fault.Invalid, "unknown_key", "No digest was made with this key. Give the word between the colons of an entry's digest.").WithField("/key", "no key of this name")
 		}
 	}
-	if audit.ClassOf("", field) != audit.Equal {
-		return "", fault.New(fault.Invalid, "no_digest", "Entries hold no digest of this field.").WithField("/field", "one of: login")
-	}
-	return enter.Digest(s.Tenant(), kid, pepper, field, value), d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit", ID: "digest"}, "")
+	return enter.Digest(s.Tenant(), kid, pepper, audit.FieldLogin, name), d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit", ID: "digest"}, "")
 }
 
 // Export answers what writes the entries that fit a filter, the oldest first, a line of canonical JSON each.
@@ -177,24 +191,51 @@ func (d *Disclose) Export(ctx context.Context, s access.Scope, f store.AuditFilt
 	if err := d.note(ctx, s, audit.AuditExported, audit.Target{Kind: "audit", ID: "entries"}, ""); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, w io.Writer) error {
-		return d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
-			head, err := r.Audit().Head(ctx)
-			for from := uint64(0); err == nil && from < head.Size; from += exportAtOnce {
-				var found []audit.Entry
-				f.FromSeq, f.ToSeq = from, from+exportAtOnce
-				found, err = entries(ctx, r, f)
-				for i := 0; i < len(found) && err == nil; i++ {
-					_, err = w.Write(append(found[i].Leaf, '\n'))
-				}
+	var head audit.Head
+	if err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
+		head, err = r.Audit().Head(ctx)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	return d.alone(s, func(ctx context.Context, w io.Writer) error {
+		for from := uint64(0); from < head.Size; from += exportAtOnce {
+			f.FromSeq, f.ToSeq = from, min(from+exportAtOnce, head.Size)
+			found, err := d.part(ctx, s, f)
+			for i := 0; i < len(found) && err == nil; i++ {
+				_, err = w.Write(append(found[i].Leaf, '\n'))
 			}
-			return err
-		})
-	}, nil
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}), nil
 }
 
 // exportAtOnce bounds how many entries are in memory.
 const exportAtOnce = 1000
+
+// alone lets a tenant take one export at a time: each keeps a part of a log in memory for as long as its reader is slow.
+func (d *Disclose) alone(s access.Scope, write func(context.Context, io.Writer) error) func(context.Context, io.Writer) error {
+	return func(ctx context.Context, w io.Writer) error {
+		if _, running := d.exports.LoadOrStore(s.Tenant(), true); running {
+			return fault.New(fault.Exhausted, "export_running", "An export of this log is running. Wait for its end.").WithRetry(10 * time.Second)
+		}
+		defer d.exports.Delete(s.Tenant())
+		return write(ctx, w)
+	}
+}
+
+// part reads entries in a transaction of its own. A reader who is slow holds none: what is behind a log's end never changes, so
+// that an export needs no one snapshot.
+func (d *Disclose) part(ctx context.Context, s access.Scope, f store.AuditFilter) (found []audit.Entry, err error) {
+	err = d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		found, err = entries(ctx, r, f)
+		return err
+	})
+	return found, err
+}
 
 // entries are those that fit a filter, the oldest first.
 func entries(ctx context.Context, r store.Reader, f store.AuditFilter) ([]audit.Entry, error) {
@@ -227,67 +268,72 @@ func (d *Disclose) Bundle(ctx context.Context, s access.Scope, private bool) (wr
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, w io.Writer) error { return d.bundle(ctx, s, end, private, w) }, nil
+	return d.alone(s, func(ctx context.Context, w io.Writer) error {
+		return d.bundle(ctx, s, end, private, audit.NewBundleWriter(w))
+	}), nil
 }
 
-func (d *Disclose) bundle(ctx context.Context, s access.Scope, end audit.StoredCheckpoint, private bool, w io.Writer) error {
-	return d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
-		b := audit.NewBundleWriter(w)
-		for after := uint64(0); after < end.Size; {
-			kept, err := r.Audit().Checkpoints(ctx, after, 1000)
-			if err != nil {
-				return err
-			}
-			if len(kept) == 0 {
-				return fault.New(fault.Internal, "no_checkpoint", "The log's newest checkpoint is not kept.")
-			}
-			for _, c := range kept {
-				if after = c.Size; c.Size > end.Size {
-					break
-				}
-				if err := b.Checkpoint(c); err != nil {
-					return err
-				}
-			}
+func (d *Disclose) bundle(ctx context.Context, s access.Scope, end audit.StoredCheckpoint, private bool, b *audit.BundleWriter) error {
+	for after := uint64(0); after < end.Size; {
+		var kept []audit.StoredCheckpoint
+		if err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
+			kept, err = r.Audit().Checkpoints(ctx, after, 1000)
+			return err
+		}); err != nil {
+			return err
 		}
-		for {
-			from, to := b.ChunkRange(end.Size)
-			if from >= to {
-				return b.Close()
+		if len(kept) == 0 {
+			return fault.New(fault.Internal, "no_checkpoint", "The log's newest checkpoint is not kept.")
+		}
+		for _, c := range kept {
+			if after = c.Size; c.Size > end.Size {
+				break
 			}
-			found, err := entries(ctx, r, store.AuditFilter{FromSeq: from, ToSeq: to, Private: private})
-			if err == nil {
-				err = d.chunk(ctx, r, b, found, from, to)
-			}
-			if err == nil && private {
-				var values []audit.Opened
-				if values, err = d.opened(ctx, s.Tenant(), found); err == nil {
-					err = b.Private(values)
-				}
-			}
-			if err != nil {
+			if err := b.Checkpoint(c); err != nil {
 				return err
 			}
 		}
-	})
-}
-
-// chunk writes the entries [from, to).
-func (d *Disclose) chunk(ctx context.Context, r store.Reader, b *audit.BundleWriter, found []audit.Entry, from, to uint64) error {
-	leaves := make([][]byte, to-from)
-	for _, e := range found { // one that is gone leaves a gap, which is found
-		leaves[e.Seq-from] = e.Leaf
 	}
+	for {
+		from, to := b.ChunkRange(end.Size)
+		if from >= to {
+			return b.Close()
+		}
+		if err := d.chunk(ctx, s, b, from, to, private); err != nil {
+			return err
+		}
+	}
+}
+
+// chunk writes the entries [from, to), as they and their hashes are kept.
+func (d *Disclose) chunk(ctx context.Context, s access.Scope, b *audit.BundleWriter, from, to uint64, private bool) error {
 	first, last := audit.HashRange(from, to)
 	indexes := make([]int64, 0, last-first)
 	for i := first; i < last; i++ {
 		indexes = append(indexes, i)
 	}
-	hashes, err := r.Audit().Hashes(ctx, indexes)
+	var hashes []audit.Hash
+	var found []audit.Entry
+	if err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
+		if hashes, err = r.Audit().Hashes(ctx, indexes); err == nil {
+			found, err = entries(ctx, r, store.AuditFilter{FromSeq: from, ToSeq: to, Private: private})
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	leaves := make([][]byte, to-from)
+	for _, e := range found { // one that is gone leaves a gap, which is found
+		leaves[e.Seq-from] = e.Leaf
+	}
+	if err := b.Chunk(leaves, hashes); err != nil || !private {
+		return err
+	}
+	values, err := d.opened(ctx, s.Tenant(), found)
 	if err != nil {
 		return err
 	}
-	return b.Chunk(leaves, hashes)
+	return b.Private(values)
 }
 
 // Policy is the file that verifiers need: the log's origin and key.

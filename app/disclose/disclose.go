@@ -4,6 +4,7 @@ package disclose
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
@@ -20,6 +21,8 @@ type Disclose struct {
 	enter *enter.Enter
 	store store.Store
 	log   seal.Log
+
+	exports sync.Map // ident.Tenant → true while one of its logs is exported
 }
 
 // New returns the use cases.

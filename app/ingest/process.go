@@ -259,9 +259,11 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 	now := g.enter.Now()
 	u.UpdatedAt = now
 	if reason := rm.refuses(u); reason != "" {
-		u.State, u.Reason = uplink.Quarantined, reason
-		if d := rm.devices[u.Address]; d != nil && !rm.nodes[u.ID].IsZero() { // one that was registered later never said this
-			u.Device = d.ID // and the source's node goes on to rule it, wherever the device is: who sees it stays the same
+		u.State, u.Reason, u.Device = uplink.Quarantined, reason, ident.Device{}
+		// It is seen by who reads the quarantine at the source's node. They learn which device it is if theirs is the device's node
+		// too: of devices elsewhere, and behind barriers, not even that there is one.
+		if d := rm.devices[u.Address]; d != nil && rm.tree.Inherits(rm.nodes[u.ID], rm.sources[u.Source].Node) {
+			u.Device = d.ID
 		}
 		return store.Finished{Uplink: u}, nil
 	}

@@ -200,7 +200,7 @@ func (m *Manage) InviteOwner(ctx context.Context, c *Call, id ident.Tenant, owne
 	if _, err := m.PlatformTenant(ctx, c.Scope, id); err != nil {
 		return principal.Invitation{}, secret.Text{}, err
 	}
-	in := Call{Scope: m.enter.As(id, c.Scope.Actor(), "invite owner", c.Scope.Origin()), Once: c.Once}
+	in := Call{Scope: m.enter.As(id, c.Scope.Actor(), "invite owner", c.Scope.Origin().Abroad()), Once: c.Once}
 	whole, inv := m.firstOwner(address)
 	ev, err := m.enter.Event(ctx, in.Scope, audit.MemberInvited, enter.Target("invitation", inv.ID), audit.Set("email", "", address), audit.Set("role", "", inv.Role.String()))
 	if err != nil {

@@ -78,7 +78,7 @@ func (m *Manage) CreateTenant(ctx context.Context, c *Call, title string, kind o
 	}
 	var id ident.Tenant
 	ident.Fresh(m.enter.Mint, &id)
-	ts := m.enter.As(id, c.Scope.Actor(), "create tenant", c.Scope.Origin())
+	ts := m.enter.As(id, c.Scope.Actor(), "create tenant", c.Scope.Origin().Abroad())
 	whole, inv := m.firstOwner(address)
 	pe, err := m.event(ctx, c, audit.TenantCreated, enter.Target("tenant", id), audit.Set("name", "", title))
 	if err != nil {
@@ -127,7 +127,7 @@ func (m *Manage) SetTenantState(ctx context.Context, c *Call, id ident.Tenant, s
 	action := map[tenant.State]audit.Action{tenant.Suspended: audit.TenantSuspended, tenant.Active: audit.TenantResumed, tenant.Deleted: audit.TenantDeleted}[state]
 	ps, ts := c.Scope, c.Scope // of which one is the gate's, and stale once the rights behind it have changed
 	if c.Scope.Tenant() == ident.Platform {
-		ts = m.enter.As(id, c.Scope.Actor(), "tenant lifecycle", c.Scope.Origin())
+		ts = m.enter.As(id, c.Scope.Actor(), "tenant lifecycle", c.Scope.Origin().Abroad())
 	} else { // the owner closes it
 		ps = m.enter.As(ident.Platform, c.Scope.Actor(), "close tenant", c.Scope.Origin())
 	}

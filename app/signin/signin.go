@@ -212,7 +212,7 @@ func (s *SignIn) failed(ctx context.Context, p principal.Person, name string, o 
 	if !p.ID.IsZero() {
 		target.ID = p.ID.String()
 	}
-	ev, err := s.enter.Outcome(ctx, sc, audit.LoginFail, target, audit.Fail, "bad_sign_in", audit.Set("login", "", name))
+	ev, err := s.enter.Outcome(ctx, sc, audit.LoginFail, target, audit.Fail, "bad_sign_in", audit.Set(audit.FieldLogin, "", name))
 	if err != nil {
 		return err
 	}

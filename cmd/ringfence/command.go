@@ -50,7 +50,7 @@ type commands struct {
 		Verify verifyCmd `cmd:"" example:"ringfence audit verify audit.tar --policy policy.txt" help:"Check an exported bundle or a receipt; the same as audit-verify." passthrough:""`
 		Export exportCmd `cmd:"" example:"ringfence audit export platform --server https://iot.example.com -o audit.tar" help:"Get a tenant's whole log from a server, as a bundle."`
 		Prove  proveCmd  `cmd:"" example:"ringfence audit prove ten_06ethoo0000000000000000000 42 > 42.proof" help:"Get the receipt of one entry from a server."`
-		Hash   hashCmd   `cmd:"" example:"ringfence audit hash platform < address.txt" help:"Print what entries hold of a value that they keep for equality alone, such as the name of a failed sign-in."`
+		Hash   hashCmd   `cmd:"" example:"ringfence audit hash < address.txt" help:"Print what failed sign-ins of a name hold of it in the platform's log, to look for them."`
 		Key    keyCmd    `cmd:"" example:"ringfence audit key platform > policy.txt" help:"Print the policy file of a tenant's log, which verifiers need."`
 	} `cmd:"" example:"ringfence audit verify audit.tar --policy policy.txt" help:"The audit log."`
 	Decoder struct {

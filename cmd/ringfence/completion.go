@@ -92,8 +92,12 @@ func choices(all []place) string {
 func bash(all []place) string {
 	return `# bash completion of ringfence; once: source <(ringfence completion bash)
 _ringfence() {
-	local at=ringfence word next=()
+	local at=ringfence word value= next=()
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+		if [ -n "$value" ]; then value=; continue; fi
+		case "$word" in
+		` + taking(all) + `) value=1; continue ;;
+		esac
 		case "$at $word" in
 		` + walk(all) + `) at="$at $word" ;;
 		esac
@@ -113,9 +117,13 @@ func zsh(all []place) string {
 	return `#compdef ringfence
 # zsh completion of ringfence; once: source <(ringfence completion zsh), for good: a file _ringfence in a folder of $fpath
 _ringfence() {
-	local at=ringfence word
+	local at=ringfence word value=
 	local -a next
 	for word in "${(@)words[2,CURRENT-1]}"; do
+		if [[ -n $value ]]; then value=; continue; fi
+		case "$word" in
+		` + taking(all) + `) value=1; continue ;;
+		esac
 		case "$at $word" in
 		` + walk(all) + `) at="$at $word" ;;
 		esac
@@ -136,7 +144,17 @@ func fish(all []place) string {
 	b.WriteString(`# fish completion of ringfence; once: ringfence completion fish | source
 function __ringfence_at
 	set -l at ringfence
+	set -l value
 	for word in (commandline -opc)[2..]
+		if test -n "$value"
+			set value
+			continue
+		end
+		switch "$word"
+		case ` + strings.ReplaceAll(taking(all), "|", " ") + `
+			set value 1
+			continue
+		end
 		switch "$at $word"
 		case ` + strings.ReplaceAll(walk(all), "|", " ") + `
 			set at "$at $word"

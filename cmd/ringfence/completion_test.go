@@ -77,7 +77,8 @@ func TestBashCompletesWhatWasBegun(t *testing.T) {
 		"ringfence --set data=x audit key --j":         "--json",
 		"ringfence config show --m":                    "--markdown",
 		"ringfence completion ":                        "bash zsh fish --help -h --config --set",
-		"ringfence --config ":                          "", // file names
+		"ringfence --config ":                          "",    // file names
+		"ringfence --config serve audit k":             "key", // a value is no command
 		"ringfence audit verify au":                    "",
 		"ringfence version --server":                   "", // another command's
 		"ringfence audit export ten_x --token-file /k": "",

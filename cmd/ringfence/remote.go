@@ -229,17 +229,11 @@ func (p proveCmd) Run(ctx context.Context, env environment) error {
 type hashCmd struct {
 	remote
 	machine
-	Tenant string `arg:"" help:"Id of the tenant; platform for the platform's own log."`
-	Field  string `help:"The field whose value it is." default:"login"`
-	Key    string `help:"Of an older digest: the word between its colons." placeholder:"NAME"`
+	Key string `help:"Of an older digest: the word between its colons." placeholder:"NAME"`
 }
 
-// Run prints what entries hold of a value that is read from standard input: command lines are seen by others.
+// Run prints what entries hold of a name that is read from standard input: command lines are seen by others.
 func (h hashCmd) Run(ctx context.Context, env environment) error {
-	path, err := logOf(h.Tenant)
-	if err != nil {
-		return err
-	}
 	token, err := h.token(env)
 	if err != nil {
 		return err
@@ -248,11 +242,11 @@ func (h hashCmd) Run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	asked, err := json.Marshal(map[string]string{"field": h.Field, "value": strings.TrimRight(string(value), "\r\n"), "key": h.Key})
+	asked, err := json.Marshal(map[string]string{"login": strings.TrimRight(string(value), "\r\n"), "key": h.Key})
 	if err != nil {
 		return err
 	}
-	answer, err := h.ask(ctx, env, http.MethodPost, path+"/digest", token, bytes.NewReader(asked))
+	answer, err := h.ask(ctx, env, http.MethodPost, "/v1/platform/audit/digest", token, bytes.NewReader(asked))
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,12 @@ type Origin struct {
 	Node    string // which of our processes
 }
 
+// Abroad is the origin as it stands in the log of somebody else's: where the operator's people sit is no tenant's business.
+func (o Origin) Abroad() Origin {
+	o.Address, o.Agent = "", ""
+	return o
+}
+
 // Decision is the answer of the evaluator, with what decided it.
 type Decision struct {
 	Allowed    bool

@@ -102,6 +102,8 @@ func Complete(e Event, random func([]byte), seal func(string) ([]byte, error), d
 const (
 	fieldAddress = "src.ip"
 	fieldAgent   = "src.ua"
+	// FieldLogin is the name that somebody tried to sign in with: anybody's, or nobody's here.
+	FieldLogin = "login"
 )
 
 // Commitment is what an entry holds of a personal value: SHA-256(nonce ‖ field ‖ 0 ‖ value) in hex.
@@ -153,5 +155,5 @@ var classes = map[string]Class{
 	"*.size": Clear, "*.root": Clear, "*.from": Clear, "*.to": Clear, "*.session": Clear, "*.family": Clear,
 	"*.password": Secret, "*.secret": Secret, "*.variables": Secret, "*.token": Secret,
 	"limits.*": Clear, "*.limit": Clear,
-	"*.login": Equal, // the name that somebody tried to sign in with: anybody's, or nobody's here
+	"*." + FieldLogin: Equal,
 }

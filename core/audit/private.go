@@ -44,18 +44,18 @@ func private(e Event) []Private {
 	return rows
 }
 
-// promise is a commitment that a leaf holds.
-type promise struct {
+// commitment is a commitment that a leaf holds.
+type commitment struct {
 	field, sum string
 	isNew      bool
 }
 
-// promises are all of a leaf's.
-func promises(p parsed) []promise {
-	var out []promise
+// commitmentsOf are all of a leaf's.
+func commitmentsOf(p parsed) []commitment {
+	var out []commitment
 	see := func(field string, isNew bool, shown string) {
 		if sum, ok := strings.CutPrefix(shown, committed); ok && ClassOf(p.Target.Kind, field) == Commit {
-			out = append(out, promise{field, sum, isNew})
+			out = append(out, commitment{field, sum, isNew})
 		}
 	}
 	for _, ch := range p.Changes {
@@ -74,20 +74,25 @@ func CheckPrivate(leaf []byte, values []Opened) string {
 	if err != nil {
 		return "is not readable as one."
 	}
-	want := promises(p)
+	want := commitmentsOf(p)
 	if len(values) > len(want) {
 		return "never was committed to one of its private values."
 	}
 	values = slices.Clone(values)
 	for _, w := range want {
-		i := slices.IndexFunc(values, func(o Opened) bool { return o.Field == w.field && o.New == w.isNew })
-		if i < 0 {
+		of := func(o Opened) bool { return o.Field == w.field && o.New == w.isNew }
+		fits := func(o Opened) bool {
+			return of(o) && Commitment(o.Field, Personal{Value: o.Value, Nonce: o.Nonce}) == w.sum
+		}
+		i := slices.IndexFunc(values, fits)
+		switch {
+		case i >= 0:
+			values = slices.Delete(values, i, i+1)
+		case slices.ContainsFunc(values, of):
+			return fmt.Sprintf("was committed to another private value of %s.", w.field)
+		default:
 			return fmt.Sprintf("lacks the private value of %s.", w.field)
 		}
-		if Commitment(w.field, Personal{Value: values[i].Value, Nonce: values[i].Nonce}) != w.sum {
-			return fmt.Sprintf("was committed to another private value of %s.", w.field)
-		}
-		values = slices.Delete(values, i, i+1)
 	}
 	return ""
 }
@@ -108,6 +113,9 @@ func (o Opened) line() []byte {
 
 // parseOpened reads a line back, its end included, in its one spelling.
 func parseOpened(line []byte) (o Opened, ok bool) {
+	if len(line) > MaxLeaf {
+		return o, false
+	}
 	var in struct {
 		Field string
 		New   bool

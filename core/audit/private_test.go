@@ -1,9 +1,11 @@
 package audit
 
 import (
+	"archive/tar"
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +93,58 @@ func TestPrivateValuesOfAChunkAreNotLeftOut(t *testing.T) {
 		if r := h.judge(t, bad); r.Verdict == Good {
 			t.Errorf("without those of chunk %d: %+v", n, r)
 		}
+	}
+}
+
+// Two changes of one field open in either order, and each by its own value alone.
+func TestOneFieldTwiceIsOpenedByBothItsValues(t *testing.T) {
+	e := Event{ID: ident.Entry{9}, Action: DeviceUpdated, Target: Target{Kind: "device"}, Outcome: OK, Changes: []Change{Set("note", "", "a"), Set("note", "", "b")}}
+	out, err := Append(Head{}, Context{Tenant: ident.Tenant{7}, Actor: "x", ActorKind: "human"}, []Event{e}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := Opened{Field: "note", New: true, Value: "a"}, Opened{Field: "note", New: true, Value: "b"}
+	for _, c := range []struct {
+		values []Opened
+		good   bool
+	}{{[]Opened{a, b}, true}, {[]Opened{b, a}, true}, {[]Opened{a, a}, false}, {[]Opened{a}, false}, {[]Opened{a, b, b}, false}} {
+		if wrong := CheckPrivate(out.Entries[0].Leaf, c.values); (wrong == "") != c.good {
+			t.Errorf("%v: %q", c.values, wrong)
+		}
+	}
+}
+
+// A few bytes of a sparse file stand for as many as one likes.
+func TestASparseBundleIsNotUnfolded(t *testing.T) {
+	h := grown(t, 3)
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, file := range []struct {
+		name string
+		data []byte
+		pax  map[string]string
+	}{
+		{"checkpoint/00000000000000000003", h.points[0].Note, nil},
+		{"chunk/000000000000/entries", []byte("0\n"), map[string]string{"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": "200000000", "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,2"}},
+	} {
+		// The writer knows no sparse files: their records are written as some other's, of the same length.
+		records := map[string]string{}
+		for k, v := range file.pax {
+			records[strings.Replace(k, "GNU.sparse.", "XYZ.sparse.", 1)] = v
+		}
+		if err := w.WriteHeader(&tar.Header{Name: file.name, Mode: 0o444, Size: int64(len(file.data)), Format: tar.FormatPAX, PAXRecords: records}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(file.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	bundle := bytes.ReplaceAll(b.Bytes(), []byte("XYZ.sparse."), []byte("GNU.sparse."))
+	if r := h.judge(t, bundle); r.Verdict != Incomplete || !strings.Contains(r.Reason, "no part of one") {
+		t.Errorf("%+v", r)
 	}
 }
 

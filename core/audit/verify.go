@@ -89,6 +89,7 @@ func Serial(n int, f func(int)) {
 const (
 	maxCheckpoints = 2_000_000
 	maxChunkBytes  = 256 << 20
+	maxHashBytes   = (2*chunkSize + 64) * tlog.HashSize // two an entry, and those of the subtrees that it completes
 )
 
 // Verify reads a bundle and holds it against a policy, and against an older checkpoint if there is one: leaves, sequence,
@@ -209,20 +210,30 @@ func (v *verifier) next() (*tar.Header, error) {
 		return nil, nil
 	case err != nil:
 		return nil, v.incomplete("The bundle is not a tar archive, or is cut short.")
-	case h.Typeflag != tar.TypeReg || h.Size < 0 || h.Size > maxChunkBytes:
+	case h.Typeflag != tar.TypeReg || h.Size < 0 || h.Size > maxChunkBytes || sparse(h):
 		return nil, v.incomplete("The bundle holds something that is no part of one.")
 	}
 	return h, nil
 }
 
+// sparse files are of any size at no cost to who writes them.
+func sparse(h *tar.Header) bool {
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
 // file reads the file that must be next into b, whose memory serves every chunk.
-func (v *verifier) file(h *tar.Header, name string, b *bytes.Buffer) ([]byte, error) {
-	if h == nil || h.Name != name {
-		return nil, v.incomplete("The bundle lacks %s, or holds its parts in another order.", name)
+func (v *verifier) file(h *tar.Header, name string, most int64, b *bytes.Buffer) ([]byte, error) {
+	if h == nil || h.Name != name || h.Size > most {
+		return nil, v.incomplete("The bundle lacks %s, holds its parts in another order, or a part is too large.", name)
 	}
 	b.Reset()
 	b.Grow(int(min(h.Size, 4<<20)) + bytes.MinRead) // what a header says is believed so far
-	if _, err := io.Copy(b, io.LimitReader(v.tar, maxChunkBytes)); err != nil || int64(b.Len()) != h.Size {
+	if _, err := io.Copy(b, io.LimitReader(v.tar, most)); err != nil || int64(b.Len()) != h.Size {
 		return nil, v.incomplete("The bundle is cut short in %s.", name)
 	}
 	return b.Bytes(), nil
@@ -238,14 +249,14 @@ type judged struct {
 }
 
 func (v *verifier) chunk(h *tar.Header, n, end uint64) (*tar.Header, error) {
-	text, err := v.file(h, fmt.Sprintf("chunk/%012d/entries", n), &v.text)
+	text, err := v.file(h, fmt.Sprintf("chunk/%012d/entries", n), maxChunkBytes, &v.text)
 	if err != nil {
 		return nil, err
 	}
 	if h, err = v.next(); err != nil {
 		return nil, err
 	}
-	raw, err := v.file(h, fmt.Sprintf("chunk/%012d/hashes", n), &v.raw)
+	raw, err := v.file(h, fmt.Sprintf("chunk/%012d/hashes", n), maxHashBytes, &v.raw)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +273,7 @@ func (v *verifier) chunk(h *tar.Header, n, end uint64) (*tar.Header, error) {
 	wrong := flaw{index: math.MaxUint64}
 	if name := fmt.Sprintf("chunk/%012d/private", n); v.opened || n == 0 && h != nil && h.Name == name {
 		v.opened = true
-		values, err := v.file(h, name, &v.values)
+		values, err := v.file(h, name, maxChunkBytes, &v.values)
 		if err != nil {
 			return nil, err
 		}

@@ -109,6 +109,13 @@ func (t Tree) Below(id ident.Node) []ident.Node {
 // Under reports whether a node is the other or stands below it.
 func (t Tree) Under(id, top ident.Node) bool { return slices.Contains(t.Path(id), top) }
 
+// Inherits reports whether what is given at top reaches a node: it is that one or stands below it, with no barrier in between.
+func (t Tree) Inherits(id, top ident.Node) bool {
+	path := t.Path(id)
+	at := slices.Index(path, top)
+	return at >= 0 && !slices.ContainsFunc(path[at+1:], func(n ident.Node) bool { return t.nodes[n].Barrier })
+}
+
 // HasChildren reports whether living nodes stand directly below.
 func (t Tree) HasChildren(id ident.Node) bool {
 	return slices.ContainsFunc(t.children[id], func(c ident.Node) bool { return !t.nodes[c].Deleted() })

@@ -54,8 +54,8 @@ func quoted(b []byte, s string) []byte {
 // engineName is how much of a property's name the engine's own messages hold, in bytes.
 const engineName = 63
 
-// secretsOf are the texts to hide: each secret as it is, as much of it as the engine names, and as a script's JSON.stringify
-// writes it. The longest come first, since one may be a part of another.
+// secretsOf are the texts to hide: each secret as it is, as much of it as the engine names (a script may catch such a message
+// and put it into its output), and as a script's JSON.stringify writes it.
 func secretsOf(in decoder.Input) []string {
 	var s []string
 	for _, v := range in.Variables {
@@ -71,7 +71,6 @@ func secretsOf(in decoder.Input) []string {
 			s = append(s, stringified(text))
 		}
 	}
-	slices.SortStableFunc(s, func(a, b string) int { return len(b) - len(a) })
 	return s
 }
 
@@ -96,10 +95,116 @@ const mask = "***"
 
 // masked hides the device's secret variables in a text that leaves the sandbox.
 func masked(text string, secrets []string) string {
-	for _, s := range secrets {
-		text = strings.ReplaceAll(text, s, mask)
+	if hidden := found(text, secrets); hidden != nil {
+		return without(text, hidden)
 	}
 	return text
+}
+
+// found marks the bytes of a text that belong to a secret; nil if none does. Secrets may overlap, so nothing is replaced before
+// all were looked for.
+func found(text string, secrets []string) (hidden []bool) {
+	for _, s := range secrets {
+		if !strings.Contains(text, s) {
+			continue
+		}
+		if hidden == nil {
+			hidden = make([]bool, len(text))
+		}
+		cover(hidden, text, s)
+	}
+	return hidden
+}
+
+// cover marks every occurrence of a text that is not empty, those that overlap too, in one pass (Knuth, Morris, Pratt): a
+// script must not make us compare a long secret at every byte of its output.
+func cover(hidden []bool, text, s string) {
+	border := make([]int, len(s)+1) // of each beginning of s: how much of its end is a beginning as well
+	k := 0
+	step := func(c byte) {
+		for k > 0 && s[k] != c {
+			k = border[k]
+		}
+		if s[k] == c {
+			k++
+		}
+	}
+	for i := 1; i < len(s); i++ {
+		step(s[i])
+		border[i+1] = k
+	}
+	k = 0
+	marked := 0
+	for i := range len(text) {
+		if step(text[i]); k == len(s) {
+			for ; marked <= i; marked++ {
+				hidden[marked] = hidden[marked] || marked > i-len(s)
+			}
+			k = border[k]
+		}
+	}
+}
+
+// without puts a mask in the place of each run of marked bytes.
+func without(text string, hidden []bool) string {
+	var b strings.Builder
+	for i := range len(text) {
+		switch {
+		case !hidden[i]:
+			b.WriteByte(text[i])
+		case i == 0 || !hidden[i-1]:
+			b.WriteString(mask)
+		}
+	}
+	return b.String()
+}
+
+// part is how many characters in a row a message must share with a secret to have them hidden.
+const part = 5
+
+// shown is what is told of a message that a script threw, or the engine: that one names a secret in part, up to a NUL or its
+// first word. cut says that the message went on, maybe with the rest of a secret.
+func shown(text string, secrets []string, cut bool) string {
+	if len(secrets) == 0 {
+		return short(text)
+	}
+	hidden := found(text, secrets)
+	if hidden == nil {
+		hidden = make([]bool, len(text))
+	}
+	end := len(text)
+	if cut {
+		for _, s := range secrets {
+			end = min(end, max(0, len(text)-len(s)))
+		}
+	}
+	// Parts are looked for only in as much as is told, since each is looked for in all secrets; but past its end, or half of one
+	// would be told there.
+	for i, room := 0, decoder.MaxMessage; i < end; i++ {
+		switch {
+		case !hidden[i]:
+			room--
+		case i == 0 || !hidden[i-1]:
+			room -= len(mask)
+		}
+		if room <= 0 {
+			end = len(upTo(text, i+1))
+		}
+	}
+	for i := range text[:end] {
+		j := i
+		for range part {
+			_, size := utf8.DecodeRuneInString(text[j:])
+			j += size
+		}
+		gram := text[i:j]
+		if slices.Contains(hidden[i:j], false) && utf8.RuneCountInString(gram) == part && slices.ContainsFunc(secrets, func(s string) bool { return strings.Contains(s, gram) }) {
+			for ; i < j; i++ {
+				hidden[i] = true
+			}
+		}
+	}
+	return short(without(text[:end], hidden))
 }
 
 // maskJSON hides them in every string of a JSON text; numbers and structure stay as they are.
@@ -123,7 +228,7 @@ func maskJSON(raw []byte, secrets []string) []byte {
 		}
 		end = min(end+1, len(raw))
 		var s string
-		if json.Unmarshal(raw[i:end], &s) == nil && masked(s, secrets) != s {
+		if json.Unmarshal(raw[i:end], &s) == nil && found(s, secrets) != nil {
 			out = quoted(out, masked(s, secrets))
 		} else {
 			out = append(out, raw[i:end]...)
@@ -142,12 +247,10 @@ func verdict(err error, secrets []string) (decoder.Result, error) {
 	if !errors.As(err, &g) {
 		return decoder.Result{}, err
 	}
-	// Masked before it is cut: half a secret would not be recognised. What the guest's text was cut at may be half of one too.
-	message := masked(g.message, secrets)
-	if g.cut && len(secrets) > 0 {
-		message = message[:max(0, len(message)-len(secrets[0]))]
+	if g.category != decoder.Exception && g.category != decoder.Load {
+		secrets = nil // the words are ours, and stay readable
 	}
-	return decoder.Result{Category: g.category, Message: short(message)}, nil
+	return decoder.Result{Category: g.category, Message: shown(g.message, secrets, g.cut)}, nil
 }
 
 func bad(message string) decoder.Result {

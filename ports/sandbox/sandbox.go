@@ -22,6 +22,8 @@ import (
 //   - answer a failing script with an Outcome, never with an error: errors are the engine's own faults,
 //     or the caller's: an input that decoder.Input.Check refuses is refused with its fault, of kind Invalid;
 //   - say memory only of a script that used its memory up, whatever a script throws, and give every failure a message;
+//   - hide secret variables in whatever comes out, overlapping ones too; in a failure's message, which may be the engine's own
+//     and name a secret in part, also every five characters in a row of one;
 //   - give out, secrets hidden, only what core/strictjson reads: data that it would refuse is decoder.BadOutput;
 //   - be safe for concurrent use.
 type Engine interface {

@@ -269,21 +269,47 @@ func masked(t testing.TB, e sandbox.Engine) {
 			t.Errorf("%s: %s", body, r.Message)
 		}
 	}
-	// An engine's own messages name a property as far as they have room, which is less than a long secret.
-	for _, long := range []string{strings.Repeat("0123456789abcdef", 20), "q" + strings.Repeat("é", 60), strings.Repeat("😀", 40)} {
-		for _, body := range []string{`null[v]`, `undefined[v]()`, `Object.freeze({ [v]: 1 })[v] = 2`, `eval(v)`, `JSON.parse(v)`, `new (class { get [v]() { throw new Error(v) } })()[v]`} {
+	// An engine's own messages show a secret in part: as far as they have room, up to a NUL, or its first word.
+	for _, whole := range []string{strings.Repeat("0123456789abcdef", 20), strings.Repeat("k3y", 33) + "z", "q" + strings.Repeat("é", 60), strings.Repeat("😀", 40), "hunter\x00trappers", "hunter2-and-more", "-hunter2 more"} {
+		for _, body := range []string{`null[v]`, `undefined[v]()`, `Object.freeze({ [v]: 1 })[v] = 2`, `eval(v)`, `new Function(v)()`, `JSON.parse(v)`, `JSON.parse('{"a":"' + v)`, `new RegExp("[" + v)`, `new (class { get [v]() { throw new Error(v) } })()[v]`, `throw v.slice(2, 9)`, `throw "x".repeat(500) + v.slice(1) + v`} {
 			j := Job(1, `"use strict"; function decodeUplink(input) { var v = input.variables.key; `+body+` }`)
-			j.Input.Variables = []decoder.Variable{{Name: "key", Value: secret.New(long), Secret: true}}
-			if r := run(t, e, j); strings.Contains(r.Message, string([]rune(long)[:5])) {
+			j.Input.Variables = []decoder.Variable{{Name: "key", Value: secret.New(whole), Secret: true}}
+			if r := run(t, e, j); shares(r.Message, whole) {
 				t.Errorf("%s: %s", body, r.Message)
 			}
 		}
 	}
-	j := Job(1, `function decodeUplink(input) { return { data: { ok: input.variables.key.length, open: input.variables.open } } }`)
+	// Two secrets that overlap leave nothing of either.
+	for _, body := range []string{`throw x`, `return { data: { x: x } }`, `return { data: {}, warnings: [x] }`, `return { errors: [x] }`} {
+		j := Job(1, `function decodeUplink(input) { var x = "key=abcdefghijkl."; `+body+` }`)
+		j.Input.Variables = []decoder.Variable{{Name: "one", Value: secret.New("abcdefgh"), Secret: true}, {Name: "two", Value: secret.New("efghijkl"), Secret: true}}
+		r := run(t, e, j)
+		if all := r.Message + string(r.Data) + strings.Join(r.Warnings, "") + strings.Join(r.Errors, ""); strings.Contains(all, "abc") || strings.Contains(all, "jkl") || !strings.Contains(all, "key=") {
+			t.Errorf("%s: %s", body, all)
+		}
+	}
+	// What is no part of a secret stays.
+	j := Job(1, `function decodeUplink(input) { null.probe }`)
+	j.Input.Variables = []decoder.Variable{{Name: "key", Value: secret.New(canary), Secret: true}}
+	if r := run(t, e, j); !strings.Contains(r.Message, "probe") || strings.Contains(r.Message, "***") {
+		t.Errorf("a message without a secret: %s", r.Message)
+	}
+	j = Job(1, `function decodeUplink(input) { return { data: { ok: input.variables.key.length, open: input.variables.open } } }`)
 	j.Input.Variables = []decoder.Variable{{Name: "key", Value: secret.New(canary), Secret: true}, {Name: "open", Value: secret.New("visible")}}
 	if r := run(t, e, j); string(r.Data) != fmt.Sprintf(`{"ok":%d,"open":"visible"}`, len(canary)) {
 		t.Errorf("the script itself sees %s", r.Data)
 	}
+}
+
+// shares answers whether a text has five characters in a row of a secret.
+func shares(text, secret string) bool {
+	runes := []rune(secret)
+	for i := range len(runes) - 4 {
+		if strings.Contains(text, string(runes[i:i+5])) {
+			return true
+		}
+	}
+	return false
 }
 
 func stages(t testing.TB, e sandbox.Engine) {

@@ -297,22 +297,18 @@ const maxMessages = 64
 func output(text string, secrets []string) decoder.Result {
 	var o struct {
 		Data     json.RawMessage `json:"data"`
-		Warnings []string        `json:"warnings"`
-		Errors   []string        `json:"errors"`
+		Warnings []*string       `json:"warnings"`
+		Errors   []*string       `json:"errors"`
 	}
-	if err := json.Unmarshal([]byte(text), &o); err != nil {
+	if err := json.Unmarshal([]byte(text), &o); err != nil || slices.Contains(o.Warnings, nil) || slices.Contains(o.Errors, nil) {
 		return bad("warnings and errors must be arrays of texts.")
 	}
 	if len(o.Warnings) > maxMessages || len(o.Errors) > maxMessages {
 		return bad("A run may give 64 warnings and 64 errors.")
 	}
-	for _, list := range [][]string{o.Warnings, o.Errors} {
-		for i := range list {
-			list[i] = short(masked(list[i], secrets))
-		}
-	}
-	if len(o.Errors) > 0 {
-		return decoder.Result{Category: decoder.Exception, Warnings: o.Warnings, Errors: o.Errors, Message: cmp.Or(o.Errors[0], "The script gave an error that has no text.")}
+	warnings, errs := messages(o.Warnings, secrets), messages(o.Errors, secrets)
+	if len(errs) > 0 {
+		return decoder.Result{Category: decoder.Exception, Warnings: warnings, Errors: errs, Message: cmp.Or(errs[0], "The script gave an error that has no text.")}
 	}
 	if data := bytes.TrimSpace(o.Data); len(data) == 0 || data[0] != '{' {
 		return bad("data must be an object.")
@@ -321,5 +317,12 @@ func output(text string, secrets []string) decoder.Result {
 	if err := strictjson.Check(data); err != nil { // what was masked, too: two keys may have become one
 		return bad(refused(err))
 	}
-	return decoder.Result{Category: decoder.Success, Data: data, Warnings: o.Warnings}
+	return decoder.Result{Category: decoder.Success, Data: data, Warnings: warnings}
+}
+
+func messages(list []*string, secrets []string) (out []string) {
+	for _, m := range list {
+		out = append(out, short(masked(*m, secrets)))
+	}
+	return out
 }

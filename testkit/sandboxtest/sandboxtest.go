@@ -360,6 +360,8 @@ func outcomes(t testing.TB, e sandbox.Engine) {
 		{"no data", `return {}`, decoder.BadOutput},
 		{"data that is a list", `return { data: [1] }`, decoder.BadOutput},
 		{"warnings of another kind", `return { data: {}, warnings: [1] }`, decoder.BadOutput},
+		{"warnings that are none", `return { data: {}, warnings: [null, undefined] }`, decoder.BadOutput},
+		{"errors that are none", `return { errors: ["a", null] }`, decoder.BadOutput},
 		{"too large", `return { data: { x: "x".repeat(300000) } }`, decoder.BadOutput},
 		{"too deep", `var o = {}; for (var i = 0; i < 33; i++) o = { o: o }; return { data: o }`, decoder.BadOutput},
 		{"deep enough", `var o = {}; for (var i = 0; i < 31; i++) o = { o: o }; return { data: o }`, decoder.Success},

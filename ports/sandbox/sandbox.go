@@ -17,7 +17,8 @@ import (
 //   - count fuel deterministically: the same script, input and engine version cost the same number on every run and machine;
 //   - bound the script's memory exactly, off the Go heap;
 //   - let nothing survive a call: neither into the tenant's next call, nor into another tenant's;
-//   - give the script no file, network, environment, real clock or randomness: Date.now() is Job.RecvTime;
+//   - give the script no file, network, environment, real clock or randomness: Date.now() is the input's RecvTime,
+//     and 0 while the script loads, whichever uplink comes first and whenever the version was made;
 //   - give the same output bytes for the same script, input and engine version;
 //   - answer a failing script with an Outcome, never with an error: errors are the engine's own faults,
 //     or the caller's: an input that decoder.Input.Check refuses is refused with its fault, of kind Invalid;

@@ -1,7 +1,9 @@
 package sandboxtest_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -104,6 +106,9 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"randomness is real", "SameInputGivesTheSameBytesAndFuel", faulty{before: func(j *sandbox.Job) { calls++; j.Input.RecvTime = j.Input.RecvTime.Add(time.Duration(calls)) }, after: func(_ sandbox.Job, r *decoder.Result) { r.Fuel += int64(calls % 7) }}},
 		{"one more is given than was granted", "FuelIsExact", faulty{before: func(j *sandbox.Job) { j.Script.Limits.RunFuel++ }}},
 		{"the clock is the wall's", "TheClockIsTheUplinks", faulty{before: func(j *sandbox.Job) { j.Input.RecvTime = time.Now() }}},
+		{"a script is loaded at its first uplink's time", "TheClockIsTheUplinks", faulty{after: func(j sandbox.Job, r *decoder.Result) {
+			r.Data = bytes.Replace(r.Data, []byte(`"loaded":0`), fmt.Appendf(nil, `"loaded":%d`, j.Input.RecvTime.UnixMilli()), 1)
+		}}},
 		{"a time that the clock cannot tell is another", "AnInputOutOfItsBoundsIsRefused", faulty{before: func(j *sandbox.Job) {
 			if y := j.Input.RecvTime.UTC().Year(); y < decoder.MinYear || y > decoder.MaxYear {
 				j.Input.RecvTime = time.Unix(0, 0)

@@ -197,8 +197,8 @@ func exact(t testing.TB, e sandbox.Engine) {
 }
 
 func clock(t testing.TB, e sandbox.Engine) {
-	r := run(t, e, Job(1, `var loaded = Date.now(); function decodeUplink(input) { return { data: { now: Date.now(), recv: input.recvTime.getTime(), iso: input.recvTime.toISOString(), again: new Date().getTime() } } }`))
-	want := fmt.Sprintf(`{"now":%d,"recv":%d,"iso":"2026-11-24T10:30:00.000Z","again":%d}`, at.UnixMilli(), at.UnixMilli(), at.UnixMilli())
+	r := run(t, e, Job(1, `var loaded = Date.now(); function decodeUplink(input) { return { data: { loaded: loaded, now: Date.now(), recv: input.recvTime.getTime(), iso: input.recvTime.toISOString(), again: new Date().getTime() } } }`))
+	want := fmt.Sprintf(`{"loaded":0,"now":%d,"recv":%d,"iso":"2026-11-24T10:30:00.000Z","again":%d}`, at.UnixMilli(), at.UnixMilli(), at.UnixMilli())
 	if string(r.Data) != want {
 		t.Errorf("%s, want %s", r.Data, want)
 	}

@@ -52,6 +52,7 @@ type Catalog struct {
 	Files fs.FS     // an os.Root's, so that no link leads out of it
 	Eval  Evaluator // reads vectors that are no JSON
 	At    time.Time // receive time of vectors that name none
+	Bare  bool      // Files is itself a folder named codecs, as ChirpStack has them
 }
 
 // Read gives each codec at or below a name, in order of names. An error beside a codec concerns that one alone, which then
@@ -79,10 +80,15 @@ func (c Catalog) Read(ctx context.Context, name string) iter.Seq2[Codec, error] 
 				return fmt.Errorf("more than %d files: name a smaller folder", maxFiles)
 			case entry.IsDir() && strings.Count(file, "/") >= maxFolders:
 				return fs.SkipDir
-			case !entry.Type().IsRegular():
+			case entry.Type() == fs.ModeSymlink && !c.has(file): // to a folder, out of this one or nowhere: there may be codecs
+				err = errors.New("a link that is not followed: name what it leads to")
+			case !entry.Type().IsRegular() && entry.Type() != fs.ModeSymlink:
 				return nil
 			}
-			codec, err := c.found(ctx, file)
+			codec := Codec{Name: file}
+			if err == nil {
+				codec, err = c.found(ctx, file)
+			}
 			if errors.Is(err, errNone) {
 				return nil
 			}
@@ -107,7 +113,7 @@ func (c Catalog) found(ctx context.Context, file string) (Codec, error) {
 		return c.chirpStack(ctx, file)
 	case isYAML(base):
 		return c.thingsNetwork(file)
-	case path.Ext(base) == ".js" && path.Base(folder) == "codecs":
+	case path.Ext(base) == ".js" && (path.Base(folder) == "codecs" || c.Bare && folder == ""):
 		if c.has(testOf(file)) {
 			return Codec{}, errNone // its vectors bring it
 		}

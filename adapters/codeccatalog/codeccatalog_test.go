@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -182,6 +183,34 @@ func TestNoLinkLeadsOutOfTheFolder(t *testing.T) {
 		if r.err == nil || r.codec.Source != "" {
 			t.Errorf("read: %+v", r)
 		}
+	}
+}
+
+// A link that stays in the folder is read as what it leads to; one to a folder, out or nowhere may hide codecs, and is told.
+func TestLinksAreReadOrTold(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(folder, "v", "codecs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(folder, "a.js"), script)
+	for name, to := range map[string]string{"codecs/a.js": "../../a.js", "codecs/b.js": "../../gone.js", "more": "codecs", "out": t.TempDir(), "x.txt": "../a.js"} {
+		if err := os.Symlink(to, filepath.Join(folder, "v", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	var got []string
+	for _, r := range all(t, root.FS(), "v") {
+		if got = append(got, r.codec.Name); (r.err == nil) != (r.codec.Name == "v/codecs/a.js") {
+			t.Errorf("%+v", r)
+		}
+	}
+	if want := []string{"v/codecs/a.js", "v/codecs/b.js", "v/more", "v/out"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

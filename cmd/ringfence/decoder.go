@@ -218,7 +218,11 @@ func codecsOf(ctx context.Context, eval codeccatalog.Evaluator, p string, at tim
 		return yield(codeccatalog.Codec{Name: p}, err)
 	}
 	defer func() { _ = root.Close() }()
-	for codec, err := range (codeccatalog.Catalog{Files: root.FS(), Eval: eval, At: at}).Read(ctx, name) {
+	whole, err := filepath.Abs(folder) // "." has no name
+	if err != nil {
+		return yield(codeccatalog.Codec{Name: p}, err)
+	}
+	for codec, err := range (codeccatalog.Catalog{Files: root.FS(), Eval: eval, At: at, Bare: filepath.Base(whole) == "codecs"}).Read(ctx, name) {
 		codec.Name = filepath.ToSlash(filepath.Join(folder, codec.Name))
 		if !yield(codec, err) {
 			return false

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +97,7 @@ func TestDecoderTestAnswersByWhatItFound(t *testing.T) {
 	})
 	good := []string{"v/codecs/good.js", "const decode = i => ({n: i.bytes.length})", "v/codecs/test_decode_good.json", `[{"input":{"bytes":"0a0b"},"expected":{"data":{"n":2}}}]`}
 	bad := []string{"v/codecs/bad.js", "const decode = i => ({n: 1})", "v/codecs/test_decode_bad.json", `[{"input":{"bytes":"0a0b"},"expected":{"data":{"n":2}}}]`}
+	broken := []string{"v/codecs/broken.js", "function ("}
 	unreadable := []string{"v/codecs/a.js", "", "v/codecs/test_decode_a.json", "{"}
 	for _, c := range []struct {
 		name  string
@@ -109,6 +112,8 @@ func TestDecoderTestAnswersByWhatItFound(t *testing.T) {
 		{"one is unreadable", slices.Concat(good, unreadable), "v", exitFail},
 		{"nothing there", good, "gone", exitFail},
 		{"no vectors at all", []string{"v/codecs/a.js", "function decodeUplink() {}"}, "v", exitFail},
+		{"a folder of codecs", slices.Concat(good, broken), "v", exitNo},
+		{"a folder of codecs, named itself", slices.Concat(good, broken), "v/codecs", exitNo},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			catalog(t, c.files...)
@@ -124,6 +129,23 @@ func TestDecoderTestAnswersByWhatItFound(t *testing.T) {
 			}
 		})
 	}
+	t.Run("standing in a folder of codecs", func(t *testing.T) {
+		catalog(t, slices.Concat(good, broken)...)
+		t.Chdir("v/codecs")
+		if err := (decoderTestCmd{Paths: []string{"."}, At: time.Unix(0, 0)}).test(t.Context(), engine, io.Discard); !errors.Is(err, errNo) {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("a link to a codec elsewhere", func(t *testing.T) {
+		catalog(t, slices.Concat(good, []string{"elsewhere/codecs/a.js", "function ("})...)
+		if err := os.Symlink("../elsewhere/codecs", "v/more"); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := (decoderTestCmd{Paths: []string{"v"}, At: time.Unix(0, 0)}).test(t.Context(), engine, &out); err == nil || errors.Is(err, errNo) || !strings.Contains(out.String(), "v/more  a link") {
+			t.Errorf("%v: %s", err, &out)
+		}
+	})
 	t.Run("stopped", func(t *testing.T) {
 		catalog(t, good...)
 		ctx, cancel := context.WithCancel(t.Context())

@@ -33,10 +33,10 @@ type Vector struct {
 	Want  Want
 }
 
-// Evaluator gives the JSON of a JavaScript expression: some test files are literals with comments, hexadecimal numbers and
-// bare keys. What it is given is as foreign as a decoder, so it must be a sandbox.
+// Evaluator gives the JSON of a JavaScript expression, or of what a small program exports: some test files are literals with
+// comments, hexadecimal numbers and bare keys. What it is given is as foreign as a decoder, so it must be a sandbox.
 type Evaluator interface {
-	Eval(ctx context.Context, literal string) ([]byte, error)
+	Eval(ctx context.Context, text string) ([]byte, error)
 }
 
 // Bounds of a catalogue.

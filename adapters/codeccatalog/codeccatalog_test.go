@@ -28,7 +28,7 @@ type jsonOnly struct{}
 
 func (jsonOnly) Eval(_ context.Context, literal string) ([]byte, error) {
 	_, rest, found := strings.Cut(literal, "*/")
-	if !found || !json.Valid([]byte(rest)) {
+	if rest = strings.TrimSuffix(rest, ";"); !found || !json.Valid([]byte(rest)) {
 		return nil, errors.New("a syntax error")
 	}
 	return []byte(rest), nil

@@ -43,9 +43,8 @@ func (c Catalog) chirpStack(ctx context.Context, file string) (Codec, error) {
 		return codec, err
 	}
 	if !json.Valid(text) {
-		literal := strings.TrimRight(strings.TrimSpace(string(text)), ";")
-		if text, err = c.Eval.Eval(ctx, literal); err != nil {
-			return codec, fmt.Errorf("the vectors are neither JSON nor a JavaScript literal: %w", err)
+		if text, err = c.Eval.Eval(ctx, string(text)); err != nil {
+			return codec, fmt.Errorf("the vectors are no JSON, and as a JavaScript literal they cannot be read: %w", err)
 		}
 	}
 	vectors, _, err := c.vectors(text)

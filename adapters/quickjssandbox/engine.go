@@ -9,7 +9,6 @@ import (
 	_ "embed"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -398,11 +397,11 @@ func (in *instance) decode(f *frame, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return in.result(f, v)
+	return in.result(f, v, decoder.MaxOutput)
 }
 
 // result takes the text that a script's run answered, after looking at its length.
-func (in *instance) result(f *frame, v uint64) (string, error) {
+func (in *instance) result(f *frame, v uint64, limit int) (string, error) {
 	switch tag(v) {
 	case tagException:
 		return "", in.thrown(f)
@@ -410,34 +409,12 @@ func (in *instance) result(f *frame, v uint64) (string, error) {
 	default:
 		return "", &errGuest{category: decoder.BadOutput, message: "The script returned no object."}
 	}
-	out, whole, err := in.text(f, v, decoder.MaxOutput)
+	out, whole, err := in.text(f, v, limit)
 	switch {
 	case err == nil && out == "" && !whole: // it has no text, so something was thrown
 		err = in.thrown(f)
 	case err == nil && !whole:
-		err = &errGuest{category: decoder.BadOutput, message: fmt.Sprintf("The script's output may have %d bytes.", decoder.MaxOutput)}
+		err = &errGuest{category: decoder.BadOutput, message: fmt.Sprintf("The script's output may have %d bytes.", limit)}
 	}
 	return out, err
-}
-
-// Eval answers the JSON of an expression, in a guest of its own memory image: for test vectors that are JavaScript literals.
-func (e *Engine) Eval(ctx context.Context, literal string) ([]byte, error) {
-	in, err := e.guest(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { e.guests <- in }()
-	in.last = nil
-	in.restore(e.plain, "eval")
-	in.arm(decoder.DefaultLimits.LoadFuel, e.o.Guard.Load, epoch)
-	f := e.plain.frame
-	v, err := in.eval(&f, "JSON.stringify((\n"+literal+"\n))", "vectors.js")
-	if err != nil {
-		return nil, err
-	}
-	out, err := in.result(&f, v)
-	if err == nil && !json.Valid([]byte(out)) {
-		err = &errGuest{category: decoder.BadOutput, message: "The text is no expression with a JSON value."}
-	}
-	return []byte(out), err
 }

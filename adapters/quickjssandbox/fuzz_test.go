@@ -196,9 +196,9 @@ func FuzzScript(f *testing.F) {
 	})
 }
 
-// A test vector may be any expression.
+// A test vector may be any expression, or program.
 func FuzzEval(f *testing.F) {
-	for _, s := range []string{`[{a: 1}]`, `1)`, `(function () { for (;;) {} })()`, `"\u2028"`, ``, `undefined`, `// x`, `globalThis`, `JSON.stringify = 1`, `1n`} {
+	for _, s := range []string{`[{a: 1}]`, `1)`, `(function () { for (;;) {} })()`, `"\u2028"`, ``, `undefined`, `// x`, `globalThis`, `JSON.stringify = 1`, `1n`, `module.exports = [1]; // x`, `Buffer.from([1])`, `module = null; exports = 1; [`} {
 		f.Add(s)
 	}
 	e, err := New(context.Background(), Options{Instances: 1})
@@ -207,7 +207,7 @@ func FuzzEval(f *testing.F) {
 	}
 	f.Cleanup(func() { _ = e.Close(context.Background()) })
 	f.Fuzz(func(t *testing.T, literal string) {
-		if out, err := e.Eval(t.Context(), literal); err == nil && (!json.Valid(out) || len(out) > decoder.MaxOutput) {
+		if out, err := e.Eval(t.Context(), literal); err == nil && (!json.Valid(out) || len(out) > evalOutput) {
 			t.Fatalf("%q became %q", literal, out)
 		}
 		if out, err := e.Eval(t.Context(), `{ a: [1] }`); err != nil || string(out) != `{"a":[1]}` {

@@ -107,6 +107,10 @@ func TestWhatCannotBeReadIsTold(t *testing.T) {
 		{"odd digits", `[{"input":{"bytes":"abc"}` + expects, "hexadecimal"},
 		{"long payload", `[{"input":{"bytes":"` + strings.Repeat("00", decoder.MaxPayload+1) + `"}` + expects, "more than 4096"},
 		{"port of 256", `[{"input":{"bytes":[],"fPort":256}` + expects, "fPort"},
+		{"port of a half", `[{"input":{"bytes":[],"fPort":1.5}` + expects, "vector 1: fPort"},
+		{"port as a text", `[{"input":{"bytes":[]}` + strings.TrimSuffix(expects, "]") + `,{"input":{"bytes":[],"fPort":"1"}` + expects, "vector 2: fPort"},
+		{"byte of a half", `[{"input":{"bytes":[0.5]}` + expects, "within 0 and 255"},
+		{"another form", `[{"input":{"bytes":[]},"expected":{"data":{}}},{"name":"two","input":1}]`, "vector 2: it has another form"},
 		{"no time", `[{"input":{"bytes":[],"recvTime":"noon"}` + expects, "recvTime"},
 		{"nothing expected", `[{"input":{"bytes":[]},"expected":{}}]`, "anything would pass"},
 		{"no expectation", `[{"input":{"bytes":[]}}]`, "anything would pass"},
@@ -136,6 +140,10 @@ func TestWhatCannotBeReadIsTold(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, got)
 		}
 	}
+	whole := strings.NewReplacer(`[1]`, `[1.0]`, `"fPort":2`, `"fPort":0.2e1`).Replace(vector)
+	if got := all(t, files("codecs/a.js", script, "codecs/test_decode_a.json", whole), "."); len(got) != 1 || got[0].err != nil || got[0].codec.Vectors[0].Input.FPort != 2 || got[0].codec.Vectors[0].Input.Bytes[0] != 1 {
+		t.Errorf("whole numbers with a point: %+v", got)
+	}
 	if got := all(t, files("codecs/test_decode_a.json", vector), "."); len(got) != 1 || !errors.Is(got[0].err, fs.ErrNotExist) {
 		t.Errorf("vectors without a script: %+v", got)
 	}
@@ -159,9 +167,9 @@ func bomb() string {
 }
 
 func TestYAMLIsReadAsJavaScriptReadsIt(t *testing.T) {
-	text := strings.Replace(yaml, "{data: {n: 1}}", `{data: {s: "1", hex: 0x10, f: 20.0, e: 1e3, yes: yes, t: true, n: ~, nan: .nan, day: 2026-03-04, at: 2026-03-04T05:06:07Z, l: [1, two]}}`, 1)
+	text := strings.Replace(yaml, "{data: {n: 1}}", `{data: {s: "1", old: 010, neg: -0_17, new: 0o10, bin: 0b11, nine: 09, hex: 0xb0, f: 20.0, e: 1e3, yes: yes, t: true, n: ~, nan: .nan, day: 2026-03-04, at: 2026-03-04T05:06:07Z, l: [1, two]}}`, 1)
 	got := all(t, files("w/a.js", script, "w/a-codec.yaml", text), ".")
-	want := `{"s":"1","hex":16,"f":20,"e":1000,"yes":"yes","t":true,"n":null,"nan":null,"day":"2026-03-04T00:00:00.000Z","at":"2026-03-04T05:06:07.000Z","l":[1,"two"]}`
+	want := `{"s":"1","old":10,"neg":-17,"new":8,"bin":3,"nine":9,"hex":176,"f":20,"e":1000,"yes":"yes","t":true,"n":null,"nan":null,"day":"2026-03-04T00:00:00.000Z","at":"2026-03-04T05:06:07.000Z","l":[1,"two"]}`
 	if len(got) != 1 || got[0].err != nil || len(got[0].codec.Vectors) != 1 || string(got[0].codec.Vectors[0].Want.Data) != want {
 		t.Errorf("%+v", got)
 	}

@@ -9,6 +9,8 @@ import (
 	"math"
 	"path"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -154,7 +156,13 @@ func (w *writer) scalar(n *yaml.Node) error {
 		return w.value(nil)
 	case "!!bool", "!!int", "!!float":
 		var v any
-		if err := n.Decode(&v); err != nil {
+		var err error
+		if n.ShortTag() == "!!int" && !strings.ContainsAny(n.Value, "xXoObB") { // decimal, 010 too: YAML 1.2 and its JavaScript readers have 0o10
+			v, err = strconv.ParseFloat(strings.ReplaceAll(n.Value, "_", ""), 64)
+		} else {
+			err = n.Decode(&v)
+		}
+		if err != nil {
 			return fmt.Errorf("line %d: the value is not of its kind", n.Line)
 		}
 		if f, ok := v.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {

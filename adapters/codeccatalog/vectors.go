@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -61,7 +62,7 @@ type example struct {
 	Description string `json:"description"`
 	Input       struct {
 		Bytes     json.RawMessage            `json:"bytes"`
-		FPort     *int                       `json:"fPort"`
+		FPort     json.RawMessage            `json:"fPort"`
 		RecvTime  json.RawMessage            `json:"recvTime"`
 		Variables map[string]json.RawMessage `json:"variables"`
 	} `json:"input"`
@@ -78,14 +79,18 @@ type outcome struct {
 
 // vectors reads a JSON list of examples; unchecked are those that want more than is run.
 func (c Catalog) vectors(text []byte) (all []Vector, unchecked int, err error) {
-	var examples []example
+	var examples []json.RawMessage
 	if err := json.Unmarshal(text, &examples); err != nil {
-		return nil, 0, fmt.Errorf("the vectors are no list of {name, input, expected}: %w", err)
+		return nil, 0, errors.New("the vectors are no list of {name, input, expected}")
 	}
 	if len(examples) > maxVectors {
 		return nil, 0, fmt.Errorf("more than %d vectors", maxVectors)
 	}
-	for i, e := range examples {
+	for i, raw := range examples {
+		var e example
+		if json.Unmarshal(raw, &e) != nil {
+			return nil, 0, fmt.Errorf("vector %d: it has another form than {name, input: {bytes, fPort, recvTime, variables}, expected: {data, warnings, errors}}", i+1)
+		}
 		v, err := c.vector(e)
 		if err != nil {
 			return nil, 0, fmt.Errorf("vector %d: %w", i+1, err)
@@ -111,11 +116,12 @@ func (c Catalog) vector(e example) (v Vector, err error) {
 	if v.Input.Bytes, err = payload(e.Input.Bytes); err != nil {
 		return v, err
 	}
-	if e.Input.FPort != nil {
-		v.Input.FPort = *e.Input.FPort
-	}
-	if v.Input.FPort < 0 || v.Input.FPort > 255 {
-		return v, errors.New("fPort is not within 0 and 255")
+	if !absent(e.Input.FPort) { // without one it is 0, as of an uplink that has none: the port to the sandbox knows no undefined
+		port, ok := octet(e.Input.FPort)
+		if !ok {
+			return v, errors.New("fPort is no whole number within 0 and 255")
+		}
+		v.Input.FPort = int(port)
 	}
 	if v.Input.RecvTime, err = c.moment(e.Input.RecvTime); err != nil {
 		return v, err
@@ -154,13 +160,16 @@ func payload(raw json.RawMessage) ([]byte, error) {
 			return nil, errors.New("input.bytes is a text and no hexadecimal digits")
 		}
 	} else {
-		var numbers []uint8Number
+		var numbers []json.RawMessage
 		if err := json.Unmarshal(raw, &numbers); err != nil {
-			return nil, errors.New("input.bytes is no list of numbers within 0 and 255")
+			return nil, errors.New("input.bytes is neither a list nor a text")
 		}
 		b = make([]byte, len(numbers))
 		for i, n := range numbers {
-			b[i] = byte(n)
+			var ok bool
+			if b[i], ok = octet(n); !ok {
+				return nil, fmt.Errorf("input.bytes[%d] is no whole number within 0 and 255", i)
+			}
 		}
 	}
 	if len(b) > decoder.MaxPayload {
@@ -169,14 +178,10 @@ func payload(raw json.RawMessage) ([]byte, error) {
 	return b, nil
 }
 
-// uint8Number is a byte that a list of which is not base64 to encoding/json.
-type uint8Number uint8
-
-// UnmarshalJSON reads a number within 0 and 255.
-func (n *uint8Number) UnmarshalJSON(b []byte) error {
-	v, err := strconv.ParseUint(string(b), 10, 8)
-	*n = uint8Number(v)
-	return err
+// octet reads a whole number within 0 and 255, however JSON writes it: 1.0 is one.
+func octet(raw json.RawMessage) (byte, bool) {
+	v, err := strconv.ParseFloat(string(raw), 64)
+	return byte(v), err == nil && v >= 0 && v <= 255 && v == math.Trunc(v)
 }
 
 // moment reads a receive time: a text as RFC 3339 has it, or milliseconds since 1970.

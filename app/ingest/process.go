@@ -72,13 +72,13 @@ func (g *Ingest) turn(ctx context.Context, workers int) (bool, error) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var first error
-	done := 0
+	written := 0
 	for range min(workers, len(due)) {
 		wg.Go(func() {
 			for t := range jobs {
 				n, err := g.Process(ctx, t)
 				mu.Lock()
-				done += n
+				written += n
 				if err != nil && first == nil {
 					first = err
 				}
@@ -91,7 +91,7 @@ func (g *Ingest) turn(ctx context.Context, workers int) (bool, error) {
 	}
 	close(jobs)
 	wg.Wait()
-	return done > 0, first
+	return written > 0, first
 }
 
 // room is what one batch knows of its tenant, read in one snapshot.
@@ -107,8 +107,10 @@ type room struct {
 	uplinks  []uplink.Uplink
 }
 
-// Process decodes one batch of a tenant, and answers how many uplinks it finished. Everything is checked again as it is now:
-// the source, the device, the decoder.
+// Process decodes one batch of a tenant, and answers how many uplinks it finished or put off: with many of a paused version
+// ahead, the next batch follows at once. That is no endless loop, for what is put off is due later than now; nor do those that
+// come due again keep the healthy ones waiting, as long as all of a backlog is put off within versionPause (the default one in
+// 20 s on a busy machine). Everything is checked again as it is now: the source, the device, the decoder.
 func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	granted, err := g.enter.Limits(ctx, t)
 	if err != nil {
@@ -132,9 +134,9 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	if len(finished) == 0 {
 		return 0, nil
 	}
-	done := 0
+	written, done := 0, 0
 	err = g.store.Ingest(ctx, rm.scope, func(ctx context.Context, f store.Flow) error {
-		done = 0 // this may be run again
+		written, done = 0, 0 // this may be run again
 		for _, one := range finished {
 			err := f.Finish(ctx, one)
 			if errors.Is(err, store.ErrRevision) {
@@ -143,8 +145,9 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 			if err != nil {
 				return err
 			}
+			written++
 			if one.Uplink.State != uplink.Accepted {
-				done++
+				done++ // it is no part of the backlog any more
 			}
 			if one.Uplink.State == uplink.Quarantined {
 				if err := f.Fold(ctx, fold(one.Uplink, one.Uplink.Reason), 1); err != nil {
@@ -161,7 +164,7 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	if err == nil {
 		n.Add(-int64(done))
 	}
-	return done, err
+	return written, err
 }
 
 func (rm *room) read(ctx context.Context, r store.Reader, now time.Time) error {

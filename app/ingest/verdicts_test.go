@@ -221,6 +221,41 @@ func TestAVersionThatFailsThreeTimesInARowIsQuarantinedForAMinuteAndUplinksWait(
 	b.want("the count begins anew", 7, 0, false)
 }
 
+// told is an engine that says when it has run another version's script than the one that fails.
+type told struct {
+	scripted
+
+	ran chan struct{}
+}
+
+func (e told) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error) {
+	if j.Script.Source != "fails" {
+		close(e.ran)
+	}
+	return e.scripted.Run(ctx, j)
+}
+
+func TestThousandsOfAPausedVersionKeepNoOtherDecoderWaiting(t *testing.T) {
+	engine := told{scripted{[]decoder.Category{decoder.Success, decoder.Fuel}}, make(chan struct{})}
+	b := newBench(t, engine, "fails", tenant.DefaultLimits)
+	b.send(0, 1, 1, 1)
+	b.want("in quarantine", 0, 0, true)
+	b.send(0, make([]byte, 5000)...)
+	b.send(1, 0)
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- b.events.Run(ctx, 1) }()
+	select {
+	case <-engine.ran:
+	case <-time.After(30 * time.Second): // a pause of a second after each batch would make it 79
+		t.Error("the healthy decoder is not reached")
+	}
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestANewVersionTakesEffectAtOnce(t *testing.T) {
 	b := newBench(t, scripted{[]decoder.Category{decoder.Success, decoder.Fuel}}, "one", tenant.DefaultLimits)
 	b.send(0, 0)

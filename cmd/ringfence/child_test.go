@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,12 +13,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/quickjssandbox"
 	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -93,7 +98,7 @@ func warm(t testing.TB, data string) {
 	}
 }
 
-// hasty serves as serve does, on a store that answers before it has committed.
+// hasty serves as serve does, on a store with one of two bugs.
 func hasty(ctx context.Context, args []string) int {
 	env := environment{lookup: os.LookupEnv, names: environNames, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	var sets []string
@@ -111,7 +116,11 @@ func hasty(ctx context.Context, args []string) int {
 		if err != nil {
 			return err
 		}
-		app.store = early{app.store}
+		if os.Getenv(plantedEnv) == "apart" {
+			app.store = apart{app.store}
+		} else {
+			app.store = early{app.store}
+		}
 		passwords, err := openPasswords(c)
 		if err != nil {
 			return err
@@ -141,6 +150,34 @@ func (e early) Ingest(ctx context.Context, s access.Scope, fn func(context.Conte
 		})
 	}()
 	return <-ran
+}
+
+// apart commits a change's entries, and then the change (with its entries as refusals, since without any it is not taken).
+type apart struct{ store.Store }
+
+func (a apart) Change(ctx context.Context, s access.Scope, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+	var said []audit.Event
+	tried := errors.New("tried")
+	err := a.Store.Change(ctx, s, func(ctx context.Context, w store.Writer) (evs []audit.Event, err error) {
+		if said, err = fn(ctx, w); err == nil {
+			err = tried
+		}
+		return nil, err
+	})
+	if !errors.Is(err, tried) {
+		return err
+	}
+	if err := a.Store.Change(ctx, s, func(context.Context, store.Writer) ([]audit.Event, error) { return said, nil }); err != nil {
+		return err
+	}
+	return a.Store.Change(ctx, s, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		evs, err := fn(ctx, w)
+		evs = slices.Clone(evs)
+		for i := range evs {
+			evs[i].ID, evs[i].Outcome = ident.NewEntry(ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}), audit.Denied
+		}
+		return evs, err
+	})
 }
 
 // unlimited are settings that leave the limits to those who measure them.

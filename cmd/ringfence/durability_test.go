@@ -24,13 +24,13 @@ import (
 
 const kills = 20
 
-// Clients repeat what was not acknowledged, under the same id.
+// Clients repeat what was not acknowledged, under the same id. Some of them make and rename devices, which is audited.
 func TestAcknowledgedIsKeptThroughKills(t *testing.T) {
 	want := 20_000
 	k := newChild(t, built(t), unlimited...)
 	r := killed(t, k, want)
-	t.Logf("%d acknowledged, %d kept, %d kills", r.acknowledged, r.kept, r.kills)
-	if r.lost > 0 || r.doubled > 0 || r.gaps > 0 || r.acknowledged < want || r.kills < kills {
+	t.Logf("%+v", r)
+	if r.bad() || r.acknowledged < want || r.changed < 500 || r.readings < want/2 || r.kills < kills {
 		t.Errorf("%+v", r)
 	}
 }
@@ -38,17 +38,37 @@ func TestAcknowledgedIsKeptThroughKills(t *testing.T) {
 // An answer before COMMIT is the bug that this would miss with few clients. (The other one, a commit that is not synced, is
 // not to be seen by killing a process: adapters/sqlstore/sqlite.TestAConnectionThatCouldLoseACommitIsRefused.)
 func TestAnAcknowledgementBeforeTheCommitIsFound(t *testing.T) {
-	k := &child{t: t, binary: os.Args[0], env: []string{plantedEnv + "=yes"}}
-	k.begin(unlimited)
-	if r := killed(t, k, 20_000); r.lost == 0 {
+	if r := planted(t, "early"); r.lost == 0 {
 		t.Errorf("nothing that was acknowledged was lost: %+v", r)
-	} else {
-		t.Logf("found: %+v", r)
 	}
 }
 
-// survey is what became of the events that were acknowledged.
-type survey struct{ acknowledged, kept, lost, doubled, gaps, kills int }
+func TestAnEntryThatIsCommittedApartFromItsChangeIsFound(t *testing.T) {
+	if r := planted(t, "apart"); r.halves == 0 {
+		t.Errorf("no entry without its change: %+v", r)
+	}
+}
+
+func planted(t *testing.T, bug string) survey {
+	t.Helper()
+	k := &child{t: t, binary: os.Args[0], env: []string{plantedEnv + "=" + bug}}
+	k.begin(unlimited)
+	r := killed(t, k, 20_000)
+	t.Logf("%+v", r)
+	return r
+}
+
+// survey is what became of the events, and of the changes to devices, that were acknowledged.
+type survey struct {
+	acknowledged, kept, readings, changed, kills int
+
+	lost    int // acknowledged, and not there
+	doubled int // there twice
+	halves  int // a change without its entry, an entry without its change, a processed uplink without its reading
+	gaps    int // logs whose sequence has one
+}
+
+func (s survey) bad() bool { return s.lost+s.doubled+s.halves+s.gaps > 0 }
 
 // A server that is told to stop answers who is there, refuses nobody without a word, and ends well.
 func TestAStoppedServerEndsWellAndKeepsWhatItAcknowledged(t *testing.T) {
@@ -73,7 +93,7 @@ func TestAStoppedServerEndsWellAndKeepsWhatItAcknowledged(t *testing.T) {
 		case <-time.After(30 * time.Second):
 			t.Fatal("the server does not stop")
 		}
-		if r := surveyed(t, k, c.told(), 0); r.lost > 0 || r.doubled > 0 || r.gaps > 0 || r.acknowledged < 500*stops {
+		if r := surveyed(t, k, c, 0); r.bad() || r.acknowledged < 500*stops {
 			t.Errorf("stop %d: %+v", stops, r)
 		}
 		k.start()
@@ -84,7 +104,8 @@ func TestAStoppedServerEndsWellAndKeepsWhatItAcknowledged(t *testing.T) {
 	}
 }
 
-// clients are 64 that send events to a server until so many are acknowledged, each again until it is.
+// clients are 64 that speak to a server until so many events are acknowledged, each again until it is: most send them, a few
+// make and rename devices.
 type clients struct {
 	t     *testing.T
 	s     *story
@@ -94,8 +115,17 @@ type clients struct {
 	wg    sync.WaitGroup
 	mu    sync.Mutex
 	acked map[string]string // our id → event id
+	made  map[string]change // device → the last change that was acknowledged
 	odd   map[int]int       // answers that neither acknowledge nor say when to come again, by status
 }
+
+// change is what a device is after it.
+type change struct {
+	rev  int // one for each change
+	name string
+}
+
+const editors = 8
 
 func newClients(t *testing.T, k *child, want int) *clients {
 	t.Helper()
@@ -112,25 +142,24 @@ func newClients(t *testing.T, k *child, want int) *clients {
 	if err != nil {
 		t.Fatal(err)
 	}
+	editor, err := s.must(s.post(ten.token, "/v1/tenants/"+ten.id+"/tokens", obj{"name": "editor", "permissions": []string{"device:create", "device:update"}}), 201)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, end := context.WithCancel(t.Context())
-	c := &clients{t: t, s: s, ten: ten, want: want, end: end, acked: map[string]string{}, odd: map[int]int{}}
+	c := &clients{t: t, s: s, ten: ten, want: want, end: end, acked: map[string]string{}, made: map[string]change{}, odd: map[int]int{}}
 	t.Cleanup(c.stop)
-	for i := range 64 {
+	for i := range editors {
+		c.wg.Go(func() { c.edit(ctx, i, editor.str("secret")) })
+	}
+	for i := range 64 - editors {
 		c.wg.Go(func() {
 			client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 			for n := 0; ctx.Err() == nil && c.count() < want; {
 				id := fmt.Sprintf("%d-%d", i, n)
 				event, status := submit(ctx, client, "http://"+k.address, key.str("secret"), id)
 				if status != http.StatusAccepted {
-					if status != 0 {
-						c.mu.Lock()
-						c.odd[status]++
-						c.mu.Unlock()
-					}
-					select { // the server is down: try the same again
-					case <-ctx.Done():
-					case <-time.After(10 * time.Millisecond):
-					}
+					c.refused(ctx, status) // try the same again
 					continue
 				}
 				c.mu.Lock()
@@ -143,13 +172,53 @@ func newClients(t *testing.T, k *child, want int) *clients {
 	return c
 }
 
+// edit makes devices, and renames each three times, until it is told to end. After an answer that did not come it cannot know
+// the device's revision: it goes on with another one.
+func (c *clients) edit(ctx context.Context, i int, token string) {
+	s := &story{ctx: ctx, base: c.s.base, client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
+	at := "/v1/tenants/" + c.ten.id + "/devices"
+	for n := 0; ctx.Err() == nil && c.count() < c.want; n++ {
+		is := change{1, fmt.Sprintf("edited %d %d", i, n)}
+		r, want := s.post(token, at, obj{"name": is.name, "addresses": []obj{{"kind": "serial", "value": fmt.Sprintf("e-%d-%d", i, n)}}}), http.StatusCreated
+		for id := r.str("id"); r.err == nil && r.status == want; is.rev++ {
+			c.mu.Lock()
+			c.made[id] = is
+			c.mu.Unlock()
+			if is.rev > 3 {
+				break
+			}
+			is.name += "+"
+			r, want = s.call(http.MethodPatch, token, at+"/"+id, obj{"name": is.name}, fmt.Sprintf(`"%d"`, is.rev)), http.StatusOK
+		}
+		switch {
+		case r.err != nil, r.header.Get("Retry-After") != "":
+			c.refused(ctx, 0)
+		case r.status != want:
+			c.refused(ctx, r.status)
+		}
+	}
+}
+
+// refused counts an answer that is neither a yes nor says when to come again, and waits: the server may be down.
+func (c *clients) refused(ctx context.Context, status int) {
+	if status != 0 {
+		c.mu.Lock()
+		c.odd[status]++
+		c.mu.Unlock()
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(10 * time.Millisecond):
+	}
+}
+
 func (c *clients) count() int { c.mu.Lock(); defer c.mu.Unlock(); return len(c.acked) }
 
 // told is what was acknowledged so far.
-func (c *clients) told() map[string]string {
+func (c *clients) told() (events map[string]string, devices map[string]change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return maps.Clone(c.acked)
+	return maps.Clone(c.acked), maps.Clone(c.made)
 }
 
 // wait returns when so many are acknowledged, or after a while.
@@ -161,18 +230,18 @@ func (c *clients) wait(enough int) {
 
 func (c *clients) stop() { c.end(); c.wg.Wait() }
 
-// killed lets clients send events and kills the server again and again, until something is lost.
+// killed lets clients speak and kills the server again and again, until something is wrong.
 func killed(t *testing.T, k *child, want int) survey {
 	t.Helper()
 	c := newClients(t, k, want)
 	var r survey
-	for ; r.kills < kills && r.lost == 0; r.kills++ {
+	for ; r.kills < kills && !r.bad(); r.kills++ {
 		c.wait(c.count() + want/(kills+1))
 		k.kill()
-		r = surveyed(t, k, c.told(), r.kills)
+		r = surveyed(t, k, c, r.kills)
 		k.start()
 	}
-	if r.lost == 0 {
+	if !r.bad() {
 		c.wg.Wait()
 	}
 	c.stop()
@@ -180,60 +249,110 @@ func killed(t *testing.T, k *child, want int) survey {
 		t.Error("the log cannot be signed any more")
 	}
 	k.kill()
-	if r.lost > 0 {
+	if r.bad() {
 		return r
 	}
-	return surveyed(t, k, c.told(), r.kills)
+	return surveyed(t, k, c, r.kills)
 }
 
-// surveyed compares what was acknowledged with what the database of a killed server holds.
-func surveyed(t *testing.T, k *child, acked map[string]string, kills int) survey {
+// surveyed compares what was acknowledged with what the database of a server that has ended holds.
+func surveyed(t *testing.T, k *child, c *clients, kills int) survey {
 	t.Helper()
-	r := survey{acknowledged: len(acked), kills: kills}
+	events, devices := c.told()
+	r := survey{acknowledged: len(events), kills: kills}
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(k.dir, "ringfence.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
 	kept := map[string]bool{}
-	rows, err := db.QueryContext(t.Context(), "SELECT lower(hex(id)) FROM uplinks")
+	each(t, db, "SELECT lower(hex(id)) FROM uplinks", func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		kept[id] = true
+		return err
+	})
+	r.kept = len(kept)
+	seen := map[string]bool{}
+	for _, event := range events {
+		var id ident.Uplink
+		if err := id.UnmarshalText([]byte(event)); err != nil {
+			t.Fatal(err)
+		}
+		held := hex.EncodeToString(id[:])
+		if !kept[held] {
+			r.lost++
+		}
+		if seen[held] {
+			r.doubled++ // two events were acknowledged with one id
+		}
+		seen[held] = true
+	}
+	number := func(query string) (n int) {
+		if err := db.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	r.readings = number("SELECT count(DISTINCT uplink) FROM readings")
+	r.doubled += number("SELECT count(*) - count(DISTINCT dedupe) FROM uplinks") + number("SELECT count(*) FROM readings") - r.readings
+	r.halves = number("SELECT count(*) FROM uplinks WHERE state = 'processed' AND id NOT IN (SELECT uplink FROM readings)") +
+		number("SELECT count(*) FROM readings WHERE uplink NOT IN (SELECT id FROM uplinks WHERE state = 'processed')")
+	r.gaps = number(`SELECT count(*) FROM (SELECT tenant FROM audit_heads UNION SELECT tenant FROM audit_entries) t
+		LEFT JOIN audit_heads h USING (tenant) LEFT JOIN (SELECT tenant, count(*) AS n, max(seq) + 1 AS following FROM audit_entries GROUP BY tenant) e USING (tenant)
+		WHERE h.size IS NOT e.n OR h.size IS NOT e.following`)
+	r.changes(t, db, devices)
+	return r
+}
+
+// changes compares devices and log in both directions: a device's revision is the number of its changes, each has one entry.
+func (s *survey) changes(t *testing.T, db *sql.DB, acked map[string]change) {
+	t.Helper()
+	there, entries := map[string]change{}, map[string]int{}
+	each(t, db, "SELECT id, rev, label FROM devices", func(scan func(...any) error) error {
+		var id []byte
+		var is change
+		err := scan(&id, &is.rev, &is.name)
+		there[ident.Device(id).String()] = is
+		return err
+	})
+	each(t, db, "SELECT target, count(*) FROM audit_entries WHERE action IN ('device_created', 'device_updated') AND outcome = 'success' GROUP BY target", func(scan func(...any) error) error {
+		var id string
+		var n int
+		err := scan(&id, &n)
+		entries[id] = n
+		return err
+	})
+	for id, n := range entries {
+		if there[id].rev != n {
+			s.halves++
+		}
+	}
+	for id := range there {
+		if entries[id] == 0 {
+			s.halves++
+		}
+	}
+	for id, is := range acked {
+		s.changed += is.rev
+		if now := there[id]; now.rev < is.rev || now.rev == is.rev && now.name != is.name {
+			s.lost++
+		}
+	}
+}
+
+func each(t *testing.T, db *sql.DB, query string, take func(scan func(...any) error) error) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), query)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			t.Fatal(err)
-		}
-		kept[id] = true
+	for rows.Next() && err == nil {
+		err = take(rows.Scan)
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+	if err := errors.Join(err, rows.Err(), rows.Close()); err != nil {
 		t.Fatal(err)
 	}
-	r.kept = len(kept)
-	seen := map[string]bool{}
-	for _, event := range acked {
-		id, err := uplinkHex(event)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !kept[id] {
-			r.lost++
-		}
-		if seen[id] {
-			r.doubled++ // two events were acknowledged with one id
-		}
-		seen[id] = true
-	}
-	var again int
-	if err := db.QueryRowContext(t.Context(), "SELECT count(*) - count(DISTINCT dedupe) FROM uplinks").Scan(&again); err != nil {
-		t.Fatal(err)
-	}
-	r.doubled += again
-	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM audit_heads h WHERE h.size <> (SELECT count(*) FROM audit_entries e WHERE e.tenant = h.tenant) OR h.size <> (SELECT max(seq) + 1 FROM audit_entries e WHERE e.tenant = h.tenant)").Scan(&r.gaps); err != nil {
-		t.Fatal(err)
-	}
-	return r
 }
 
 // submit answers the event's id, and the status: 0 without an answer that is whole, or if it says when to come again.
@@ -263,11 +382,4 @@ func submit(ctx context.Context, client *http.Client, base, key, id string) (eve
 		return "", 0
 	}
 	return answer.EventID, res.StatusCode
-}
-
-// uplinkHex is an event's id as the database has it.
-func uplinkHex(event string) (string, error) {
-	var id ident.Uplink
-	err := id.UnmarshalText([]byte(event))
-	return hex.EncodeToString(id[:]), err
 }

@@ -300,6 +300,30 @@ func (u unguarded) Change(ctx context.Context, s access.Scope, fn func(context.C
 	return err
 }
 
+// credulous is a store that knows every decoder which a change asks for.
+type credulous struct{ store.Store }
+
+func (c credulous) Change(ctx context.Context, s access.Scope, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+	return c.Store.Change(ctx, s, func(ctx context.Context, w store.Writer) ([]audit.Event, error) { return fn(ctx, believing{w}) })
+}
+
+type believing struct{ store.Writer }
+
+func (b believing) Decoders() store.Records[ident.Decoder, decoder.Decoder] {
+	return anyDecoder{b.Writer.Decoders()}
+}
+
+type anyDecoder struct {
+	store.Records[ident.Decoder, decoder.Decoder]
+}
+
+func (a anyDecoder) Get(ctx context.Context, id ident.Decoder) (decoder.Decoder, error) {
+	if d, err := a.Records.Get(ctx, id); err == nil {
+		return d, nil
+	}
+	return decoder.Decoder{ID: id}, nil
+}
+
 // asOwner is a store that takes every scope for one of the first other tenant's.
 type asOwner struct{ store.Store }
 
@@ -324,6 +348,7 @@ func TestPlantedLeaksAreFound(t *testing.T) {
 		planted(t, e, noun, object, func(s store.Store) store.Store { return leaky{s, noun} })
 	}
 	planted(t, e, "writes that forget the tenant", "role", func(s store.Store) store.Store { return unguarded{s} })
+	planted(t, e, "a row of an import that names another's decoder", "import", func(s store.Store) store.Store { return credulous{s} })
 	planted(t, e, "reads in another's name", "device", func(s store.Store) store.Store { return asOwner{s} })
 }
 

@@ -101,12 +101,15 @@ func (r route) safeAtHome() bool {
 // refers reports whether the body has ids in it.
 func (r route) refers() bool {
 	for _, name := range r.fields() {
-		if strings.HasSuffix(name, "_id") || strings.HasSuffix(name, "_ids") {
+		if strings.HasSuffix(name, "_id") || strings.HasSuffix(name, "_ids") || name == table {
 			return true
 		}
 	}
 	return false
 }
+
+// table is the field whose text has ids in its cells.
+const table = "csv"
 
 func (r route) fields() []string {
 	properties, _ := r.schema["properties"].(object)
@@ -176,8 +179,8 @@ func (r route) value(schema any, name string, t *tenant, round int) any {
 		return "AQID"
 	case name == "value":
 		return "70b3d57ed0000099"
-	case name == "csv":
-		return "name,serial\nx,y\n"
+	case name == table:
+		return fmt.Sprintf("name,serial,decoder_id\nx,of-%s,%s\n", t.name, t.idFor("decoder_id"))
 	case strings.Contains(name, "email"):
 		return fmt.Sprintf("swept%d@example.com", round)
 	case name == "source":

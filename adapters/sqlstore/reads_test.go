@@ -13,6 +13,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/measure"
 )
 
 const readingsEach = 20
@@ -54,8 +55,7 @@ func tenantNumber(n int) (t ident.Tenant) {
 // so that both see the same noise.
 func BenchmarkReads(b *testing.B) {
 	few, many := settled(b, 10), settled(b, 10_000)
-	read := func(s *sqlstore.Store, t ident.Tenant) time.Duration {
-		began := time.Now()
+	read := func(s *sqlstore.Store, t ident.Tenant) {
 		err := s.View(b.Context(), scoped(t), func(ctx context.Context, r store.Reader) error {
 			page, err := r.Readings().Find(ctx, store.Query{Limit: 50, Reach: access.Everywhere}, store.ReadingFilter{Device: ident.Device{1}})
 			if err == nil && len(page.Items) != readingsEach {
@@ -69,15 +69,15 @@ func BenchmarkReads(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		return time.Since(began)
 	}
-	b.ReportAllocs()
-	var spent [2]time.Duration
-	for b.Loop() {
-		spent[0] += read(few, tenantNumber(rand.IntN(10)))      //nolint:gosec // which, not what
-		spent[1] += read(many, tenantNumber(rand.IntN(10_000))) //nolint:gosec // which, not what
+	way := func(name string, s *sqlstore.Store, tenants int) measure.Way {
+		return measure.Way{Name: name, Do: func(n int) {
+			for range n {
+				read(s, tenantNumber(rand.IntN(tenants))) //nolint:gosec // which, not what
+			}
+		}}
 	}
-	b.ReportMetric(float64(spent[1])/float64(spent[0]), "x-of-10-tenants")
-	b.ReportMetric(float64(spent[0].Microseconds())/float64(b.N), "µs/read-of-10")
-	b.ReportMetric(float64(spent[1].Microseconds())/float64(b.N), "µs/read-of-10000")
+	costs := measure.InTurn(b, 11, 300*time.Millisecond, way("of-10", few, 10), way("of-10000", many, 10_000))
+	measure.Report(b, costs)
+	b.ReportMetric(costs[1].Against(costs[0]), "x-of-10-tenants")
 }

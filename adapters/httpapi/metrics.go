@@ -16,6 +16,7 @@ type Metrics struct {
 	counts  map[string]int64
 	buckets [len(bounds) + 1]int64
 	seconds float64
+	watched []func() map[string]int64
 }
 
 // bounds are the histogram's, in seconds.
@@ -29,6 +30,13 @@ func (m *Metrics) Add(series string, n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.counts[series] += n
+}
+
+// Watch adds series that are counted elsewhere, and asked for when they are served.
+func (m *Metrics) Watch(read func() map[string]int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watched = append(m.watched, read)
 }
 
 func (m *Metrics) request(status int, gone bool, took time.Duration) {
@@ -62,8 +70,11 @@ func (m *Metrics) Handler() http.Handler {
 // ServeHTTP writes Prometheus' text form.
 func (m *Metrics) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	m.mu.Lock()
-	counts, buckets, seconds := maps.Clone(m.counts), m.buckets, m.seconds
+	counts, buckets, seconds, watched := maps.Clone(m.counts), m.buckets, m.seconds, m.watched
 	m.mu.Unlock()
+	for _, read := range watched {
+		maps.Copy(counts, read())
+	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 	last := ""
 	for _, s := range slices.Sorted(maps.Keys(counts)) {

@@ -39,6 +39,7 @@ type Ingest struct {
 	fails   map[ident.Version]failing
 	budgets map[ident.Tenant]budget      // fuel left in this minute
 	ended   map[ident.Tenant][]time.Time // ends of quarantines that nothing has to wait for any more
+	halts   Halts
 }
 
 // New returns the use cases.

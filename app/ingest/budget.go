@@ -23,15 +23,33 @@ type budget struct {
 	used   int64
 }
 
+// Halts is how often a quota of execution took effect since the start.
+type Halts struct {
+	Quarantines        int64 // of versions
+	Quarantined, Spent int64 // uplinks that were put off: for their version's quarantine, for their tenant's fuel
+}
+
+// Halts counts them.
+func (g *Ingest) Halts() Halts {
+	g.failMu.Lock()
+	defer g.failMu.Unlock()
+	return g.halts
+}
+
 // pausedUntil is when an uplink may be decoded: not while its version is quarantined, nor when the tenant's fuel of this
 // minute is used up. Zero is now.
 func (g *Ingest) pausedUntil(t ident.Tenant, v ident.Version, fuel int64, now time.Time) time.Time {
 	g.failMu.Lock()
 	defer g.failMu.Unlock()
 	if f := g.fails[v]; now.Before(f.until) {
+		g.halts.Quarantined++
 		return f.until
 	}
-	return g.spentUntil(t, fuel, now)
+	until := g.spentUntil(t, fuel, now)
+	if !until.IsZero() {
+		g.halts.Spent++
+	}
+	return until
 }
 
 // spentUntil is when a tenant that has used up this minute's fuel has some again; zero: it has some. Under failMu.
@@ -69,6 +87,7 @@ func (g *Ingest) judged(t ident.Tenant, v ident.Version, res decoder.Result, now
 	f := g.fails[v]
 	if f.count++; f.count >= strikes {
 		f = failing{until: now.Add(versionPause)}
+		g.halts.Quarantines++
 	}
 	g.fails[v] = f
 }

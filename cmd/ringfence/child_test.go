@@ -203,15 +203,21 @@ func newChild(t testing.TB, binary string, settings ...string) *child {
 	return c
 }
 
-func (c *child) begin(settings []string) {
-	t := c.t
+// free is an address where nobody listens.
+func free(t testing.TB) string {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.dir, c.address = filepath.Join(t.TempDir(), "data"), free.Addr().String()
-	_ = free.Close()
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func (c *child) begin(settings []string) {
+	t := c.t
+	t.Helper()
+	c.dir, c.address = filepath.Join(t.TempDir(), "data"), free(t)
 	warm(t, c.dir)
 	c.flags = []string{"--config", os.DevNull}
 	for _, s := range append([]string{"data=" + c.dir, "listen=" + c.address, "metrics_listen=", "log_level=warn"}, settings...) {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -174,12 +176,51 @@ func TestSlowSendersOfOneSourceHoldNobodyElseUp(t *testing.T) {
 	}
 }
 
+func TestQuotasThatTookEffectAreInTheMetrics(t *testing.T) {
+	for series, c := range map[string]struct{ source, fuel string }{
+		`ringfence_uplinks_deferred_total{reason="quarantine"}`: {"function decodeUplink(input) { for (;;) {} }", "1000000000"},
+		"ringfence_decoder_quarantines_total":                   {"function decodeUplink(input) { for (;;) {} }", "1000000000"},
+		`ringfence_uplinks_deferred_total{reason="fuel"}`:       {"", "1"}, // what the tenant has is enough
+	} {
+		metrics := free(t)
+		s, _, ten := world1(t, "metrics_listen="+metrics, "fuel_per_minute="+c.fuel)
+		count := func() (int, error) {
+			at := *s
+			at.base = "http://" + metrics
+			r, err := at.must(at.get("", "/metrics"), 200)
+			_, rest, _ := strings.Cut(r.text, "\n"+series+" ")
+			line, _, _ := strings.Cut(rest, "\n")
+			n, aerr := strconv.Atoi(line)
+			return n, errors.Join(err, aerr)
+		}
+		if n, err := count(); n != 0 || err != nil {
+			t.Errorf("%s is %d at the start: %v", series, n, err)
+		}
+		if c.source != "" {
+			s.activate(t, ten, c.source)
+		}
+		for n := range 4 { // a minute may end in between
+			status(t, "an event", s.post(ten.key, "/v1/ingest/chirpstack", chirpStack(ten.id, ten.devEUI, n)), 202)
+		}
+		if n, err := s.wait(1, count); n < 1 || err != nil {
+			t.Errorf("%s is %d: %v", series, n, err)
+		}
+	}
+}
+
+// activate makes a version of the tenant's decoder and lets it run.
+func (s *story) activate(t *testing.T, ten *demoTenant, source string) {
+	t.Helper()
+	at := "/v1/tenants/" + ten.id + "/decoders/" + ten.decoder
+	version := s.post(ten.token, at+"/versions", obj{"source": source})
+	status(t, "a version", version, 201)
+	status(t, "activating it", s.call(http.MethodPost, ten.token, at+"/activate", obj{"version_id": version.str("id")}, s.get(ten.token, at).header.Get("ETag")), 200)
+}
+
 func TestARollBackFreesWhatWaitsForTheVersionThatFailed(t *testing.T) {
 	s, _, ten := world1(t)
 	at := "/v1/tenants/" + ten.id + "/decoders/" + ten.decoder
-	version := s.post(ten.token, at+"/versions", obj{"source": "function decodeUplink(input) { for (;;) {} }"})
-	status(t, "a version", version, 201)
-	status(t, "activating it", s.call(http.MethodPost, ten.token, at+"/activate", obj{"version_id": version.str("id")}, s.get(ten.token, at).header.Get("ETag")), 200)
+	s.activate(t, ten, "function decodeUplink(input) { for (;;) {} }")
 	for n := range 3 {
 		s.becomes(t, ten, s.post(ten.key, "/v1/ingest/chirpstack", chirpStack(ten.id, ten.devEUI, n)).str("event_id"), "failed")
 	}

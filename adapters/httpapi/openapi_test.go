@@ -101,6 +101,50 @@ func TestTheDescriptionIsTheRoutes(t *testing.T) {
 	}
 }
 
+// M23: what somebody may do comes from roles. Of all routes that change something only a role's and a token's, which holds
+// less than whoever makes it, name permissions; and neither names for whom.
+func TestPermissionsAreGrantedByRolesAlone(t *testing.T) {
+	doc, _ := described(t, whole(t))
+	var fields func(schema json.RawMessage) string
+	fields = func(schema json.RawMessage) (names string) {
+		var s struct {
+			Ref        string `json:"$ref"`
+			Properties map[string]json.RawMessage
+			Items      json.RawMessage
+		}
+		if len(schema) == 0 || json.Unmarshal(schema, &s) != nil { // additionalProperties and the like: true or false
+			return ""
+		}
+		for name, p := range s.Properties {
+			names += " " + name + fields(p)
+		}
+		return names + fields(s.Items) + fields(doc.Components.Schemas[strings.TrimPrefix(s.Ref, "#/components/schemas/")])
+	}
+	what, whose := regexp.MustCompile("permission|right|scope|grant|allow"), regexp.MustCompile("principal|person|member|group|email|owner|user")
+	var naming []string
+	for path, ops := range doc.Paths {
+		for method, op := range ops {
+			text := path
+			for _, p := range op.Parameters {
+				text += " " + p.Name
+			}
+			if op.RequestBody != nil {
+				text += fields(op.RequestBody.Content["application/json"].Schema)
+			}
+			if method == "get" || !what.MatchString(text) {
+				continue
+			}
+			if naming = append(naming, op.OperationID); whose.MatchString(text) {
+				t.Errorf("%s names permissions, and for whom: %s", op.OperationID, text)
+			}
+		}
+	}
+	slices.Sort(naming)
+	if want := []string{"createRole", "createToken", "updateRole"}; !slices.Equal(naming, want) {
+		t.Errorf("permissions are named by %q, want %q", naming, want)
+	}
+}
+
 // Routes beside the API are few and public by their nature. A new one has to be entered here, with the pages of security.md.
 func TestTheRoutesBesideTheAPIAreAClosedList(t *testing.T) {
 	var got []string

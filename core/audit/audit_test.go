@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -190,16 +191,51 @@ func TestEveryFlippedByteIsFoundAtItsEntry(t *testing.T) {
 		}
 	}
 	for i := range h.hashes {
-		h.hashes[i][7] ^= 1
-		r := h.verify(t, nil)
-		h.hashes[i][7] ^= 1
-		first, end := int64(-1), int64(-1)
-		if r.Bad >= 0 {
-			first, end = HashRange(uint64(r.Bad), uint64(r.Bad+1))
+		for at := range h.hashes[i] {
+			h.hashes[i][at] ^= 1
+			r := h.verify(t, nil)
+			h.hashes[i][at] ^= 1
+			if seq, _ := StoredWith(int64(i)); r.Verdict != Tampered || r.Bad != int64(seq) {
+				t.Fatalf("hash %d, byte %d: %+v", i, at, r)
+			}
 		}
-		if r.Verdict != Tampered || int64(i) < first || int64(i) >= end {
-			t.Fatalf("hash %d: %+v", i, r)
+	}
+}
+
+// Of a larger log not the whole bundle is read for each byte: the verifier is asked about the entry, as it stands before it.
+func TestAFlippedByteOfAThousandEntriesIsFound(t *testing.T) {
+	h, each := grown(t, 1000), 13 // of so many bytes one, at another place in each entry
+	if os.Getenv("RINGFENCE_LONG") != "" {
+		each = 1
+	}
+	v := verifier{policy: h.policy, points: []Checkpoint{{Size: h.head.Size, Root: h.head.Root()}}, report: Report{Bad: -1}}
+	flipped := 0
+	for i, leaf := range h.leaves {
+		var raw []byte
+		for first, end := HashRange(uint64(i), uint64(i+1)); first < end; first++ {
+			raw = append(raw, h.hashes[first][:]...)
 		}
+		for _, part := range [][]byte{leaf, raw} {
+			for at := i % each; at < len(part); at += each {
+				bit := byte(1) << (at % 8)
+				part[at] ^= bit
+				then := v
+				then.head.Edge = slices.Clone(v.head.Edge)
+				j := judge(leaf)
+				if _, err := then.entry(&j, raw); err == nil || then.report.Verdict != Tampered || then.report.Bad != int64(i) {
+					t.Fatalf("entry %d, byte %d: %+v", i, at, then.report)
+				}
+				part[at] ^= bit
+				flipped++
+			}
+		}
+		j := judge(leaf)
+		if _, err := v.entry(&j, raw); err != nil {
+			t.Fatalf("entry %d as it was: %+v", i, v.report)
+		}
+	}
+	if flipped < 300_000/each {
+		t.Errorf("%d bytes of %d entries", flipped, len(h.leaves))
 	}
 }
 

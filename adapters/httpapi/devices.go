@@ -289,7 +289,7 @@ func (a *API) importRoutes(m *manage.Manage) {
 		}
 		return im, err
 	}
-	Register(a, Declaration{Operation: "importDevices", Method: http.MethodPost, Path: at, Summary: "Register many devices from CSV (columns name, dev_eui or serial, decoder_id)", Tag: "imports", Permission: access.DeviceImport, Object: "import", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.DevicesImport}, Status: 201},
+	Register(a, Declaration{Operation: "importDevices", Method: http.MethodPost, Path: at, Summary: "Register many devices from CSV (columns name, dev_eui or serial, decoder_id)", Tag: "imports", Permission: access.DeviceImport, Object: "import", Tenant: FromPath, At: enter.Anywhere, Audit: []audit.Action{audit.DevicesImport, audit.DeviceCreated}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			Body struct {

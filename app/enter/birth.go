@@ -34,7 +34,7 @@ func (e *Enter) Birth(ctx context.Context, w store.Writer, id ident.Tenant, name
 }
 
 // Join makes a person a member of a tenant, if they are not yet, and gives them a role at a node. The tenant knows them by the
-// address that was invited: that of their account is not its business.
+// address that was invited: that of their account is not its business. A membership without an id gets one.
 func (e *Enter) Join(ctx context.Context, w store.Writer, p principal.Person, invited string, m access.Membership) (access.Membership, error) {
 	now := e.Now()
 	_, err := w.Members().Get(ctx, p.ID)
@@ -44,7 +44,9 @@ func (e *Enter) Join(ctx context.Context, w store.Writer, p principal.Person, in
 	if err != nil {
 		return m, err
 	}
-	ident.Fresh(e.Mint, &m.ID)
+	if m.ID.IsZero() {
+		ident.Fresh(e.Mint, &m.ID)
+	}
 	m.Principal, m.CreatedAt, m.UpdatedAt = p.ID, now, now
 	return w.Memberships().Put(ctx, m)
 }

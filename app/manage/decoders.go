@@ -95,7 +95,7 @@ func (m *Manage) DeleteDecoder(ctx context.Context, c *Call, id ident.Decoder, r
 		if err := w.Decoders().Delete(ctx, id, rev); err != nil {
 			return nil, err
 		}
-		return one(m.event(ctx, c, audit.DecoderDeleted, enter.Target("decoder", id), audit.Set("name", was.Name, "")))
+		return one(m.event(ctx, c, audit.DecoderDeleted, enter.Target("decoder", id), audit.Set("name", was.Name, ""), audit.Set("version", was.Active.String(), "")))
 	})
 }
 

@@ -3,6 +3,7 @@ package manage
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/access"
@@ -138,17 +139,31 @@ func (m *Manage) newDevice(ctx context.Context, c *Call, in NewDevice) (device.D
 	if fresh.Variables, err = m.seal(ctx, c.Scope.Tenant(), fresh.ID, in.Variables); err != nil {
 		return fresh, audit.Event{}, err
 	}
-	ev, err := m.event(ctx, c, audit.DeviceCreated, enter.Target("device", fresh.ID, c.Scope.Path(in.Node)...),
-		audit.Set("name", "", in.Name), audit.Set("node", "", in.Node.String()), audit.Set("decoder", "", in.Decoder.String()), audit.Set("addresses", "", addresses(in.Addresses)))
+	ev, err := m.event(ctx, c, audit.DeviceCreated, deviceTarget(c, fresh), deviceChanges(device.Device{}, fresh)...)
 	return fresh, ev, err
 }
 
-func addresses(as []device.Address) string {
-	text := ""
-	for _, a := range as {
-		text += string(a.Kind) + "=" + a.Value + " "
+func deviceTarget(c *Call, d device.Device) audit.Target {
+	return enter.Target("device", d.ID, c.Scope.Path(d.Node)...)
+}
+
+func deviceChanges(was, is device.Device) []audit.Change {
+	variables := audit.Set("variables", "", "")
+	if !sameVariables(was.Variables, is.Variables) {
+		variables = audit.Set("variables", "", "changed")
 	}
-	return text
+	return []audit.Change{
+		audit.Set("name", was.Name, is.Name), audit.Set("node", was.Node.String(), is.Node.String()), audit.Set("decoder", was.Decoder.String(), is.Decoder.String()),
+		audit.Set("state", string(was.State), string(is.State)), audit.Set("addresses", addresses(was.Addresses), addresses(is.Addresses)), variables,
+	}
+}
+
+func addresses(as []device.Address) string {
+	words := make([]string, len(as))
+	for i, a := range as {
+		words[i] = string(a.Kind) + "=" + a.Value
+	}
+	return strings.Join(words, " ")
 }
 
 // DevicePatch is what may be changed of a device in place; nil leaves a part as it is.
@@ -249,13 +264,11 @@ func (m *Manage) changeDevice(ctx context.Context, c *Call, id ident.Device, rev
 		if out, err = w.Devices().Put(ctx, d); err != nil {
 			return nil, err
 		}
-		variables := audit.Set("variables", "", "")
-		if !sameVariables(was.Variables, d.Variables) {
-			variables = audit.Set("variables", "", "changed")
+		is := d
+		if !d.DeletedAt.IsZero() {
+			is = device.Device{} // so that the entry tells all that is gone
 		}
-		return one(m.event(ctx, c, a, enter.Target("device", id, c.Scope.Path(d.Node)...), audit.Set("name", was.Name, d.Name),
-			audit.Set("node", was.Node.String(), d.Node.String()), audit.Set("decoder", was.Decoder.String(), d.Decoder.String()),
-			audit.Set("state", string(was.State), string(d.State)), audit.Set("addresses", addresses(was.Addresses), addresses(d.Addresses)), variables))
+		return one(m.event(ctx, c, a, deviceTarget(c, d), deviceChanges(was, is)...))
 	})
 	return out, err
 }
@@ -279,7 +292,7 @@ type ImportRow struct {
 }
 
 // ImportDevices registers many devices at a node. Rows stand for themselves: a bad one is told in the import's errors, and
-// the others are created. All that is created is one change with one entry.
+// the others are created. All that is created is one change, with an entry for the import and one for each device.
 func (m *Manage) ImportDevices(ctx context.Context, c *Call, at ident.Node, rows []ImportRow) (device.Import, error) {
 	if at.IsZero() {
 		at = c.Scope.Policy().Root()
@@ -293,18 +306,26 @@ func (m *Manage) ImportDevices(ctx context.Context, c *Call, at ident.Node, rows
 	now := m.now()
 	fresh := device.Import{Node: at, Rows: len(rows), CreatedAt: now, UpdatedAt: now}
 	ident.Fresh(m.enter.Mint, &fresh.ID)
-	sealed := make([][]device.Variable, len(rows))
-	newIDs := make([]ident.Device, len(rows))
-	for i := range rows {
-		ident.Fresh(m.enter.Mint, &newIDs[i])
+	devices, events := make([]device.Device, len(rows)), make([]audit.Event, len(rows)) // sealed before the transaction, which others wait for
+	for i, row := range rows {
+		if row.Error != nil {
+			continue
+		}
+		d := device.Device{Name: row.Device.Name, Addresses: row.Device.Addresses, Node: at, Decoder: row.Device.Decoder, State: device.Active, CreatedAt: now, UpdatedAt: now}
+		ident.Fresh(m.enter.Mint, &d.ID)
 		var err error
-		if sealed[i], err = m.seal(ctx, c.Scope.Tenant(), newIDs[i], rows[i].Device.Variables); err != nil {
+		if d.Variables, err = m.seal(ctx, c.Scope.Tenant(), d.ID, row.Device.Variables); err != nil {
 			return device.Import{}, err
 		}
+		if events[i], err = m.event(ctx, c, audit.DeviceCreated, deviceTarget(c, d), deviceChanges(device.Device{}, d)...); err != nil {
+			return device.Import{}, err
+		}
+		devices[i] = d
 	}
 	var out device.Import
 	err := m.create(ctx, c, func(ctx context.Context, w store.Writer) (string, []audit.Event, error) {
 		im := fresh
+		var created []audit.Event
 		n, err := w.Read().Devices().Count(ctx)
 		if err != nil {
 			return "", nil, err
@@ -323,7 +344,7 @@ func (m *Manage) ImportDevices(ctx context.Context, c *Call, at ident.Node, rows
 				wrong(*row.Error)
 				continue
 			}
-			d := device.Device{ID: newIDs[i], Name: row.Device.Name, Addresses: row.Device.Addresses, Node: at, Decoder: row.Device.Decoder, State: device.Active, Variables: sealed[i], CreatedAt: now, UpdatedAt: now}
+			d := devices[i]
 			err := checkDevice(ctx, w, d)
 			if err == nil {
 				err = m.free(ctx, w, d.Addresses)
@@ -334,6 +355,7 @@ func (m *Manage) ImportDevices(ctx context.Context, c *Call, at ident.Node, rows
 			switch f := fault.As(err); {
 			case err == nil:
 				im.Created++
+				created = append(created, events[i])
 			case f != nil && (f.Kind == fault.Invalid || f.Kind == fault.Conflict):
 				wrong(device.RowError{Row: row.Row, Detail: f.Message})
 			default:
@@ -343,9 +365,9 @@ func (m *Manage) ImportDevices(ctx context.Context, c *Call, at ident.Node, rows
 		if out, err = w.Imports().Put(ctx, im); err != nil {
 			return "", nil, err
 		}
-		ev, err := one(m.event(ctx, c, audit.DevicesImport, enter.Target("import", im.ID, c.Scope.Path(at)...),
-			audit.Set("rows", "", num(im.Rows)), audit.Set("created", "", num(im.Created)), audit.Set("failed", "", num(im.Failed)), audit.Set("node", "", at.String())))
-		return im.ID.String(), ev, err
+		ev, err := m.event(ctx, c, audit.DevicesImport, enter.Target("import", im.ID, c.Scope.Path(at)...),
+			audit.Set("rows", "", num(im.Rows)), audit.Set("created", "", num(im.Created)), audit.Set("failed", "", num(im.Failed)), audit.Set("node", "", at.String()))
+		return im.ID.String(), append(created, ev), err
 	})
 	return out, err
 }

@@ -199,7 +199,7 @@ func (m *Manage) DeleteNode(ctx context.Context, c *Call, id ident.Node, rev uin
 		if _, err := w.Nodes().Put(ctx, n); err != nil {
 			return nil, err
 		}
-		return one(m.event(ctx, c, audit.NodeDeleted, m.nodeTarget(c, id), audit.Set("name", n.Name, "")))
+		return one(m.event(ctx, c, audit.NodeDeleted, m.nodeTarget(c, id), audit.Set("name", n.Name, ""), audit.Set("kind", string(n.Kind), ""), audit.Set("parent", n.Parent.String(), "")))
 	})
 }
 

@@ -458,6 +458,6 @@ func (m *Manage) DeleteGroup(ctx context.Context, c *Call, id ident.Group, rev u
 		if err := w.Groups().Delete(ctx, id, rev); err != nil {
 			return nil, err
 		}
-		return one(m.event(ctx, c, audit.GroupDeleted, enter.Target("group", id), audit.Set("name", was.Name, ""), audit.Set("members", ids(was.Members), "")))
+		return one(m.event(ctx, c, audit.GroupDeleted, enter.Target("group", id), audit.Set("name", was.Name, ""), audit.Set("members", ids(was.Members), ""), audit.Set("groups", ids(was.Groups), "")))
 	})
 }

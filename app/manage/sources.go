@@ -178,7 +178,9 @@ func (m *Manage) DeleteSource(ctx context.Context, c *Call, id ident.Source, rev
 		if err != nil {
 			return nil, err
 		}
+		var gone []string
 		for _, k := range keys {
+			gone = append(gone, keyWords(k))
 			if err := w.Keys().Delete(ctx, k.ID, k.Rev); err != nil {
 				return nil, err
 			}
@@ -202,7 +204,7 @@ func (m *Manage) DeleteSource(ctx context.Context, c *Call, id ident.Source, rev
 		if err := w.Sources().Delete(ctx, id, rev); err != nil {
 			return nil, err
 		}
-		return one(m.event(ctx, c, audit.SourceDeleted, m.sourceTarget(c, s), audit.Set("name", s.Name, "")))
+		return one(m.event(ctx, c, audit.SourceDeleted, m.sourceTarget(c, s), append(sourceChanges(s, source.Source{}), audit.Set("keys", strings.Join(gone, ", "), ""))...))
 	})
 }
 
@@ -253,8 +255,10 @@ func (m *Manage) CreateKey(ctx context.Context, c *Call, of ident.Source, title 
 		}
 		now, live := m.now(), 0
 		action := audit.KeyCreated
+		var old, left []string // the other keys that this touches, before and after
 		for _, k := range keys {
 			if !k.Live(now) {
+				old = append(old, keyWords(k))
 				if err := w.Keys().Delete(ctx, k.ID, k.Rev); err != nil {
 					return "", nil, err
 				}
@@ -266,7 +270,9 @@ func (m *Manage) CreateKey(ctx context.Context, c *Call, of ident.Source, title 
 			if overlap != nil {
 				action = audit.KeyRotated
 				if end := now.Add(*overlap); k.ExpiresAt.After(end) {
+					old = append(old, keyWords(k))
 					k.ExpiresAt, k.UpdatedAt = end, now
+					left = append(left, keyWords(k))
 					if _, err := w.Keys().Put(ctx, k); err != nil {
 						return "", nil, err
 					}
@@ -280,10 +286,16 @@ func (m *Manage) CreateKey(ctx context.Context, c *Call, of ident.Source, title 
 			return "", nil, err
 		}
 		ev, err := one(m.event(ctx, c, action, m.sourceTarget(c, src), audit.Set("key", "", fresh.ID.String()), audit.Set("accessor", "", stored.Accessor),
-			audit.Set("expires_at", "", stored.ExpiresAt.Format(time.RFC3339)), audit.Set("name", "", title)))
+			audit.Set("expires_at", "", stored.ExpiresAt.Format(time.RFC3339)), audit.Set("name", "", title),
+			audit.Set("keys", strings.Join(old, ", "), strings.Join(left, ", "))))
 		return fresh.ID.String(), ev, err
 	})
 	return made, whole, err
+}
+
+// keyWords are what the log says of a key: which, by what it is known, and until when.
+func keyWords(k credential.IngestionKey) string {
+	return k.ID.String() + " " + k.Accessor + " " + k.ExpiresAt.Format(time.RFC3339)
 }
 
 // Key answers one ingestion key of a source.
@@ -317,7 +329,8 @@ func (m *Manage) RevokeKey(ctx context.Context, c *Call, of ident.Source, id ide
 		if err := w.Keys().Delete(ctx, id, rev); err != nil {
 			return nil, err
 		}
-		return one(m.event(ctx, c, audit.KeyRevoked, m.sourceTarget(c, src), audit.Set("key", id.String(), ""), audit.Set("accessor", k.Accessor, "")))
+		return one(m.event(ctx, c, audit.KeyRevoked, m.sourceTarget(c, src), audit.Set("key", id.String(), ""), audit.Set("accessor", k.Accessor, ""),
+			audit.Set("expires_at", k.ExpiresAt.Format(time.RFC3339), ""), audit.Set("name", k.Name, "")))
 	})
 }
 

@@ -3,6 +3,7 @@ package signin
 import (
 	"context"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
@@ -377,8 +378,10 @@ func (s *SignIn) accept(ctx context.Context, id ident.Tenant, inv principal.Invi
 	if err != nil {
 		return Accepted{}, err
 	}
-	added, err := s.enter.Event(ctx, ts, audit.MemberAdded, enter.Target("member", actor.ID),
-		audit.Set("role", "", inv.Role.String()), audit.Set("node", "", inv.Node.String()), audit.Set("email", "", inv.Email))
+	given := access.Membership{Role: inv.Role, Node: inv.Node, Recursive: inv.Recursive}
+	ident.Fresh(s.enter.Mint, &given.ID)
+	added, err := s.enter.Event(ctx, ts, audit.MemberAdded, enter.Target("member", actor.ID), audit.Set("membership", "", given.ID.String()), audit.Set("role", "", inv.Role.String()),
+		audit.Set("node", "", inv.Node.String()), audit.Set("recursive", "", strconv.FormatBool(inv.Recursive)), audit.Set("email", "", inv.Email))
 	if err != nil {
 		return Accepted{}, err
 	}
@@ -410,7 +413,7 @@ func (s *SignIn) accept(ctx context.Context, id ident.Tenant, inv principal.Invi
 		if err := dropResets(ctx, pw, own.ID, func(l credential.Link) bool { return !l.Only.IsZero() }); err != nil {
 			return nil, nil, err
 		}
-		if out.Membership, err = s.enter.Join(ctx, tw, own, inv.Email, access.Membership{Role: inv.Role, Node: inv.Node, Recursive: inv.Recursive}); err != nil {
+		if out.Membership, err = s.enter.Join(ctx, tw, own, inv.Email, given); err != nil {
 			return nil, nil, err
 		}
 		out.Revision = tw.Revision()

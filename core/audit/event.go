@@ -150,7 +150,7 @@ var classes = map[string]Class{
 	"*.state": Clear, "*.kind": Clear, "*.node": Clear, "*.parent": Clear, "*.role": Clear, "*.principal": Clear,
 	"*.group": Clear, "*.recursive": Clear, "*.expires_at": Clear, "*.barrier": Clear, "*.permissions": Clear,
 	"*.members": Clear, "*.groups": Clear, "*.decoder": Clear, "*.version": Clear, "*.number": Clear, "*.hash": Clear,
-	"*.format": Clear, "*.source": Clear, "*.device": Clear, "*.devices": Clear, "*.key": Clear, "*.accessor": Clear,
+	"*.format": Clear, "*.source": Clear, "*.device": Clear, "*.devices": Clear, "*.key": Clear, "*.keys": Clear, "*.membership": Clear, "*.accessor": Clear,
 	"*.count": Clear, "*.rows": Clear, "*.created": Clear, "*.failed": Clear, "*.bucket": Clear, "*.permission": Clear,
 	"*.size": Clear, "*.root": Clear, "*.from": Clear, "*.to": Clear, "*.session": Clear, "*.family": Clear,
 	"*.password": Secret, "*.secret": Secret, "*.variables": Secret, "*.token": Secret,

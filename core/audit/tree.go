@@ -59,8 +59,8 @@ type Appended struct {
 	Hashes     []Hash // two an entry on average
 }
 
-// MaxEvents bounds the events of one change.
-const MaxEvents = 1_000
+// MaxEvents bounds the events of one change: the largest import of devices has one for each, and its own.
+const MaxEvents = 10_001
 
 // Append turns events into entries. It is the only way to one: every store calls it inside the change's transaction and
 // keeps what comes back. The entries' time is the later of the clock and the last entry's, so that a clock that was set

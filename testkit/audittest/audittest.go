@@ -419,7 +419,8 @@ func (c *check) compare(o operation, w who, tree ident.Tenant, a answer, said st
 		if e.tree != tree && e.tree != ident.Platform && !strings.Contains(said, e.tree.String()) && o.tenantFrom != "nobody" {
 			c.find("%s, which is not where it was done", at)
 		}
-		if e.Target == "" || (!strings.Contains(said, e.Target) && e.Target != w.id && e.Target != w.session) {
+		counted := o.name == "importDevices" && e.Kind == "device" // an import answers how many it made; its test asks for each
+		if e.Target == "" || (!counted && !strings.Contains(said, e.Target) && e.Target != w.id && e.Target != w.session) {
 			c.find("%s of %s %q, of which neither request nor answer speaks", at, e.Kind, e.Target)
 		}
 		if e.Outcome != string(audit.OK) {

@@ -76,7 +76,11 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 		return fault.New(fault.Denied, "wrong_format", "This source's events are taken in at /v1/ingest/%s.", src.Format)
 	}
 	verdict, err := a.o.Ingest.Admit(ctx, scope, src, granted)
-	setRate(w, "source", verdict)
+	policy := "source"
+	if f := fault.As(err); f != nil && f.Code == "limited_tenant_rate" {
+		policy = "tenant"
+	}
+	setRate(w, policy, verdict)
 	if err != nil {
 		a.o.Metrics.Add("ringfence_ingest_limited_total", 1)
 		return err
@@ -87,6 +91,8 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 	}
 	leave, err := a.o.Ingest.Begin(scope, granted)
 	if err != nil {
+		w.Header().Del("Ratelimit") // of the source's rate, which has room: it is not what refused
+		w.Header().Del("Ratelimit-Policy")
 		a.o.Metrics.Add("ringfence_ingest_limited_total", 1)
 		return err
 	}

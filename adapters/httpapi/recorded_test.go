@@ -44,10 +44,20 @@ func (h *house) said(target, want string) {
 	}
 }
 
+// names holds a problem's first pointer, and a piece of what it says, against what is wanted.
+func (s reply) names(status int, code, pointer, piece string) {
+	s.h.t.Helper()
+	p := s.h.wants(s.ResponseRecorder, status, code)
+	if pointer != "" && (len(p.Errors) == 0 || p.Errors[0].Pointer != pointer) || !strings.Contains(s.Body.String(), piece) {
+		s.h.t.Errorf("want %q and %q in %s", pointer, piece, s.Body)
+	}
+}
+
+const one1 = `If-Match: "1"`
+
 func TestAnEntryTellsAllThatWasMadeOrIsGone(t *testing.T) {
 	h := newHouse(t)
 	a := h.as(h.owner[0])
-	const first = `If-Match: "1"`
 	a.call("POST", h.at(0, "/imports"), `{"csv":"name,serial\none,S1\n,S2\nthree,S3\n"}`).ok(201)
 	imported := h.everything("/devices")
 	for _, part := range strings.Split(imported, `"id":"`)[1:] {
@@ -55,11 +65,11 @@ func TestAnEntryTellsAllThatWasMadeOrIsGone(t *testing.T) {
 	}
 	dev := a.call("POST", h.at(0, "/devices"), `{"name":"x","addresses":[{"kind":"serial","value":"1"}],"variables":[{"name":"k","value":"v"}]}`).ok(201).str("id")
 	h.said(dev, "device_created name:>sha256 node:>nod_06 state:>active addresses:>sha256 variables:>change")
-	a.call("DELETE", h.at(0, "/devices/"+dev), "", first).ok(204)
+	a.call("DELETE", h.at(0, "/devices/"+dev), "", one1).ok(204)
 	h.said(dev, "device_deleted name:sha256> node:nod_06> state:active> addresses:sha256> variables:>change")
 
 	site := h.node(h.root[0], "site", "s")
-	a.call("DELETE", h.at(0, "/nodes/"+site), "", first).ok(204)
+	a.call("DELETE", h.at(0, "/nodes/"+site), "", one1).ok(204)
 	h.said(site, "node_deleted name:sha256> kind:site> parent:nod_06>")
 	dec := a.call("POST", h.at(0, "/decoders"), `{"name":"d"}`).ok(201).str("id")
 	v := a.call("POST", h.at(0, "/decoders/"+dec+"/versions"), `{"source":"1"}`).ok(201).str("id")
@@ -74,7 +84,7 @@ func TestAnEntryTellsAllThatWasMadeOrIsGone(t *testing.T) {
 	if got := h.as(h.owner[0]).call("GET", h.at(0, "/audit/entries?action=source_key_rotated"), "").Body.String(); !strings.Contains(got, old.str("id")) {
 		t.Errorf("%s", got)
 	}
-	a.call("DELETE", src, "", first).ok(204)
+	a.call("DELETE", src, "", one1).ok(204)
 	h.said(src[len(src)-30:], "source_deleted name:sha256> node:nod_06> format:plain> state:active> keys:key_06>")
 }
 

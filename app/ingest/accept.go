@@ -93,7 +93,7 @@ func pick(granted, server int) int {
 
 // Admit counts a request of a source before its body is read: the source's rate, then the tenant's, then the backlog. Begin is
 // the other half of it: a neighbour is protected by all of them together, the backlog alone would not do it. The verdict is
-// the source's, or that of what refused.
+// the source's, or that of the rate that refused; none if it was no rate.
 func (g *Ingest) Admit(ctx context.Context, s access.Scope, src source.Source, granted tenant.Limits) (limit.Verdict, error) {
 	perTenant := limit.PerSecond(pick(granted.IngestRate, g.limits.IngestRate), pick(granted.IngestBurst, g.limits.IngestBurst))
 	perSource := limit.PerSecond(pick(granted.SourceRate, g.limits.SourceRate), pick(granted.SourceBurst, g.limits.SourceBurst))
@@ -109,7 +109,7 @@ func (g *Ingest) Admit(ctx context.Context, s access.Scope, src source.Source, g
 		return v, err
 	}
 	if int(n.Load()) >= pick(granted.Backlog, g.limits.Backlog) {
-		return v, busy("backlog", "Too many of the tenant's uplinks wait to be decoded. Wait until they are.", 5*time.Second)
+		return limit.Verdict{}, busy("backlog", "Too many of the tenant's uplinks wait to be decoded. Wait until they are.", 5*time.Second)
 	}
 	return v, nil
 }

@@ -21,15 +21,25 @@ func Parse(format string, body []byte, event string) (Message, error) {
 	if len(body) > MaxBody {
 		return Message{}, fault.New(fault.Invalid, "too_large", "A message may have %d bytes.", MaxBody)
 	}
+	var m Message
+	var err error
 	switch format {
 	case "chirpstack":
-		return parseChirpStack(body, event)
+		m, err = parseChirpStack(body, event)
 	case "tts":
-		return parseTTS(body)
+		m, err = parseTTS(body)
 	case "plain":
-		return parsePlain(body)
+		m, err = parsePlain(body)
+	default:
+		err = fault.New(fault.Invalid, "unknown_format", "A source's format is chirpstack, tts or plain.")
 	}
-	return Message{}, fault.New(fault.Invalid, "unknown_format", "A source's format is chirpstack, tts or plain.")
+	if err != nil { // whoever reads stops at the first thing that is wrong: that the rest can be read at all is asked first
+		if form := strictjson.Check(body); form != nil {
+			err = form
+		}
+		err = unreadable(err)
+	}
+	return m, err
 }
 
 // unreadable is the fault of a body that breaks a rule of reading; the rule is told, the body is not.
@@ -47,6 +57,14 @@ func missing(pointer string) error {
 	return fault.New(fault.Invalid, "bad_message", "The message lacks a field that an uplink must have, or has it in another form.").WithField(pointer, "missing or malformed")
 }
 
+// typed says where a value of a wrong type stands.
+func typed(pointer string, err error) error {
+	if errors.Is(err, strictjson.ErrType) {
+		return missing(pointer)
+	}
+	return err
+}
+
 // text reads a bounded string; null is empty.
 func text(r *strictjson.Reader, pointer string, into *string) error {
 	if r.IsNull() {
@@ -54,7 +72,7 @@ func text(r *strictjson.Reader, pointer string, into *string) error {
 	}
 	b, err := r.Text()
 	if err != nil {
-		return err
+		return typed(pointer, err)
 	}
 	if len(b) > MaxText {
 		return fault.New(fault.Invalid, "bad_message", "A text of the message is longer than %d bytes.", MaxText).WithField(pointer, "too long")
@@ -69,7 +87,7 @@ func payload(r *strictjson.Reader, pointer string, into *[]byte) error {
 	}
 	b, err := r.Text()
 	if err != nil {
-		return err
+		return typed(pointer, err)
 	}
 	if bytes.ContainsAny(b, "\r\n") { // Go's decoder skips them, strict or not
 		return missing(pointer)
@@ -106,22 +124,22 @@ func moment(r *strictjson.Reader, pointer string, into *time.Time) error {
 	return nil
 }
 
-func port(r *strictjson.Reader, into *int) error {
+func port(r *strictjson.Reader, pointer string, into *int) error {
 	if r.IsNull() {
 		return nil
 	}
 	n, err := r.Uint(255)
 	*into = int(n) //nolint:gosec // at most 255
-	return err
+	return typed(pointer, err)
 }
 
-func counter(r *strictjson.Reader, m *Message) error {
+func counter(r *strictjson.Reader, pointer string, m *Message) error {
 	if r.IsNull() {
 		return nil
 	}
 	n, err := r.Uint(1<<32 - 1)
 	m.FCnt = n
-	return err
+	return typed(pointer, err)
 }
 
 func (m *Message) address(kind device.AddressKind, value, pointer string) error {
@@ -138,10 +156,7 @@ func (m *Message) address(kind device.AddressKind, value, pointer string) error 
 // which event it is, one that has no field of an up event alone is none.
 func parseChirpStack(body []byte, event string) (Message, error) {
 	if event != "" && event != "up" {
-		if err := strictjson.Check(body); err != nil {
-			return Message{}, unreadable(err)
-		}
-		return Message{}, ErrIgnored
+		return Message{}, ErrIgnored // if it can be read
 	}
 	var m Message
 	var devEUI string
@@ -158,7 +173,7 @@ func parseChirpStack(body []byte, event string) (Message, error) {
 		case "time":
 			return moment(r, "/time", &m.NetworkTime)
 		case "deviceInfo":
-			return r.Object(func(key []byte) error {
+			return typed("/deviceInfo", r.Object(func(key []byte) error {
 				switch string(key) {
 				case "devEui":
 					return text(r, "/deviceInfo/devEui", &devEUI)
@@ -166,13 +181,13 @@ func parseChirpStack(body []byte, event string) (Message, error) {
 					return text(r, "/deviceInfo/applicationId", &m.Application)
 				}
 				return r.Skip()
-			})
+			}))
 		case "devAddr":
 			return text(r, "/devAddr", &m.Session)
 		case "fCnt":
-			return counter(r, &m)
+			return counter(r, "/fCnt", &m)
 		case "fPort":
-			return port(r, &m.FPort)
+			return port(r, "/fPort", &m.FPort)
 		case "data":
 			return payload(r, "/data", &m.Payload)
 		}
@@ -188,7 +203,7 @@ func parseChirpStack(body []byte, event string) (Message, error) {
 		err = ErrIgnored
 	}
 	if err != nil {
-		return Message{}, unreadable(err)
+		return Message{}, err
 	}
 	m.HasFCnt = true // protobuf's JSON leaves zero values out: the first frame's has none
 	return m, nil
@@ -205,7 +220,7 @@ func parseTTS(body []byte) (Message, error) {
 	err := r.Object(func(key []byte) error {
 		switch string(key) {
 		case "end_device_ids":
-			return r.Object(func(key []byte) error {
+			return typed("/end_device_ids", r.Object(func(key []byte) error {
 				switch string(key) {
 				case "dev_eui":
 					return text(r, "/end_device_ids/dev_eui", &devEUI)
@@ -214,34 +229,34 @@ func parseTTS(body []byte) (Message, error) {
 				case "dev_addr":
 					return text(r, "/end_device_ids/dev_addr", &devAddr)
 				case "application_ids":
-					return r.Object(func(key []byte) error {
+					return typed("/end_device_ids/application_ids", r.Object(func(key []byte) error {
 						if string(key) == "application_id" {
 							return text(r, "/end_device_ids/application_ids/application_id", &m.Application)
 						}
 						return r.Skip()
-					})
+					}))
 				}
 				return r.Skip()
-			})
+			}))
 		case "received_at":
 			return moment(r, "/received_at", &settled)
 		case "uplink_message":
 			isUplink = true
-			return r.Object(func(key []byte) error {
+			return typed("/uplink_message", r.Object(func(key []byte) error {
 				switch string(key) {
 				case "session_key_id":
 					return text(r, "/uplink_message/session_key_id", &m.Session)
 				case "f_port":
-					return port(r, &m.FPort)
+					return port(r, "/uplink_message/f_port", &m.FPort)
 				case "f_cnt":
-					return counter(r, &m)
+					return counter(r, "/uplink_message/f_cnt", &m)
 				case "frm_payload":
 					return payload(r, "/uplink_message/frm_payload", &m.Payload)
 				case "received_at":
 					return moment(r, "/uplink_message/received_at", &m.NetworkTime)
 				}
 				return r.Skip()
-			})
+			}))
 		}
 		return r.Skip()
 	})
@@ -257,7 +272,7 @@ func parseTTS(body []byte) (Message, error) {
 		err = m.address(device.Serial, deviceID, "/end_device_ids/device_id")
 	}
 	if err != nil {
-		return Message{}, unreadable(err)
+		return Message{}, err
 	}
 	if m.Session == "" {
 		m.Session = devAddr
@@ -278,7 +293,7 @@ func parseTTS(body []byte) (Message, error) {
 func parsePlain(body []byte) (Message, error) {
 	var m Message
 	kind, address := string(device.DevEUI), ""
-	payloads := 0
+	payloads, unknown := 0, false
 	r := strictjson.New(body)
 	err := r.Object(func(key []byte) error {
 		switch string(key) {
@@ -291,7 +306,7 @@ func parsePlain(body []byte) (Message, error) {
 		case "application":
 			return text(r, "/application", &m.Application)
 		case "f_port":
-			return port(r, &m.FPort)
+			return port(r, "/f_port", &m.FPort)
 		case "time":
 			return moment(r, "/time", &m.NetworkTime)
 		case "payload":
@@ -301,7 +316,7 @@ func parsePlain(body []byte) (Message, error) {
 			payloads++
 			digits, err := r.Text()
 			if err != nil {
-				return err
+				return typed("/payload_hex", err)
 			}
 			if len(digits) > 2*MaxPayload {
 				return tooLarge("/payload_hex")
@@ -311,19 +326,29 @@ func parsePlain(body []byte) (Message, error) {
 			}
 			return nil
 		}
-		return fault.New(fault.Invalid, "unknown_field", "The message has a field that this form does not know. It knows id, device, address_kind, application, f_port, time, payload and payload_hex.")
+		unknown = true
+		return r.Skip()
 	})
 	if err == nil {
 		err = r.End()
 	}
+	if err == nil && unknown {
+		err = fault.New(fault.Invalid, "unknown_field", "The message has a field that this form does not know. It knows id, device, address_kind, application, f_port, time, payload and payload_hex.")
+	}
 	if err == nil && (payloads != 1 || m.Payload == nil) {
 		err = missing("/payload")
 	}
+	if err == nil && kind != string(device.DevEUI) && kind != string(device.Serial) {
+		err = missing("/address_kind")
+	}
 	if err == nil {
 		err = m.address(device.AddressKind(kind), address, "/device")
+		if err != nil && address != "" && kind == string(device.DevEUI) {
+			err = fault.New(fault.Invalid, "bad_message", "The device is no dev_eui, which has 16 hexadecimal digits. One that has a serial is named with address_kind: serial.").WithField("/device", "no dev_eui; say address_kind: serial for a serial")
+		}
 	}
 	if err != nil {
-		return Message{}, unreadable(err)
+		return Message{}, err
 	}
 	return m, nil
 }

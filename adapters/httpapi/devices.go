@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -29,7 +30,7 @@ type variableJSON struct {
 	Name   string  `json:"name" minLength:"1" maxLength:"200"`
 	Value  *string `json:"value,omitempty" maxLength:"1024" doc:"Never answered for a secret one"`
 	Secret bool    `json:"secret,omitempty"`
-	Set    bool    `json:"set,omitempty" readOnly:"true"`
+	Set    *bool   `json:"set,omitempty" readOnly:"true" doc:"True: it has a value. May be sent back as it was read"`
 }
 
 type deviceJSON struct {
@@ -50,7 +51,8 @@ func deviceShape(d device.Device) deviceJSON {
 		out.Addresses = append(out.Addresses, addressJSON{string(a.Kind), a.Value})
 	}
 	for _, v := range d.Variables {
-		j := variableJSON{Name: v.Name, Secret: v.Secret, Set: true}
+		set := true
+		j := variableJSON{Name: v.Name, Secret: v.Secret, Set: &set}
 		if !v.Secret {
 			j.Value = &v.Value
 		}
@@ -70,15 +72,19 @@ func addressesOf(in []addressJSON) ([]device.Address, error) {
 	return out, nil
 }
 
-func variablesOf(in []variableJSON) []manage.NewVariable {
+func variablesOf(in []variableJSON) ([]manage.NewVariable, error) {
 	out := make([]manage.NewVariable, len(in))
 	for i, v := range in {
 		out[i] = manage.NewVariable{Name: v.Name, Secret: v.Secret}
 		if v.Value != nil {
-			out[i].Value = secret.New(*v.Value)
+			value := secret.New(*v.Value)
+			out[i].Value = &value
+		}
+		if v.Set != nil && !*v.Set {
+			return nil, fault.New(fault.Invalid, "bad_variable", "A variable that stands in the list is set. Leave one out to take it away.").WithField(fmt.Sprintf("/variables/%d/set", i), "can only be true")
 		}
 	}
-	return out
+	return out, nil
 }
 
 // DeviceIn names a device in the path.
@@ -116,10 +122,10 @@ func (a *API) deviceRoutes() {
 			}
 			f := store.DeviceFilter{Name: in.Name, State: device.State(in.State)}
 			var under ident.Node
-			if err := body(in.NodeID, "/node_id", &under); err != nil {
+			if err := body(in.NodeID, "/query/node_id", &under); err != nil {
 				return nil, err
 			}
-			if err := body(in.Decoder, "/decoder_id", &f.Decoder); err != nil {
+			if err := body(in.Decoder, "/query/decoder_id", &f.Decoder); err != nil {
 				return nil, err
 			}
 			if !under.IsZero() {
@@ -144,9 +150,12 @@ func (a *API) deviceRoutes() {
 				Variables []variableJSON `json:"variables,omitempty" maxItems:"64"`
 			}
 		}) (*one[deviceJSON], error) {
-			n := manage.NewDevice{Name: in.Body.Name, Variables: variablesOf(in.Body.Variables)}
+			n := manage.NewDevice{Name: in.Body.Name}
 			var err error
-			if n.Addresses, err = addressesOf(in.Body.Addresses); err == nil {
+			if n.Variables, err = variablesOf(in.Body.Variables); err == nil {
+				n.Addresses, err = addressesOf(in.Body.Addresses)
+			}
+			if err == nil {
 				err = body(in.Body.NodeID, "/node_id", &n.Node)
 			}
 			if err == nil {
@@ -204,7 +213,10 @@ func (a *API) deviceRoutes() {
 				}
 			}
 			if in.Body.Variables != nil {
-				vs := variablesOf(*in.Body.Variables)
+				vs, err := variablesOf(*in.Body.Variables)
+				if err != nil {
+					return nil, err
+				}
 				p.Variables = &vs
 			}
 			d, err := m.UpdateDevice(ctx, &c.Call, id, rev, p)
@@ -351,7 +363,7 @@ func csvRows(text string) ([]manage.ImportRow, error) {
 			return rows, nil
 		}
 		if len(rows) >= device.MaxImportRows {
-			return nil, bad("it has too many rows")
+			return nil, bad(fmt.Sprintf("it has more than %d rows below its header", device.MaxImportRows))
 		}
 		if err != nil {
 			wrong := device.RowError{Detail: "The row does not have the header's number of fields."}

@@ -24,7 +24,7 @@ func VariablePlace(t ident.Tenant, d ident.Device, variable string) seal.Place {
 // NewVariable is a variable as it is given; a secret one is sealed before it is kept and never answered.
 type NewVariable struct {
 	Name   string
-	Value  secret.Text
+	Value  *secret.Text // nil: none is given, which is right of a secret one that is kept
 	Secret bool
 }
 
@@ -66,22 +66,32 @@ func (m *Manage) Devices(ctx context.Context, s access.Scope, q store.Query, f s
 	return page, err
 }
 
-func (m *Manage) seal(ctx context.Context, t ident.Tenant, d ident.Device, in []NewVariable) ([]device.Variable, error) {
+// seal makes a device's variables of what is given and of those that it has.
+func (m *Manage) seal(ctx context.Context, t ident.Tenant, d ident.Device, in []NewVariable, has []device.Variable) ([]device.Variable, error) {
 	if len(in) > device.MaxVariables {
 		return nil, fault.New(fault.Invalid, "too_many_variables", "A device has at most %d variables.", device.MaxVariables).WithField("/variables", "too many")
 	}
 	out := make([]device.Variable, 0, len(in))
-	for _, v := range in {
-		if err := name(v.Name); err != nil || len(v.Value.Reveal()) > 1024 || slices.ContainsFunc(out, func(o device.Variable) bool { return o.Name == v.Name }) {
-			return nil, fault.New(fault.Invalid, "bad_variable", "A variable has a name of its own and a value of at most 1024 bytes.").WithField("/variables", "not a variable")
+	for i, v := range in {
+		at := "/variables/" + num(i)
+		if name(v.Name) != nil || slices.ContainsFunc(out, func(o device.Variable) bool { return o.Name == v.Name }) {
+			return nil, fault.New(fault.Invalid, "bad_variable", "A variable has a name of its own.").WithField(at+"/name", "no name, or stands twice")
 		}
 		kept := device.Variable{Name: v.Name, Secret: v.Secret}
-		if v.Secret {
+		old := slices.IndexFunc(has, func(o device.Variable) bool { return o.Name == v.Name && o.Secret && v.Secret })
+		switch {
+		case v.Value == nil && old >= 0:
+			kept = has[old]
+		case v.Value == nil:
+			return nil, fault.New(fault.Invalid, "bad_variable", "A variable has a value, which is left out alone where the device keeps a secret of this name as a secret.").WithField(at+"/value", "missing")
+		case len(v.Value.Reveal()) > 1024, v.Secret && v.Value.IsZero():
+			return nil, fault.New(fault.Invalid, "bad_variable", "A variable's value has at most 1024 bytes, and a secret's at least one.").WithField(at+"/value", "too long, or an empty secret")
+		case v.Secret:
 			var err error
 			if kept.Sealed, err = m.enter.Sealer.Seal(ctx, VariablePlace(t, d, v.Name), []byte(v.Value.Reveal())); err != nil {
 				return nil, err
 			}
-		} else {
+		default:
 			kept.Value = v.Value.Reveal()
 		}
 		out = append(out, kept)
@@ -95,6 +105,11 @@ func checkDevice(ctx context.Context, w store.Writer, d device.Device) error {
 	}
 	if len(d.Addresses) == 0 || len(d.Addresses) > device.MaxAddresses {
 		return fault.New(fault.Invalid, "bad_addresses", "A device has 1 to %d addresses.", device.MaxAddresses).WithField("/addresses", "none, or too many")
+	}
+	for i, a := range d.Addresses {
+		if slices.Contains(d.Addresses[:i], a) {
+			return fault.New(fault.Invalid, "bad_addresses", "An address stands once in a device's list.").WithField("/addresses/"+num(i), "stands twice")
+		}
 	}
 	if !d.Decoder.IsZero() {
 		if _, err := w.Decoders().Get(ctx, d.Decoder); err != nil {
@@ -136,7 +151,7 @@ func (m *Manage) newDevice(ctx context.Context, c *Call, in NewDevice) (device.D
 	fresh := device.Device{Name: in.Name, Addresses: in.Addresses, Node: in.Node, Decoder: in.Decoder, State: device.Active, CreatedAt: now, UpdatedAt: now}
 	ident.Fresh(m.enter.Mint, &fresh.ID)
 	var err error
-	if fresh.Variables, err = m.seal(ctx, c.Scope.Tenant(), fresh.ID, in.Variables); err != nil {
+	if fresh.Variables, err = m.seal(ctx, c.Scope.Tenant(), fresh.ID, in.Variables, nil); err != nil {
 		return fresh, audit.Event{}, err
 	}
 	ev, err := m.event(ctx, c, audit.DeviceCreated, deviceTarget(c, fresh), deviceChanges(device.Device{}, fresh)...)
@@ -196,17 +211,9 @@ func (m *Manage) UpdateDevice(ctx context.Context, c *Call, id ident.Device, rev
 		if p.Variables == nil {
 			return nil
 		}
-		sealed, err := m.seal(ctx, c.Scope.Tenant(), id, *p.Variables)
-		if err != nil {
-			return err
-		}
-		for i, v := range *p.Variables {
-			if at := slices.IndexFunc(d.Variables, func(o device.Variable) bool { return o.Name == v.Name && o.Secret }); v.Secret && v.Value.IsZero() && at >= 0 {
-				sealed[i] = d.Variables[at]
-			}
-		}
-		d.Variables = sealed
-		return nil
+		var err error
+		d.Variables, err = m.seal(ctx, c.Scope.Tenant(), id, *p.Variables, d.Variables)
+		return err
 	})
 }
 
@@ -314,7 +321,7 @@ func (m *Manage) ImportDevices(ctx context.Context, c *Call, at ident.Node, rows
 		d := device.Device{Name: row.Device.Name, Addresses: row.Device.Addresses, Node: at, Decoder: row.Device.Decoder, State: device.Active, CreatedAt: now, UpdatedAt: now}
 		ident.Fresh(m.enter.Mint, &d.ID)
 		var err error
-		if d.Variables, err = m.seal(ctx, c.Scope.Tenant(), d.ID, row.Device.Variables); err != nil {
+		if d.Variables, err = m.seal(ctx, c.Scope.Tenant(), d.ID, row.Device.Variables, nil); err != nil {
 			return device.Import{}, err
 		}
 		if events[i], err = m.event(ctx, c, audit.DeviceCreated, deviceTarget(c, d), deviceChanges(device.Device{}, d)...); err != nil {

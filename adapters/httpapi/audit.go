@@ -47,7 +47,7 @@ func (action) Schema(huma.Registry) *huma.Schema {
 
 func (in FilterIn) filter() (store.AuditFilter, error) {
 	f := store.AuditFilter{Actor: in.Actor, Action: string(in.Action), Target: in.Target, Outcome: in.Outcome, Request: in.RequestID}
-	for _, err := range []error{moment(in.From, "/from", &f.From), moment(in.To, "/to", &f.To), body(in.Org, "/org", &f.Org)} {
+	for _, err := range []error{moment(in.From, "/query/from", &f.From), moment(in.To, "/query/to", &f.To), body(in.Org, "/query/org", &f.Org)} {
 		if err != nil {
 			return f, err
 		}

@@ -131,9 +131,22 @@ func property(s *huma.Schema, location string) (name, rest string) {
 	return name, rest
 }
 
+// numbered writes the numbers of a schema's message out: huma has large ones with an exponent.
+func numbered(message string) string {
+	words := strings.Fields(message)
+	for i, w := range words {
+		if n, err := strconv.ParseFloat(w, 64); err == nil {
+			words[i] = strconv.FormatFloat(n, 'f', -1, 64)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
 // said is a schema's message without what it may quote of the input. Messages that only speak of the schema pass whole.
 func said(message string, known []string) string {
 	switch {
+	case message == "unknown query parameter" && len(known) == 0:
+		return "takes no parameters"
 	case message == validation.MsgUnexpectedProperty || message == "unknown query parameter":
 		return "has a name that is not known here; known are: " + strings.Join(known, ", ")
 	case strings.HasPrefix(message, "expected value to be one of"), strings.HasPrefix(message, "expected string to match pattern"):
@@ -143,7 +156,7 @@ func said(message string, known []string) string {
 		if i := strings.IndexAny(words, "\"'`"); i >= 0 {
 			words = words[:i]
 		}
-		return strings.TrimSpace(words)
+		return numbered(words)
 	}
 	for _, err := range []error{strictjson.ErrSyntax, strictjson.ErrDepth, strictjson.ErrDuplicate, strictjson.ErrText, strictjson.ErrType, strictjson.ErrMembers} {
 		if message == err.Error() {

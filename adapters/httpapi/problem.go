@@ -46,7 +46,7 @@ var statuses = map[fault.Kind]int{
 }
 
 var statusOfCode = map[string]int{
-	"unreadable": 400, "bad_cursor": 400, "two_credentials": 400, "bad_path": 400, "bad_query": 400, "bad_idempotency_key": 400,
+	"unreadable": 400, "bad_cursor": 400, "two_credentials": 400, "bad_path": 400, "bad_query": 400, "bad_idempotency_key": 400, "bad_if_match": 400,
 	"stale_revision": 412, "precondition_required": 428, "too_large": 413, "unsupported_media_type": 415, "content_encoding": 415, "method_not_allowed": 405,
 	"body_timeout":      408,
 	"headers_too_large": 431,

@@ -13,7 +13,7 @@ var advice = map[string]string{
 	"ask_the_platform":       "The person is a member of more than one tenant, or works for the platform: a reset link from one tenant would open the others. Ask a platform administrator for the link.",
 	"audit_unavailable":      "Nothing is done that cannot be recorded. Repeat the request after Retry-After; if it lasts, the operator finds the cause in the log.",
 	"bad_address":            "A dev_eui has 16 hexadecimal digits, a serial is text without spaces. Correct the address.",
-	"bad_addresses":          "A device has at least one address and at most eight. Correct the list.",
+	"bad_addresses":          "A device has at least one address and at most eight, each once. Correct the list.",
 	"bad_application":        "Application ids are short texts as the network server writes them. Correct the list.",
 	"bad_credential":         "The token or session is missing, expired, revoked or mistyped; which of these is not told. Sign in again, or use another token.",
 	"bad_csv":                "The table needs a header with the columns name, dev_eui, serial and decoder_id, each at most once, and rows that fit it.",
@@ -22,6 +22,7 @@ var advice = map[string]string{
 	"bad_expiry":             "Choose an end in the future, or none.",
 	"bad_id":                 "An id has a prefix that tells its kind, an underscore and 26 characters. The errors say which kind is wanted where.",
 	"bad_idempotency_key":    "Send one Idempotency-Key field of 1 to 128 bytes; a random UUID is a good one.",
+	"bad_if_match":           "Send one If-Match with the ETag of your last reading, quotes and all; neither a list, nor a star, nor a weak tag.",
 	"bad_import":             "Split the table: an import has a bounded number of rows, and at least one.",
 	"bad_limit":              "The errors name the limit. Choose a number within what can be granted, or null for the server's own setting.",
 	"bad_life":               "Choose a shorter life. The detail says what is allowed.",
@@ -38,7 +39,7 @@ var advice = map[string]string{
 	"bad_sign_in":            "The address or the password is wrong; which of them is not told. Try again, or ask an administrator for a reset link.",
 	"bad_state":              "The detail lists the states. Choose one of them.",
 	"bad_time":               "Write times in RFC 3339, such as 2026-11-24T12:00:00Z. The detail says which are too early or too late.",
-	"bad_variable":           "Each variable has a name of its own and a value within its bound. Correct the list.",
+	"bad_variable":           "Each variable has a name of its own and a value within its bound; only a secret that is kept as one may be without. Correct what the errors name.",
 	"barrier_without_owner":  "Give somebody an owner's or admin's membership at the barrier itself, recursive and without expiry: nobody else could lift it, an owner of the tenant included. Lift the barrier before you take the last one away.",
 	"big_group":              "Split the group, or nest groups in it.",
 	"body_timeout":           "Send the whole body within the time that the detail names: in fewer bytes, over a better connection, or with fewer requests at once.",
@@ -83,7 +84,7 @@ var advice = map[string]string{
 	"old_checkpoint":         "A newer checkpoint is kept already. Nothing needs to be done.",
 	"one_script":             "Send source to try a text, or version_id to try a saved version, not both and not neither.",
 	"payload_too_large":      "A device's payload is bounded. Check what the device sends.",
-	"permission_denied":      "The problem's permission field names what is missing. Ask an administrator of the tenant for a role that holds it.",
+	"permission_denied":      "The problem's permission field names what is missing. Ask an administrator of the tenant, or of the platform if it begins with platform, for a role that holds it.",
 	"person_needed":          "Sign in as a person: a token of one tenant, or a source's key, cannot do this.",
 	"person_state":           "The person is in this state already. Nothing needs to be done.",
 	"precondition_required":  "Read the resource and repeat the change with its ETag in If-Match.",
@@ -123,6 +124,7 @@ var advice = map[string]string{
 	"uplink_state":           "Only uplinks in the state that the detail names take part. Read the uplink first.",
 	"weak_password":          "Choose a longer password that is not a known one and does not hold your name.",
 	"wrong_format":           "Send the events to the path that the detail names, or make a source of this format.",
+	"wrong_password":         "Give the password that you sign in with now. If it is forgotten, ask an administrator for a reset link.",
 }
 
 // showProblem is the page of a code.

@@ -125,7 +125,7 @@ func (a *API) readingRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			for _, err := range []error{body(in.DeviceID, "/device_id", &f.Device), body(in.SourceID, "/source_id", &f.Source), moment(in.From, "/from", &f.From), moment(in.To, "/to", &f.To)} {
+			for _, err := range []error{body(in.DeviceID, "/query/device_id", &f.Device), body(in.SourceID, "/query/source_id", &f.Source), moment(in.From, "/query/from", &f.From), moment(in.To, "/query/to", &f.To)} {
 				if err != nil {
 					return nil, err
 				}
@@ -182,7 +182,7 @@ func (a *API) readingRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			for _, err := range []error{body(in.DeviceID, "/device_id", &f.Device), body(in.NodeID, "/node_id", &f.Under), moment(in.From, "/from", &f.From), moment(in.To, "/to", &f.To)} {
+			for _, err := range []error{body(in.DeviceID, "/query/device_id", &f.Device), body(in.NodeID, "/query/node_id", &f.Under), moment(in.From, "/query/from", &f.From), moment(in.To, "/query/to", &f.To)} {
 				if err != nil {
 					return nil, err
 				}
@@ -220,7 +220,7 @@ func (a *API) readingRoutes() {
 			if err != nil {
 				return nil, err
 			}
-			for _, err := range []error{body(in.EventID, "/event_id", &f.Uplink), body(in.DeviceID, "/device_id", &f.Device), body(in.DecoderID, "/decoder_id", &f.Decoder), moment(in.From, "/from", &f.From), moment(in.To, "/to", &f.To)} {
+			for _, err := range []error{body(in.EventID, "/query/event_id", &f.Uplink), body(in.DeviceID, "/query/device_id", &f.Device), body(in.DecoderID, "/query/decoder_id", &f.Decoder), moment(in.From, "/query/from", &f.From), moment(in.To, "/query/to", &f.To)} {
 				if err != nil {
 					return nil, err
 				}

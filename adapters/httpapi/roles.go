@@ -54,6 +54,15 @@ func groupShape(g access.Group) groupJSON {
 	return groupJSON{Common{g.ID.String(), g.Rev, stamp(g.CreatedAt), stamp(g.UpdatedAt)}, g.Name, texts(g.Members), texts(g.Groups)}
 }
 
+// roleTarget is target, but a built-in role has no revision that could be right: that it is never changed is said first.
+func roleTarget(text, match string, id *ident.Role) (uint64, error) {
+	rev, err := target(text, match, id)
+	if _, fixed := access.BuiltIn(*id); fixed {
+		err = nil
+	}
+	return rev, err
+}
+
 func (a *API) roleRoutes() {
 	m := a.o.Manage
 	const at = "/v1/tenants/{tenant}"
@@ -124,7 +133,7 @@ func (a *API) roleRoutes() {
 			}
 		}) (*one[roleJSON], error) {
 			var id ident.Role
-			rev, err := target(in.Role, in.IfMatch, &id)
+			rev, err := roleTarget(in.Role, in.IfMatch, &id)
 			if err != nil {
 				return nil, err
 			}
@@ -148,7 +157,7 @@ func (a *API) roleRoutes() {
 			MatchIn
 		}) (*none, error) {
 			var id ident.Role
-			rev, err := target(in.Role, in.IfMatch, &id)
+			rev, err := roleTarget(in.Role, in.IfMatch, &id)
 			if err == nil {
 				err = m.DeleteRole(ctx, &c.Call, id, rev)
 			}

@@ -212,6 +212,9 @@ func (a *API) enter(ctx context.Context, r *http.Request, w http.ResponseWriter,
 	if err := typed(r, types...); err != nil {
 		return nil, err
 	}
+	if len(r.Header.Values("If-Match")) > 1 {
+		return nil, badMatch()
+	}
 	token, err := a.token(r)
 	if d.Public != "" {
 		if fault.Is(err, fault.Unauthenticated) {
@@ -324,11 +327,18 @@ func revision(header string) (uint64, error) {
 	}
 	tag, ok := strings.CutPrefix(header, `"`)
 	digits, ok2 := strings.CutSuffix(tag, `"`)
+	if !ok || !ok2 || strings.Contains(digits, `"`) {
+		return 0, badMatch()
+	}
 	n, err := strconv.ParseUint(digits, 10, 63)
-	if !ok || !ok2 || err != nil || n == 0 || strconv.FormatUint(n, 10) != digits {
+	if err != nil || n == 0 || strconv.FormatUint(n, 10) != digits { // a tag, but none of ours
 		return 0, fault.Stale()
 	}
 	return n, nil
+}
+
+func badMatch() error {
+	return fault.New(fault.Invalid, "bad_if_match", "If-Match takes one strong ETag as it was read, in its quotes: no list, no star, no weak tag.")
 }
 
 func etag(rev uint64) string { return `"` + strconv.FormatUint(rev, 10) + `"` }

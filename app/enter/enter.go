@@ -324,10 +324,15 @@ func (e *Enter) Gate(ctx context.Context, id Identity, t ident.Tenant, p access.
 	return access.Scope{}, e.refuse(ctx, id, t, member, d, o, refusal)
 }
 
+// ErrPerson is the answer to a token where a person is wanted.
+func ErrPerson() error {
+	return fault.New(fault.Denied, "person_needed", "This is for people who signed in, not for tokens of one tenant.")
+}
+
 // Self lets a person act on what is their own: platform records, under a scope that names them.
 func (e *Enter) Self(id Identity, o access.Origin) (access.Scope, error) {
 	if id.Actor.Kind != access.Human || !id.Tenant.IsZero() {
-		return access.Scope{}, fault.New(fault.Denied, "person_needed", "This is for people who signed in, not for tokens of one tenant.")
+		return access.Scope{}, ErrPerson()
 	}
 	return e.As(ident.Platform, id.Actor, "self", o), nil
 }

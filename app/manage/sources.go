@@ -356,11 +356,14 @@ func (m *Manage) MyTokens(ctx context.Context, s access.Scope) ([]credential.PAT
 // CreateToken makes a personal access token for the caller in the tenant and answers it once. It is never wider than what
 // the caller may do when it is used.
 func (m *Manage) CreateToken(ctx context.Context, c *Call, title string, set access.Set, life time.Duration) (credential.PAT, secret.Text, error) {
+	if c.Scope.Subject().Narrowed {
+		return credential.PAT{}, secret.Text{}, enter.ErrPerson()
+	}
 	if err := name(title); err != nil {
 		return credential.PAT{}, secret.Text{}, err
 	}
-	if set.IsEmpty() || set.Has(access.UplinkSubmit) || c.Scope.Subject().Narrowed {
-		return credential.PAT{}, secret.Text{}, fault.New(fault.Invalid, "bad_permissions", "A token is made by a person who signed in, and holds at least one permission; events are submitted with ingestion keys.").WithField("/permissions", "empty, or not for tokens")
+	if set.IsEmpty() || set.Has(access.UplinkSubmit) {
+		return credential.PAT{}, secret.Text{}, fault.New(fault.Invalid, "bad_permissions", "A token holds at least one permission; events are submitted with ingestion keys.").WithField("/permissions", "empty, or not for tokens")
 	}
 	for _, p := range set.List() {
 		if !c.Scope.Policy().Anywhere(c.Scope.Subject(), p, c.Scope.At()).Allowed {

@@ -2,6 +2,7 @@ package signin
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/ringfence/ringfence/app/enter"
@@ -182,9 +183,17 @@ func (s *SignIn) ChangePassword(ctx context.Context, id enter.Identity, present,
 		return err
 	}
 	if !ok {
-		return s.failed(ctx, p, p.Email, o)
+		if err = s.failed(ctx, p, p.Email, o); errors.Is(err, errSignIn()) {
+			err = fault.New(fault.Unauthenticated, "wrong_password", "The present password is not right, and nothing was changed. After several failures in a row each further try takes longer.").WithField("/password", "not the present one")
+		}
+		return err
 	}
 	sealed, err := s.newPassword(ctx, p, next, tenants)
+	if f := fault.As(err); f != nil && len(f.Fields) > 0 { // everywhere else there is but one password
+		own := *f
+		own.Fields = []fault.Field{{Pointer: "/new_password", Detail: f.Fields[0].Detail}}
+		err = &own
+	}
 	if err != nil {
 		return err
 	}

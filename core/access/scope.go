@@ -165,5 +165,9 @@ func (s Scope) Require(p Permission, node ident.Node) error {
 
 // Refuse is the fault of one who is known but lacks a permission.
 func Refuse(p Permission) *fault.Error {
-	return fault.New(fault.Denied, "permission_denied", "You lack the permission %s here. Ask an administrator of the tenant for a role that holds it.", p).WithPermission(p.String())
+	whom := "an administrator of the tenant"
+	if p.OfPlatform() {
+		whom = "an administrator of the platform"
+	}
+	return fault.New(fault.Denied, "permission_denied", "You lack the permission %s here. Ask %s for a role that holds it.", p, whom).WithPermission(p.String())
 }

@@ -132,6 +132,10 @@ func (t Tree) Live() int {
 	return n
 }
 
+func inverted(kind, parent Kind) *fault.Error {
+	return fault.New(fault.Invalid, "inverted_kind", "A %s cannot stand under a %s: a child's kind is its parent's or a later one of vendor, customer, site, building, floor, zone.", kind, parent)
+}
+
 // MayPlace checks that a node of a kind may stand under a parent.
 func (t Tree) MayPlace(kind Kind, parent ident.Node) error {
 	if !kind.Valid() {
@@ -142,7 +146,7 @@ func (t Tree) MayPlace(kind Kind, parent ident.Node) error {
 		return fault.New(fault.Invalid, "unknown_parent", "The parent node does not exist. Name a living node of this tenant.").WithField("/parent_id", "no such node")
 	}
 	if !p.Kind.MayHold(kind) {
-		return fault.New(fault.Invalid, "inverted_kind", "A %s cannot stand under a %s: a child's kind is its parent's or a later one of vendor, customer, site, building, floor, zone.", kind, p.Kind).WithField("/kind", "earlier than the parent's kind")
+		return inverted(kind, p.Kind).WithField("/kind", "earlier than the parent's kind")
 	}
 	if len(t.Path(parent)) >= MaxDepth {
 		return fault.New(fault.Conflict, "too_deep", "The tree may be %d nodes deep. Place the node higher.", MaxDepth)
@@ -158,6 +162,9 @@ func (t Tree) MayMove(id, parent ident.Node) error {
 	}
 	if n.Parent.IsZero() {
 		return fault.New(fault.Conflict, "root_node", "The root node is never moved.")
+	}
+	if p, ok := t.nodes[parent]; ok && !p.Deleted() && !p.Kind.MayHold(n.Kind) {
+		return inverted(n.Kind, p.Kind).WithField("/parent_id", "of a later kind than the node")
 	}
 	if err := t.MayPlace(n.Kind, parent); err != nil {
 		return err

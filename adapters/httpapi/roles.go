@@ -12,7 +12,10 @@ import (
 )
 
 type roleJSON struct {
-	Common
+	ID          string   `json:"id"`
+	Rev         uint64   `json:"rev"`
+	CreatedAt   *string  `json:"created_at" format:"date-time" doc:"Null for a built-in role"`
+	UpdatedAt   *string  `json:"updated_at" format:"date-time" doc:"Null for a built-in role"`
 	Name        string   `json:"name"`
 	Permissions []string `json:"permissions"`
 	BuiltIn     bool     `json:"built_in"`
@@ -20,7 +23,7 @@ type roleJSON struct {
 
 func roleShape(r access.Role) roleJSON {
 	_, builtIn := access.BuiltIn(r.ID)
-	return roleJSON{Common{r.ID.String(), r.Rev, stamp(r.CreatedAt), stamp(r.UpdatedAt)}, r.Name, permissions(r.Permissions), builtIn}
+	return roleJSON{r.ID.String(), r.Rev, maybe(r.CreatedAt), maybe(r.UpdatedAt), r.Name, permissions(r.Permissions), builtIn}
 }
 
 func permissions(set access.Set) []string {

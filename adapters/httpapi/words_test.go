@@ -49,3 +49,46 @@ func TestAProblemSaysWhatIsTrue(t *testing.T) {
 	}
 }
 
+func TestAPatchThatChangesNothingMakesNoRevisionAndNoEntry(t *testing.T) {
+	h := newHouse(t)
+	a := h.as(h.owner[0])
+	site := h.node(h.root[0], "site", "s")
+	make1 := func(what, body string) string {
+		return h.at(0, what+"/"+a.call("POST", h.at(0, what), body).ok(201).str("id"))
+	}
+	quiet := func(method, at, body string) {
+		t.Helper()
+		target := at[strings.LastIndex(strings.TrimSuffix(at, "/move"), "/")+1:][:30]
+		before := len(h.told(target))
+		if got := a.call(method, at, body, one1).ok(200).Header().Get("Etag"); got != one1[len("If-Match: "):] || len(h.told(target)) != before {
+			t.Errorf("%s %s %s: %s and %d entries more", method, at, body, got, len(h.told(target))-before)
+		}
+	}
+	for at, same := range map[string]string{
+		h.at(0, ""):                      `{"name":"A"}`,
+		h.at(0, "/nodes/"+site):          `{"name":"s","barrier":false}`,
+		make1("/groups", `{"name":"g"}`): `{"name":"g","member_ids":[]}`,
+		make1("/roles", `{"name":"r","permissions":["node:read"]}`):                   `{"permissions":["node:read"]}`,
+		make1("/decoders", `{"name":"d"}`):                                            `{"name":"d"}`,
+		make1("/sources", `{"name":"q","format":"plain"}`):                            `{"name":"q","state":"active","device_ids":[]}`,
+		make1("/devices", `{"name":"x","addresses":[{"kind":"serial","value":"1"}]}`): `{"name":"x","variables":[]}`,
+	} {
+		quiet("PATCH", at, same)
+		if at != h.at(0, "") && !strings.Contains(at, "/decoders/") {
+			quiet("PATCH", at, `{}`)
+		}
+	}
+	quiet("POST", h.at(0, "/nodes/"+site+"/move"), fmt.Sprintf(`{"parent_id":%q}`, h.root[0]))
+	limits := "/v1/platform/tenants/" + h.ten[1] + "/limits"
+	if got := a.call("PATCH", limits, `{"devices":null}`, one1).ok(200).Header().Get("Etag"); got != `"1"` {
+		t.Errorf("limits: %s", got)
+	}
+}
+
+func TestABuiltInRoleWasNeverMade(t *testing.T) {
+	h := newHouse(t)
+	w := h.as(h.owner[0]).call("GET", h.at(0, "/roles/"+access.Admin.String()), "").ok(200)
+	if !strings.Contains(w.Body.String(), `"created_at":null`) || !strings.Contains(w.Body.String(), `"updated_at":null`) || strings.Contains(w.Body.String(), "0001-01-01") {
+		t.Errorf("%s", w.Body)
+	}
+}

@@ -127,6 +127,10 @@ func (m *Manage) UpdateNode(ctx context.Context, c *Call, id ident.Node, rev uin
 			}
 			n.Barrier, action = *p.Barrier, audit.NodeBarrier
 		}
+		if n == was {
+			out = was
+			return nil, errUnchanged
+		}
 		n.UpdatedAt = m.now()
 		if out, err = w.Nodes().Put(ctx, n); err != nil {
 			return nil, err
@@ -162,6 +166,10 @@ func (m *Manage) MoveNode(ctx context.Context, c *Call, id ident.Node, rev uint6
 			return nil, err
 		}
 		was := n.Parent
+		if was == parent {
+			out = n
+			return nil, errUnchanged
+		}
 		n.Parent, n.UpdatedAt = parent, m.now()
 		if out, err = w.Nodes().Put(ctx, n); err != nil {
 			return nil, err

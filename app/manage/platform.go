@@ -61,6 +61,10 @@ func (m *Manage) SetLimits(ctx context.Context, c *Call, id ident.Tenant, rev ui
 		if err := next.Check(); err != nil {
 			return nil, err
 		}
+		if next.Limits == was.Limits.Limits {
+			out = was
+			return nil, errUnchanged
+		}
 		next.UpdatedAt = m.now()
 		if next, err = w.Limits().Put(ctx, next); err != nil {
 			return nil, err

@@ -141,6 +141,10 @@ func (m *Manage) UpdateRole(ctx context.Context, c *Call, id ident.Role, rev uin
 			}
 			r.Permissions = *set
 		}
+		if r == was {
+			out = was
+			return nil, errUnchanged
+		}
 		r.UpdatedAt = m.now()
 		if out, err = w.Roles().Put(ctx, r); err != nil {
 			return nil, err
@@ -277,10 +281,14 @@ func (m *Manage) PutGroup(ctx context.Context, c *Call, id ident.Group, rev uint
 		if p.Groups != nil {
 			g.Groups = *p.Groups
 		}
-		g.UpdatedAt = now
 		if err := m.checkGroup(ctx, w, c, was, g); err != nil {
 			return "", nil, err
 		}
+		if !id.IsZero() && g.Name == was.Name && slices.Equal(g.Members, was.Members) && slices.Equal(g.Groups, was.Groups) {
+			out = was
+			return "", nil, errUnchanged
+		}
+		g.UpdatedAt = now
 		var err error
 		if out, err = w.Groups().Put(ctx, g); err != nil {
 			return "", nil, err

@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -149,6 +150,10 @@ func (m *Manage) UpdateSource(ctx context.Context, c *Call, id ident.Source, rev
 		}
 		if err := checkSource(ctx, w, c, s); err != nil {
 			return nil, err
+		}
+		if s.Name == was.Name && s.State == was.State && slices.Equal(s.Applications, was.Applications) && slices.Equal(s.Devices, was.Devices) {
+			out = was
+			return nil, errUnchanged
 		}
 		s.UpdatedAt = m.now()
 		if out, err = w.Sources().Put(ctx, s); err != nil {

@@ -39,6 +39,10 @@ func (m *Manage) RenameTenant(ctx context.Context, c *Call, rev uint64, title st
 			return nil, store.ErrRevision
 		}
 		was := t.Name
+		if was == title {
+			out = t
+			return nil, errUnchanged
+		}
 		t.Name, t.UpdatedAt = title, m.now()
 		if out, err = w.Tenants().Put(ctx, t); err != nil {
 			return nil, err

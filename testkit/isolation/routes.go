@@ -148,7 +148,8 @@ func (r route) value(schema any, name string, t *tenant, round int) any {
 		properties, _ := s["properties"].(object)
 		for n, p := range properties {
 			id := strings.HasSuffix(n, "_id") || strings.HasSuffix(n, "_ids")
-			if n == "$schema" || (!id && !slices.Contains(required, any(n))) {
+			renames := n == "name" && r.method == http.MethodPatch // a patch of nothing writes nothing, wherever it goes
+			if n == "$schema" || (!id && !renames && !slices.Contains(required, any(n))) {
 				continue
 			}
 			if n == "group_id" && properties["principal_id"] != nil {

@@ -57,13 +57,17 @@ type readingJSON struct {
 	DecoderID string          `json:"decoder_id"`
 	VersionID string          `json:"version_id"`
 	At        string          `json:"at" format:"date-time"`
-	FCnt      uint64          `json:"f_cnt"`
+	FCnt      *uint64         `json:"f_cnt"`
 	Data      json.RawMessage `json:"data"`
 	Warnings  []string        `json:"warnings"`
 }
 
 func readingShape(r uplink.Reading) readingJSON {
-	return readingJSON{r.ID.String(), r.Uplink.String(), r.Device.String(), r.Node.String(), r.Decoder.String(), r.Version.String(), stamp(r.At), r.FCnt, r.Data, some(r.Warnings)}
+	var counter *uint64 // as the uplink has it
+	if r.HasFCnt {
+		counter = &r.FCnt
+	}
+	return readingJSON{r.ID.String(), r.Uplink.String(), r.Device.String(), r.Node.String(), r.Decoder.String(), r.Version.String(), stamp(r.At), counter, r.Data, some(r.Warnings)}
 }
 
 type outcomeJSON struct {

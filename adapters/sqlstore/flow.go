@@ -132,8 +132,8 @@ func (f flow) Finish(ctx context.Context, done store.Finished) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.h.exec(ctx, "INSERT INTO readings (tenant, device, at, id, uplink, node, decoder, version, fcnt, session, data, warnings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		t, r.Device[:], micros(r.At), r.ID[:], r.Uplink[:], r.Node[:], r.Decoder[:], r.Version[:], int64(r.FCnt), r.Session, notNil(r.Data), warnings); err != nil { //nolint:gosec // kept bit for bit
+	if _, err := f.h.exec(ctx, "INSERT INTO readings (tenant, device, at, id, uplink, node, decoder, version, fcnt, has_fcnt, session, data, warnings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		t, r.Device[:], micros(r.At), r.ID[:], r.Uplink[:], r.Node[:], r.Decoder[:], r.Version[:], int64(r.FCnt), r.HasFCnt, r.Session, notNil(r.Data), warnings); err != nil { //nolint:gosec // kept bit for bit
 		return err
 	}
 	_, err = f.h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (at, id)",
@@ -335,13 +335,13 @@ func (s uplinkShelf) Backlog(ctx context.Context) (int, error) {
 
 type readingShelf struct{ h *handle }
 
-const readingColumns = "id, uplink, device, node, decoder, version, at, fcnt, session, data, warnings"
+const readingColumns = "id, uplink, device, node, decoder, version, at, fcnt, has_fcnt, session, data, warnings"
 
 func scanReading(rows *sql.Rows) (uplink.Reading, error) {
 	var r uplink.Reading
 	var id, up, dev, node, dec, ver, data, warnings []byte
 	var at, fcnt int64
-	if err := rows.Scan(&id, &up, &dev, &node, &dec, &ver, &at, &fcnt, &r.Session, &data, &warnings); err != nil {
+	if err := rows.Scan(&id, &up, &dev, &node, &dec, &ver, &at, &fcnt, &r.HasFCnt, &r.Session, &data, &warnings); err != nil {
 		return r, err
 	}
 	r.ID, r.Uplink, r.Device, r.Node, r.Decoder, r.Version = ident.Reading(id), ident.Uplink(up), ident.Device(dev), ident.Node(node), ident.Decoder(dec), ident.Version(ver)

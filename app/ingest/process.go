@@ -308,7 +308,7 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 	}
 	u.State = uplink.Processed
 	reading := uplink.Reading{
-		Uplink: u.ID, Device: d.ID, Node: u.Node, Decoder: v.Decoder, Version: v.ID, At: u.ReceivedAt, FCnt: u.FCnt, Session: u.Session, Data: res.Data, Warnings: res.Warnings,
+		Uplink: u.ID, Device: d.ID, Node: u.Node, Decoder: v.Decoder, Version: v.ID, At: u.ReceivedAt, FCnt: u.FCnt, HasFCnt: u.HasFCnt, Session: u.Session, Data: res.Data, Warnings: res.Warnings,
 	}
 	ident.Fresh(g.enter.Mint, &reading.ID)
 	return store.Finished{Uplink: u, Reading: &reading, Outcome: &out}, nil

@@ -69,6 +69,9 @@ func TestAnEventOfADeviceThatIsRegisteredLaterIsReleased(t *testing.T) {
 	if n, err := s.readings(ten, device, 1); n != 1 || err != nil {
 		t.Errorf("%d readings, %v", n, err)
 	}
+	if r := s.call(http.MethodGet, ten.token, at+"/devices/"+device+"/latest", nil, ""); !strings.Contains(r.text, `"f_cnt":null`) {
+		t.Errorf("a plain event has no counter, its reading one: %s", r.text)
+	}
 }
 
 func TestQuarantineIsAskedByDeviceAndSeenByWhoeverReadsItAtTheSource(t *testing.T) {

@@ -79,6 +79,7 @@ type Reading struct {
 	Version  ident.Version
 	At       time.Time // the uplink's ReceivedAt
 	FCnt     uint64
+	HasFCnt  bool
 	Session  string
 	Data     json.RawMessage
 	Warnings []string

@@ -291,7 +291,7 @@ func (w *World) read(t testing.TB, d device.Device, at time.Time) ident.Reading 
 	u := w.uplink(0, "p")
 	w.accept(t, w.A, u)
 	u.Rev, u.State, u.Device, u.ReceivedAt = 1, uplink.Processed, d.ID, at
-	r := uplink.Reading{Uplink: u.ID, Device: d.ID, Node: d.Node, At: at, Data: []byte(`{"n":1}`)}
+	r := uplink.Reading{Uplink: u.ID, Device: d.ID, Node: d.Node, At: at, HasFCnt: at.After(w.now), Data: []byte(`{"n":1}`)}
 	set(w, &r.ID)
 	o := uplink.Outcome{Uplink: u.ID, Device: d.ID, Node: d.Node, Category: decoder.Success, At: w.now, Fuel: 7}
 	set(w, &o.ID)
@@ -316,11 +316,11 @@ func latest(t testing.TB, w *World) {
 		_, err := r.Readings().Latest(ctx, d.ID, access.Reach{Nodes: []ident.Node{{2}}})
 		wantKind(t, err, fault.NotFound, "the latest beyond reach")
 		page, err := r.Readings().Find(ctx, store.Query{Reach: access.Everywhere, Limit: 2}, store.ReadingFilter{Device: d.ID})
-		if err != nil || len(page.Items) != 2 || page.Items[0].ID != newest || page.Next == "" || string(page.Items[0].Data) != `{"n":1}` {
+		if err != nil || len(page.Items) != 2 || page.Items[0].ID != newest || page.Next == "" || string(page.Items[0].Data) != `{"n":1}` || !page.Items[0].HasFCnt {
 			t.Errorf("first page: %+v, %v", page, err)
 		}
 		page, err = r.Readings().Find(ctx, store.Query{Reach: access.Everywhere, Limit: 2, After: page.Next}, store.ReadingFilter{Device: d.ID})
-		if err != nil || len(page.Items) != 1 || !page.Items[0].At.Equal(w.now) {
+		if err != nil || len(page.Items) != 1 || !page.Items[0].At.Equal(w.now) || page.Items[0].HasFCnt {
 			t.Errorf("second page: %+v, %v", page, err)
 		}
 		outs, err := r.Outcomes().Find(ctx, store.Query{Reach: access.Everywhere}, store.OutcomeFilter{Device: d.ID, Category: decoder.Success})

@@ -150,6 +150,32 @@ func TestNodesOfAnOlderDatabaseAreFoundByName(t *testing.T) {
 	}
 }
 
+// A reading did not say at first whether its event had a counter.
+func TestReadingsOfAnOlderDatabaseHaveTheCounterOfTheirEvent(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ringfence.db")
+	db := before(t, file, "20261126000008")
+	for i, has := range []bool{true, false} {
+		id := []byte{byte(i)}
+		if _, err := db.DB.ExecContext(t.Context(), `INSERT INTO uplinks VALUES (x'01', ?1, 1, x'', x'', x'', 'processed', '', '', '', '', '', 0, 0, ?2, x'', x'', x'', 0, 0, 0, 0, 0, 0, 0);
+			INSERT INTO readings VALUES (x'01', x'', 0, ?1, ?1, x'', x'', x'', 0, '', x'', x'')`, id, has); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Path: file, Now: time.Now, Version: "test", Node: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := answered(t, file, "SELECT group_concat(has_fcnt, ' ') FROM (SELECT has_fcnt FROM readings ORDER BY id)"); got != "1 0" {
+		t.Errorf("%s", got)
+	}
+}
+
 func answered(t *testing.T, file, query string, args ...any) (text string) {
 	t.Helper()
 	db, err := pool("file:"+file, read(), "", nil)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -69,8 +68,8 @@ func wire(ctx context.Context, c config, stderr io.Writer) (*application, error)
 
 // opened has the data folder's keys and database open, and nothing built on them yet.
 func opened(ctx context.Context, c config, stderr io.Writer) (*application, error) {
-	if err := os.MkdirAll(c.str("data"), 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+	if err := ownFolder(c.str("data")); err != nil {
+		return nil, err
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.str("log_level"))); err != nil {

@@ -5,9 +5,11 @@ import (
 	"context"
 	"database/sql/driver"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"runtime"
 	"time"
 
@@ -32,11 +34,14 @@ type Options struct {
 	Node    string // which of our processes
 }
 
-// Open opens the file, brings its schema up to date and starts the writer.
+// Open opens the file, which its owner alone can read, brings its schema up to date and starts the writer.
 func Open(ctx context.Context, o Options) (*sqlstore.Store, error) { return open(ctx, o, nil) }
 
 // open opens with connections that wrap may have put something around.
 func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*sqlstore.Store, error) {
+	if err := closed(o.Path); err != nil {
+		return nil, fmt.Errorf("open %s: %w", o.Path, err)
+	}
 	file := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: o.Path}).EscapedPath()}).String()
 	write, err := pool(file, written(), "&_txlock=immediate", wrap)
 	if err != nil {
@@ -60,6 +65,26 @@ func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*
 		Write: db, Read: bun.NewDB(reading, sqlitedialect.New()), Begin: "BEGIN IMMEDIATE",
 		Foreign: "PRAGMA data_version", Tidy: "PRAGMA wal_checkpoint(PASSIVE)", Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node,
 	})
+}
+
+// closed makes the file if it is not there, and takes from all but the owner what they may do with it. SQLite makes its other
+// files with the mode of this one. It is opened only while it is new: closing it would let go of the locks that another
+// connection of this process has on it.
+func closed(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) //nolint:gosec // named by the caller
+	if err == nil {
+		return f.Close()
+	}
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(name)
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			err = os.Chmod(name, info.Mode().Perm()&^0o077)
+		}
+		if err != nil && (name == path || !errors.Is(err, fs.ErrNotExist)) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Migrate applies the migrations that the database has not seen.

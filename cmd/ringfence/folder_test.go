@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ringfence/ringfence/adapters/keyring"
 )
 
 // onFolder opens a data folder with these settings and closes it again.
@@ -72,5 +74,59 @@ func TestADataFolderIsItsOwnersAlone(t *testing.T) {
 		if _, nothing := os.Stat(filepath.Join(dir, databaseFile)); serr != nil || c.good && info.Mode().Perm() != 0o700 || !c.good && (info.Mode().Perm() != c.mode || nothing == nil) {
 			t.Errorf("%s: %v afterwards: %v", what, info, serr)
 		}
+	}
+}
+
+func TestKeysOfAnotherDatabaseAreRefused(t *testing.T) {
+	foreign := filepath.Join(t.TempDir(), "keys")
+	if _, err := keyring.Open(foreign); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	warm(t, dir)
+	conf, err := loadConfig(os.DevNull, []string{"data=" + dir, "metrics_listen="}, environment{lookup: func(string) (string, bool) { return "", false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func() error {
+		app, err := wire(t.Context(), conf, io.Discard)
+		if err == nil {
+			err = app.close(t.Context())
+		}
+		return err
+	}
+	if err := start(); err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(dir, "keys")
+	for what, files := range map[string][]string{"sealing": {"seal-0001.key"}, "pepper": {"pepper-0001.key"}, "log": {"audit.key", "instance"}} {
+		for _, name := range files {
+			if err := errors.Join(os.Rename(filepath.Join(keys, name), filepath.Join(keys, name+".right")), os.Link(filepath.Join(foreign, name), filepath.Join(keys, name))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := start(); err == nil || !strings.Contains(err.Error(), files[0]+";") || !strings.Contains(err.Error(), "put it back from your backup") {
+			t.Errorf("another %s key: %v", what, err)
+		}
+		for _, name := range files {
+			if err := os.Rename(filepath.Join(keys, name+".right"), filepath.Join(keys, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	newer := filepath.Join(keys, "seal-0002.key")
+	if err := os.Link(filepath.Join(foreign, "seal-0001.key"), newer); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := start(); err != nil {
+			t.Errorf("a newer key: %v", err)
+		}
+	}
+	if err := os.Remove(newer); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(); err == nil || !strings.Contains(err.Error(), "seal-0002.key") {
+		t.Errorf("a newer key that is gone: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -108,15 +109,20 @@ func opened(ctx context.Context, c config, stderr io.Writer) (*application, erro
 
 // rest builds what stands on keys and store.
 func (app *application) rest(ctx context.Context, c config, passwords *localauth.Passwords) error {
+	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
+	app.enter = enter.New(app.store, app.cache, enter.Recorder{Mint: mint, Sealer: app.keys, Peppers: app.keys}, app.log)
+	if strange, err := app.enter.Strangers(ctx, app.keys); err != nil {
+		return err
+	} else if len(strange) > 0 {
+		return fmt.Errorf("the keys in %s are not all of the database %s, which was made with another %s; what that key sealed or signed cannot be used; put it back from your backup", c.dataFile("keys"), c.dataFile(databaseFile), strings.Join(strange, ", "))
+	}
 	engine, err := quickjssandbox.New(ctx, quickjssandbox.Options{Instances: app.workers, CacheBytes: int64(c.num("decoder_cache_bytes")), CompileDir: c.dataFile("engine")})
 	if err != nil {
 		return err // and app.engine stays nil, which a nil engine in it would not be
 	}
 	app.engine = engine
-	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
 	limiter := memlimit.New(time.Now, limitedKeys)
 	limits := c.limits()
-	app.enter = enter.New(app.store, app.cache, enter.Recorder{Mint: mint, Sealer: app.keys, Peppers: app.keys}, app.log)
 	app.signin = signin.New(app.enter, app.store, passwords, limiter)
 	app.ingest = ingest.New(app.enter, app.store, app.engine, limiter, limits, app.log)
 	app.disclose = disclose.New(app.enter, app.store, app.keys)

@@ -277,6 +277,27 @@ func TestADeletedTenantIsNobodysAnyMore(t *testing.T) {
 	status(t, "a link of the tenant that is left", s.resets(brook.token, brook, carl), 200)
 }
 
+func TestThePlatformKnowsATenantByItsPresentName(t *testing.T) {
+	s, admin, acme, _ := two(t)
+	carl, _ := s.joins(t, acme, "carl@acme.example", "viewer")
+	path, register := "/v1/tenants/"+acme.id, "/v1/platform/tenants/"+acme.id
+	status(t, "renaming from an old revision", s.call(http.MethodPatch, acme.token, path, obj{"name": "Clearwater"}, `"99"`), 412)
+	if got := s.get(admin, register).str("name"); got != "Acme Water" {
+		t.Errorf("the register has %q after what was refused", got)
+	}
+	status(t, "renaming", s.call(http.MethodPatch, acme.token, path, obj{"name": "Clearwater Utilities"}, s.get(acme.token, path).header.Get("ETag")), 200)
+	if got, own := s.get(admin, register).str("name"), s.get(acme.token, path).str("name"); got != "Clearwater Utilities" || own != got {
+		t.Errorf("the register has %q, the tenant %q", got, own)
+	}
+	entries := s.get(admin, "/v1/platform/audit/entries?action=tenant_updated").list("items")
+	if len(entries) != 1 || !strings.Contains(fmt.Sprint(entries[0]["target"]), acme.id) {
+		t.Errorf("the platform's log has %v", entries)
+	}
+	reset := s.resets(acme.token, acme, carl)
+	status(t, "the new name as a password", s.post("", "/v1/auth/reset", obj{"token": reset.str("secret"), "password": "Clearwater Utilities"}), 422)
+	status(t, "renaming to the same", s.call(http.MethodPatch, acme.token, path, obj{"name": "Clearwater Utilities"}, s.get(acme.token, path).header.Get("ETag")), 200)
+}
+
 func TestAPasswordIsNotTheTenantsName(t *testing.T) {
 	s, _, acme := world1(t)
 	const name = "Acme WaterAcme Water"

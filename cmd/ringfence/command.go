@@ -59,7 +59,7 @@ type commands struct {
 	} `cmd:"" example:"ringfence decoder test ./codecs" help:"Decoders on this machine, without a server."`
 	Admin struct {
 		Reset resetCmd `cmd:"" example:"ringfence admin reset ana@acme.example" help:"Make a link that sets a person's password, on the host."`
-	} `cmd:"" example:"ringfence admin reset ana@acme.example" help:"What only the host may do. The server must be stopped."`
+	} `cmd:"" example:"ringfence admin reset ana@acme.example" help:"What only the host may do. The server may run meanwhile."`
 	Completion completionCmd `cmd:"" example:"ringfence completion bash > /etc/bash_completion.d/ringfence" help:"Print a script that completes commands and flags in a shell."`
 	Version    versionCmd    `cmd:"" example:"ringfence version" help:"Print the version."`
 }

@@ -183,7 +183,7 @@ func (r resetCmd) Run(ctx context.Context, c *commands, env environment) error {
 	if err != nil {
 		return err
 	}
-	app, err := wire(ctx, conf, env.stderr)
+	app, err := beside(ctx, conf, env.stderr)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type Options struct {
 	Revised store.Revised
 	Version string // of our program, for audit entries
 	Node    string // which of our processes
+	Beside  bool   // another process may have the file open: its schema is left as it is, or refused, and nothing is tidied
 }
 
 // Open opens the file, which its owner alone can read, brings its schema up to date and starts the writer.
@@ -49,7 +50,14 @@ func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*
 	}
 	write.SetMaxOpenConns(1)
 	db := bun.NewDB(write, sqlitedialect.New())
-	if err := Migrate(ctx, db); err != nil {
+	foreign, tidy := "PRAGMA data_version", "PRAGMA wal_checkpoint(PASSIVE)"
+	if o.Beside {
+		foreign, tidy = "", ""
+		err = upToDate(ctx, db)
+	} else {
+		err = Migrate(ctx, db)
+	}
+	if err != nil {
 		_ = write.Close()
 		return nil, err
 	}
@@ -63,7 +71,7 @@ func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*
 	reading.SetMaxIdleConns(conns)
 	return sqlstore.New(ctx, sqlstore.Options{
 		Write: db, Read: bun.NewDB(reading, sqlitedialect.New()), Begin: "BEGIN IMMEDIATE",
-		Foreign: "PRAGMA data_version", Tidy: "PRAGMA wal_checkpoint(PASSIVE)", Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node,
+		Foreign: foreign, Tidy: tidy, Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node,
 	})
 }
 
@@ -89,19 +97,46 @@ func closed(path string) error {
 
 // Migrate applies the migrations that the database has not seen.
 func Migrate(ctx context.Context, db *bun.DB) error {
-	dir, err := fs.Sub(migrations, "migrations")
+	return migrated(ctx, db, migrations, "migrations")
+}
+
+// upToDate refuses a schema that is another version's: the process that has the file open would be left with ours.
+func upToDate(ctx context.Context, db *bun.DB) error {
+	m, err := migrator(db, migrations, "migrations")
 	if err != nil {
 		return err
 	}
-	return migrated(ctx, db, dir)
+	known, err := m.MigrationsWithStatus(ctx)
+	if err != nil {
+		return fmt.Errorf("look at migrations: %w", err)
+	}
+	strange, err := m.MissingMigrations(ctx)
+	if err != nil {
+		return fmt.Errorf("look at migrations: %w", err)
+	}
+	if len(known.Unapplied()) > 0 || len(strange) > 0 {
+		return errors.New("the database is of another version of this program; use the program that serves it")
+	}
+	return nil
 }
 
-func migrated(ctx context.Context, db *bun.DB, dir fs.FS) error {
+func migrator(db *bun.DB, dir fs.FS, below string) (*migrate.Migrator, error) {
+	dir, err := fs.Sub(dir, below)
+	if err != nil {
+		return nil, err
+	}
 	known := migrate.NewMigrations()
 	if err := known.Discover(dir); err != nil {
-		return fmt.Errorf("read migrations: %w", err)
+		return nil, fmt.Errorf("read migrations: %w", err)
 	}
-	m := migrate.NewMigrator(db, known, migrate.WithMarkAppliedOnSuccess(true))
+	return migrate.NewMigrator(db, known, migrate.WithMarkAppliedOnSuccess(true)), nil
+}
+
+func migrated(ctx context.Context, db *bun.DB, dir fs.FS, below string) error {
+	m, err := migrator(db, dir, below)
+	if err != nil {
+		return err
+	}
 	if err := m.Init(ctx); err != nil {
 		return fmt.Errorf("prepare migrations: %w", err)
 	}

@@ -309,6 +309,44 @@ func TestAPasswordIsNotTheTenantsName(t *testing.T) {
 	status(t, "set by a link", s.post("", "/v1/auth/reset", obj{"token": reset.str("secret"), "password": name}), 422)
 }
 
+func TestAPageTakesItsOwnFieldsAloneAndSaysThatALinkIsBad(t *testing.T) {
+	s, setup := served(t)
+	odd := url.Values{"token": {setup}, "email": {"operator@platform.example"}, "name": {"Olga"}, "password": {demoPassword}, "role": {"owner"}}
+	status(t, "an unknown field", s.page(t, "/setup", "", sent(odd)), 422)
+	bad := func(what, path string) {
+		t.Helper()
+		got := s.page(t, path, "", nil)
+		status(t, what, got, 404)
+		if strings.Contains(got.text, "<form") || !strings.Contains(got.text, "not valid") {
+			t.Errorf("%s: %s", what, got.text)
+		}
+	}
+	bad("a setup link that never was", "/setup?token=bad")
+	status(t, "the page of one that is", s.page(t, "/setup?token="+setup, "", nil), 200)
+	admin, err := s.platform(setup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad("a setup link that is spent", "/setup?token="+setup)
+	bad("a setup link on a platform that is set up", "/setup?token=bad")
+	acme, err := s.tenant(admin, "Acme Water", "ana@acme.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := s.invited(t, acme, "carl@acme.example", "viewer")
+	form := url.Values{"token": {link}, "name": {"Carl"}, "password": {demoPassword}, "admin": {"yes"}}
+	status(t, "an invitation with an unknown field", s.page(t, "/invite", "", sent(form)), 422)
+	form.Del("admin")
+	status(t, "the same without it", s.page(t, "/invite", "", sent(form)), 200)
+	me := s.get(s.signIn(t, "carl@acme.example").str("access_token"), "/v1/me").str("id")
+	bad("a reset link that never was", "/reset?token=bad")
+	reset := s.resets(acme.token, acme, me).str("secret")
+	status(t, "a reset link's page", s.page(t, "/reset?token="+reset, "", nil), 200)
+	status(t, "a reset with an unknown field", s.page(t, "/reset", "", sent(url.Values{"token": {reset}, "password": {"another four random words"}, "x": {""}})), 422)
+	status(t, "the same without it", s.page(t, "/reset", "", sent(url.Values{"token": {reset}, "password": {"another four random words"}})), 200)
+	bad("a reset link that is spent", "/reset?token="+reset)
+}
+
 func TestNamesOfPeopleAndTenantsAreText(t *testing.T) {
 	s, setup := served(t)
 	for _, name := range []string{"a\x1b[2Jb", "a\nb", "a\u202eb", " "} {

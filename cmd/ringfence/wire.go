@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -207,14 +209,37 @@ func (c config) passwordCost() localauth.Cost {
 	return localauth.Cost{Memory: uint32(c.num("password_memory_kib")), Time: uint32(c.num("password_time"))} //nolint:gosec // checked settings
 }
 
+// publicURL is what links begin with. A server that listens on all addresses is named as its machine names itself, for want
+// of a better name.
 func publicURL(c config) string {
 	if u := c.str("public_url"); u != "" {
 		return u
 	}
-	if c.str("tls_cert_file") != "" {
-		return "https://" + c.str("listen")
+	at := c.str("listen")
+	if host, port, err := net.SplitHostPort(at); err == nil && everywhere(host) {
+		if host, err = os.Hostname(); err != nil {
+			host = "localhost"
+		}
+		at = net.JoinHostPort(host, port)
 	}
-	return "http://" + c.str("listen")
+	if c.str("tls_cert_file") != "" {
+		return "https://" + at
+	}
+	return "http://" + at
+}
+
+// everywhere reports whether a host is all addresses of the machine, which is nothing that a browser can open.
+func everywhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
+
+// guessed says that links begin with a guess.
+func guessed(c config) string {
+	if host, _, err := net.SplitHostPort(c.str("listen")); c.str("public_url") != "" || err != nil || !everywhere(host) {
+		return ""
+	}
+	return "Links name this machine as it names itself, since public_url is not set; set it to what others reach it by, such as https://iot.example.com.\n"
 }
 
 func (app *application) close(ctx context.Context) error {

@@ -9,10 +9,10 @@ import (
 // ownFolder makes the data folder, or takes one that is there: readable by its owner alone. One that others may only read is
 // closed if there is nothing in it but what we put there; into one that others may write they may have put a database.
 func ownFolder(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // named by the operator
 		return fmt.Errorf("data folder: %w", err)
 	}
-	info, err := os.Stat(dir)
+	info, err := os.Stat(dir) //nolint:gosec // as above
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}

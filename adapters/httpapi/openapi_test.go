@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -307,10 +308,17 @@ func TestFieldsAreSnakeCaseAndObjectsClosed(t *testing.T) {
 
 func TestTheReaderLoadsNothingAndRunsNothing(t *testing.T) {
 	s := &stand{API: whole(t), t: t}
-	for _, path := range []string{"/docs", "/setup", "/reset"} {
-		w := s.ask("GET", path, "")
+	for path, want := range map[string]int{"/docs": 200, "/setup": 404, "/reset": 404, "a form": 200} {
+		w := httptest.NewRecorder()
+		if path == "a form" { // that no link of this server opens
+			if err := show(w, 200, page{Kind: "setup", Token: "rf_set_x"}); err != nil || !strings.Contains(w.Body.String(), "<form") {
+				t.Errorf("%v %s", err, w.Body)
+			}
+		} else {
+			w = s.ask("GET", path, "")
+		}
 		page := strings.ToLower(w.Body.String())
-		if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
+		if w.Code != want || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
 			t.Errorf("%s: %d %v", path, w.Code, w.Header())
 		}
 		for _, bad := range []string{"<script", "http://", "https://", " src=", "<link", "@import", "url(", "onclick", "javascript:"} {

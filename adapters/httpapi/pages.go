@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/uptrace/bunrouter"
@@ -44,9 +45,10 @@ func (a *API) pageRoutes() {
 	s := a.o.SignIn
 	for _, p := range []struct {
 		path, title, kind string
+		takes             []string // the form's fields, beside the token
 		do                func(r *http.Request, token secret.Text, f url.Values) (note string, err error)
 	}{
-		{"/setup", "Set up Ringfence", "setup", func(r *http.Request, token secret.Text, f url.Values) (string, error) {
+		{"/setup", "Set up Ringfence", "setup", []string{"email", "name", "password", "tenant"}, func(r *http.Request, token secret.Text, f url.Values) (string, error) {
 			var first *signin.FirstTenant
 			if name := f.Get("tenant"); name != "" {
 				first = &signin.FirstTenant{Name: name}
@@ -54,8 +56,8 @@ func (a *API) pageRoutes() {
 			_, _, err := s.Setup(r.Context(), token, newPerson(f), first, originOf(r.Context()))
 			return "You are the platform's administrator. Sign in with your e-mail address and password.", err
 		}},
-		{"/invite", "Accept an invitation", "invite", a.acceptPage},
-		{"/reset", "Set a new password", "reset", func(r *http.Request, token secret.Text, f url.Values) (string, error) {
+		{"/invite", "Accept an invitation", "invite", []string{"as", "name", "password"}, a.acceptPage},
+		{"/reset", "Set a new password", "reset", []string{"password"}, func(r *http.Request, token secret.Text, f url.Values) (string, error) {
 			return "Your password is set, and you are signed out everywhere. Sign in again.", s.Reset(r.Context(), token, secret.New(f.Get("password")), originOf(r.Context()))
 		}},
 	} {
@@ -71,7 +73,7 @@ func (a *API) pageRoutes() {
 				return err
 			}
 			v := page{Title: p.title, Kind: p.kind}
-			f, err := fields(r.Request)
+			f, err := fields(r.Request, p.takes)
 			if err != nil {
 				return a.pageProblem(w, r.Request, v, err)
 			}
@@ -90,10 +92,14 @@ func (a *API) pageRoutes() {
 	}
 }
 
-// offer fills in what an invitation's page says of it, and who would accept it by their session. It spends nothing.
+// offer refuses a link that opens nothing, and fills in what an invitation's page says of it, and who would accept it by their
+// session. It spends nothing.
 func (a *API) offer(r *http.Request, v *page) error {
-	if v.Kind != "invite" {
-		return nil
+	switch v.Kind {
+	case "setup":
+		return a.o.SignIn.Opens(r.Context(), secret.New(v.Token), credential.KindSetup, originOf(r.Context()))
+	case "reset":
+		return a.o.SignIn.Opens(r.Context(), secret.New(v.Token), credential.KindReset, originOf(r.Context()))
 	}
 	inv, err := a.o.SignIn.Invitation(r.Context(), secret.New(v.Token), originOf(r.Context()))
 	if err != nil {
@@ -141,8 +147,8 @@ func (a *API) browser(r *http.Request) (*enter.Identity, error) {
 	return nil, err
 }
 
-// fields reads a page's form as strictly as JSON is read: whole, within its bound, each field once and as text.
-func fields(r *http.Request) (url.Values, error) {
+// fields reads a page's form as strictly as JSON is read: whole, within its bound, each field once, known and as text.
+func fields(r *http.Request, takes []string) (url.Values, error) {
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
@@ -154,6 +160,9 @@ func fields(r *http.Request) (url.Values, error) {
 	for k, vs := range f {
 		if len(vs) != 1 || !utf8.ValidString(k+vs[0]) {
 			return nil, fault.New(fault.Invalid, "unreadable", "The form has a field twice, or one that is no text. Open the link again and fill it in there.")
+		}
+		if k != "token" && !slices.Contains(takes, k) {
+			return nil, fault.New(fault.Invalid, "unknown_field", "The form has a field that is not asked for. Open the link again and fill it in there.")
 		}
 	}
 	return f, nil

@@ -38,6 +38,7 @@ type Keyring struct {
 var (
 	_ seal.Sealer  = (*Keyring)(nil)
 	_ seal.Peppers = (*Keyring)(nil)
+	_ seal.Marks   = (*Keyring)(nil)
 	_ seal.Log     = (*Keyring)(nil)
 )
 
@@ -265,6 +266,22 @@ func (k *Keyring) Current() (string, []byte) { return k.pepper, slices.Clone(k.p
 func (k *Keyring) Pepper(kid string) ([]byte, bool) {
 	p, ok := k.peppers[kid]
 	return slices.Clone(p), ok
+}
+
+// Marks tells the keys apart, by the names of their files.
+func (k *Keyring) Marks() (map[string][32]byte, error) {
+	marks := map[string][32]byte{auditFile: sha256.Sum256([]byte(k.verifier))}
+	for name, keys := range map[string]map[string][]byte{sealName: k.seals, pepperName: k.peppers} {
+		for id, key := range keys {
+			file := name + "-" + id + ".key"
+			mark, err := hkdf.Key(sha256.New, key, nil, "ringfence mark "+file, keySize)
+			if err != nil {
+				return nil, fmt.Errorf("keys: %w", err)
+			}
+			marks[file] = [32]byte(mark)
+		}
+	}
+	return marks, nil
 }
 
 // Derive answers a key for another purpose, such as sealing cursors, that is the same at every start until a newer sealing

@@ -34,6 +34,7 @@ type book struct {
 	outcomes tree[uplink.Outcome]
 	folds    tree[store.Fold] // by bucket, then kind, key and node
 	failures tree[principal.Failure]
+	marks    tree[[32]byte]
 
 	log      log
 	revision uint64

@@ -31,6 +31,7 @@ func (s *Store) Fingerprint(t ident.Tenant) string {
 	write(h, b.outcomes)
 	write(h, b.folds)
 	write(h, b.failures)
+	write(h, b.marks)
 	fmt.Fprintf(h, "%+v %d", b.log, b.revision)
 	return hex.EncodeToString(h.Sum(nil))
 }

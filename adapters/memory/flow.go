@@ -3,6 +3,7 @@ package memory
 import (
 	"bytes"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -157,6 +158,16 @@ func (f flow) SetFailures(_ context.Context, p principal.Failure) error {
 		f.h.book.failures = f.h.book.failures.put(p.Key, p)
 	}
 	return f.h.alive()
+}
+
+// Marks keeps what is new.
+func (f flow) Marks(_ context.Context, keys map[string][32]byte) (map[string][32]byte, error) {
+	for name, mark := range keys {
+		if _, kept := f.h.book.marks.get(name); !kept {
+			f.h.book.marks = f.h.book.marks.put(name, mark)
+		}
+	}
+	return maps.Collect(f.h.book.marks.up("")), f.h.alive()
 }
 
 func foldKey(f store.Fold) string {

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,6 +161,32 @@ func (f flow) SetFailures(ctx context.Context, p principal.Failure) error {
 	}
 	_, err := f.h.exec(ctx, "INSERT INTO failures (tenant, key, count, last) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, key) DO UPDATE SET count = excluded.count, last = excluded.last", f.h.tenant[:], p.Key, p.Count, micros(p.Last))
 	return err
+}
+
+func (f flow) Marks(ctx context.Context, keys map[string][32]byte) (map[string][32]byte, error) {
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		mark := keys[name]
+		if _, err := f.h.exec(ctx, "INSERT INTO marks (tenant, name, mark) VALUES (?, ?, ?) ON CONFLICT (tenant, name) DO NOTHING", f.h.tenant[:], name, mark[:]); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := f.h.query(ctx, "SELECT name, mark FROM marks WHERE tenant = ?", f.h.tenant[:])
+	if err != nil {
+		return nil, away(err)
+	}
+	defer func() { _ = rows.Close() }()
+	kept := map[string][32]byte{}
+	for rows.Next() {
+		var name string
+		var mark []byte
+		if err := rows.Scan(&name, &mark); err != nil {
+			return nil, away(err)
+		}
+		m := [32]byte{}
+		copy(m[:], mark)
+		kept[name] = m
+	}
+	return kept, away(rows.Err())
 }
 
 func (f flow) Fold(ctx context.Context, c store.Fold, n int64) error {

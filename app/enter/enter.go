@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/ports/seal"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -438,4 +439,26 @@ func (e *Enter) Ready(ctx context.Context) error {
 		_, err := r.Revision(ctx)
 		return err
 	})
+}
+
+// Strangers answers the names of keys that are not those that the store knows by these names, and of those that it knows and
+// that are not there. What it does not know yet, it knows from then on.
+func (e *Enter) Strangers(ctx context.Context, keys seal.Marks) ([]string, error) {
+	marks, err := keys.Marks()
+	if err != nil {
+		return nil, err
+	}
+	var strange []string
+	err = e.store.Ingest(ctx, e.System(ident.Platform, "keys", access.Origin{}), func(ctx context.Context, f store.Flow) error {
+		kept, err := f.Marks(ctx, marks)
+		strange = nil // fn may run again
+		for name, mark := range kept {
+			if mine, there := marks[name]; !there || mine != mark {
+				strange = append(strange, name)
+			}
+		}
+		return err
+	})
+	slices.Sort(strange)
+	return strange, err
 }

@@ -6,6 +6,7 @@ package manage
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -84,13 +85,12 @@ func (m *Manage) now() time.Time { return m.enter.Now() }
 
 // event is a success on something; changes that change nothing are left out.
 func (m *Manage) event(ctx context.Context, c *Call, a audit.Action, t audit.Target, changes ...audit.Change) (audit.Event, error) {
-	var real []audit.Change
-	for _, ch := range changes {
-		if ch.Old.Value != ch.New.Value {
-			real = append(real, ch)
-		}
-	}
-	return m.enter.Event(ctx, c.Scope, a, t, real...)
+	return m.enter.Event(ctx, c.Scope, a, t, real(changes)...)
+}
+
+// real leaves out the changes that change nothing.
+func real(changes []audit.Change) []audit.Change {
+	return slices.DeleteFunc(changes, func(ch audit.Change) bool { return ch.Old.Value == ch.New.Value })
 }
 
 // one wraps a single event.

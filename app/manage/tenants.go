@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
@@ -24,31 +25,48 @@ func (m *Manage) Tenant(ctx context.Context, s access.Scope) (tenant.Tenant, err
 	return get(ctx, m, s, tenantShelf, s.Tenant())
 }
 
-// RenameTenant changes the tenant's own name. The platform's register keeps the name it was created with.
+// RenameTenant changes the tenant's name, in its own record and in the platform's register.
 func (m *Manage) RenameTenant(ctx context.Context, c *Call, rev uint64, title string) (tenant.Tenant, error) {
 	if err := name(title); err != nil {
 		return tenant.Tenant{}, err
 	}
+	ps := m.enter.As(ident.Platform, c.Scope.Actor(), "rename tenant", c.Scope.Origin())
 	var out tenant.Tenant
-	err := m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+	err := m.store.Across(ctx, ps, c.Scope, func(ctx context.Context, p, w store.Writer) ([]audit.Event, []audit.Event, error) {
 		t, err := w.Tenants().Get(ctx, c.Scope.Tenant())
+		if err == nil && t.Rev != rev {
+			err = store.ErrRevision
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if t.Rev != rev {
-			return nil, store.ErrRevision
+		register, err := p.Tenants().Get(ctx, t.ID)
+		if err != nil {
+			return nil, nil, err
 		}
-		was := t.Name
-		if was == title {
+		if t.Name == title && register.Name == title {
 			out = t
-			return nil, errUnchanged
+			return nil, nil, errUnchanged
 		}
-		t.Name, t.UpdatedAt = title, m.now()
+		target, set, known := enter.Target("tenant", t.ID), audit.Set("name", t.Name, title), audit.Set("name", register.Name, title)
+		t.Name, t.UpdatedAt, register.Name, register.UpdatedAt = title, m.now(), title, m.now()
+		if _, err := p.Tenants().Put(ctx, register); err != nil {
+			return nil, nil, err
+		}
 		if out, err = w.Tenants().Put(ctx, t); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return one(m.event(ctx, c, audit.TenantUpdated, enter.Target("tenant", t.ID), audit.Set("name", was, title)))
+		c.Revision = w.Revision()
+		pe, err := m.enter.Event(ctx, ps, audit.TenantUpdated, target, real([]audit.Change{known})...)
+		if err != nil {
+			return nil, nil, err
+		}
+		te, err := m.event(ctx, c, audit.TenantUpdated, target, set)
+		return []audit.Event{pe}, []audit.Event{te}, err
 	})
+	if errors.Is(err, errUnchanged) {
+		err = nil
+	}
 	return out, err
 }
 

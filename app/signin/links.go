@@ -107,6 +107,21 @@ func (s *SignIn) link(ctx context.Context, presented secret.Text, kind credentia
 	return l, asLink(err)
 }
 
+// Opens refuses a setup or reset link that opens nothing, for its page; it spends nothing.
+func (s *SignIn) Opens(ctx context.Context, presented secret.Text, kind credential.Kind, o access.Origin) error {
+	_, err := s.link(ctx, presented, kind, o)
+	if err != nil || kind != credential.KindSetup {
+		return err
+	}
+	return s.store.View(ctx, s.enter.System(ident.Platform, "link", o), func(ctx context.Context, r store.Reader) error {
+		ready, err := hasAdmin(ctx, r, s.enter.Now())
+		if err == nil && ready {
+			err = errLink()
+		}
+		return err
+	})
+}
+
 func asLink(err error) error {
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Unauthenticated) {
 		return errLink()

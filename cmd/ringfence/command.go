@@ -59,7 +59,10 @@ type commands struct {
 	} `cmd:"" example:"ringfence decoder test ./codecs" help:"Decoders on this machine, without a server."`
 	Admin struct {
 		Reset resetCmd `cmd:"" example:"ringfence admin reset ana@acme.example" help:"Make a link that sets a person's password, on the host."`
-	} `cmd:"" example:"ringfence admin reset ana@acme.example" help:"What only the host may do. The server must be stopped."`
+	} `cmd:"" example:"ringfence admin reset ana@acme.example" help:"What only the host may do. The server may run meanwhile."`
+	Argon2 struct {
+		Calibrate calibrateCmd `cmd:"" example:"ringfence argon2 calibrate --for 100ms" help:"Measure what a sign-in costs on this machine and print settings that take about as long as is wanted. Changes nothing."`
+	} `cmd:"" example:"ringfence argon2 calibrate" name:"argon2" help:"The hashing of passwords."`
 	Completion completionCmd `cmd:"" example:"ringfence completion bash > /etc/bash_completion.d/ringfence" help:"Print a script that completes commands and flags in a shell."`
 	Version    versionCmd    `cmd:"" example:"ringfence version" help:"Print the version."`
 }

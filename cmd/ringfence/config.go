@@ -33,7 +33,7 @@ var settings = []setting{
 	{"listen", "127.0.0.1:8080", "Address of the API", address},
 	{"metrics_listen", "127.0.0.1:9090", "Address of the metrics, which are at `/metrics` in plain HTTP; empty: none", optional(address)},
 	{"metrics_plain_http", "false", "Allow the metrics on an address that is not loopback", boolean},
-	{"public_url", "", "What links begin with, such as `https://iot.example.com`; empty: made from `listen`", optional(origin)},
+	{"public_url", "", "What links begin with, such as `https://iot.example.com`; empty: made from `listen`, with the machine's own name if that is every address", optional(origin)},
 	{"tls_cert_file", "", "Certificate chain, PEM; with `tls_key_file` the API speaks TLS", any1},
 	{"tls_key_file", "", "Its key, PEM", any1},
 	{"plain_http", "false", "Allow plain HTTP, of API and metrics, on an address that is not loopback: for a proxy in front that ends TLS", boolean},

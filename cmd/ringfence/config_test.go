@@ -264,3 +264,28 @@ func TestTheHelpOfEveryCommandBeginsWithAnExampleOfIt(t *testing.T) {
 		t.Errorf("no command at all: exit %d %s", code, errs)
 	}
 }
+
+func TestLinksNameAHostThatABrowserCanOpen(t *testing.T) {
+	machine, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		sets    []string
+		want    string
+		guessed bool
+	}{
+		{nil, "http://127.0.0.1:8080", false},
+		{[]string{"listen=0.0.0.0:8080", "plain_http=true"}, "http://" + machine + ":8080", true},
+		{[]string{"listen=[::]:8080", "plain_http=true"}, "http://" + machine + ":8080", true},
+		{[]string{"listen=0.0.0.0:8080", "plain_http=true", "public_url=https://iot.example.com"}, "https://iot.example.com", false},
+	} {
+		conf, err := loadConfig(os.DevNull, c.sets, environment{lookup: func(string) (string, bool) { return "", false }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := publicURL(conf); got != c.want || (guessed(conf) != "") != c.guessed {
+			t.Errorf("%v: %s, want %s; said: %q", c.sets, got, c.want, guessed(conf))
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,6 +111,7 @@ const demoPassword = "four random words here"
 type demoTenant struct {
 	name, id, root, owner, token string
 	site, decoder, device        string
+	second, viewer               string
 	hostile, hostileDevice       string
 	source, key                  string
 	devEUI                       string
@@ -135,6 +137,11 @@ func (s *story) tell(setup string) error {
 	b, err := s.tenant(admin, "Brook Energy", "ben@brook.example")
 	if err != nil {
 		return err
+	}
+	for _, t := range []*demoTenant{a, b} {
+		if err := s.grown(t); err != nil {
+			return err
+		}
 	}
 	s.title("Events in, readings out")
 	if err := s.events(a, b); err != nil {
@@ -213,6 +220,50 @@ func (s *story) tenant(admin, name, email string) (*demoTenant, error) {
 	return t, nil
 }
 
+const secondEUI = "70b3d57ed0000002"
+
+// grown adds to a tenant a building below its site with a device of its own, and somebody who may look and no more.
+func (s *story) grown(t *demoTenant) error {
+	at := "/v1/tenants/" + t.id
+	building, err := s.must(s.post(t.token, at+"/nodes", obj{"parent_id": t.site, "kind": "building", "name": "Pump house"}), 201)
+	if err != nil {
+		return err
+	}
+	dev, err := s.must(s.post(t.token, at+"/devices", obj{"name": "pump", "node_id": building.str("id"), "decoder_id": t.decoder, "addresses": []obj{{"kind": "dev_eui", "value": secondEUI}}}), 201)
+	if err != nil {
+		return err
+	}
+	t.second = dev.str("id")
+	roles, err := s.must(s.get(t.token, at+"/roles"), 200)
+	if err != nil {
+		return err
+	}
+	role := slices.IndexFunc(roles.list("items"), func(r obj) bool { return r["name"] == "viewer" })
+	if role < 0 {
+		return errors.New("there is no role viewer")
+	}
+	email := "vera" + t.owner[strings.Index(t.owner, "@"):]
+	inv, err := s.must(s.post(t.token, at+"/invitations", obj{"email": email, "role_id": roles.list("items")[role]["id"], "node_id": building.str("id"), "recursive": true}), 201)
+	if err != nil {
+		return err
+	}
+	if _, err := s.must(s.post("", "/v1/auth/invitations/accept", obj{"token": inv.str("secret"), "name": "Vera", "password": demoPassword}), 201); err != nil {
+		return err
+	}
+	if t.viewer, err = s.login(email); err != nil {
+		return err
+	}
+	seen, err := s.must(s.get(t.viewer, at+"/devices"), 200)
+	if err != nil {
+		return err
+	}
+	renamed := s.call(http.MethodPatch, t.viewer, at+"/devices/"+t.second, obj{"name": "mine"}, `"1"`)
+	items := seen.list("items")
+	s.step(len(items) == 1 && items[0]["id"] == t.second && renamed.status == 403,
+		"%s: a building below the site, a device %s in it, and Vera, invited to look there: she sees that one of 2 devices, and may not rename it (%d)", t.name, secondEUI, renamed.status)
+	return renamed.err
+}
+
 func (s *story) decoder(t *demoTenant, name, source string) (string, error) {
 	at := "/v1/tenants/" + t.id + "/decoders"
 	d, err := s.must(s.post(t.token, at, obj{"name": name}), 201)
@@ -241,12 +292,15 @@ func (s *story) events(a, b *demoTenant) error {
 				return err
 			}
 		}
+		if err := s.uplink(t, secondEUI, 0); err != nil {
+			return err
+		}
 	}
 	again := s.post(a.key, "/v1/ingest/chirpstack", chirpStack(a.id, a.devEUI, 0))
 	if again.err != nil {
 		return again.err
 	}
-	s.step(again.status == 202 && again.body["duplicate"] == true, "%d events each, acknowledged when durable; one sent twice is a duplicate", eventsEach)
+	s.step(again.status == 202 && again.body["duplicate"] == true, "%d events each of one device and one of the other, acknowledged when durable; one sent twice is a duplicate", eventsEach)
 	for _, t := range []*demoTenant{a, b} {
 		count, err := s.readings(t, t.device, eventsEach)
 		if err != nil {
@@ -256,7 +310,11 @@ func (s *story) events(a, b *demoTenant) error {
 		if err != nil {
 			return err
 		}
-		s.step(count == eventsEach && latest.at("data").str("label") == t.name, "%s has %d readings; the latest: %s", t.name, count, latest.raw("data"))
+		other, err := s.readings(t, t.second, 1)
+		if err != nil {
+			return err
+		}
+		s.step(count == eventsEach && other == 1 && latest.at("data").str("label") == t.name, "%s has %d readings and %d; the latest: %s", t.name, count, other, latest.raw("data"))
 	}
 	return nil
 }
@@ -337,7 +395,11 @@ func (s *story) attack(a, b *demoTenant) error {
 			return try.r.err
 		}
 		empty := try.r.status != 200 || len(try.r.list("items")) == 0
-		s.step(try.r.status == try.status && empty && !strings.Contains(try.r.text, a.name), "%-45s %d %s", try.what, try.r.status, try.r.code())
+		told := try.r.code()
+		if try.r.status == 200 && empty {
+			told = "an empty answer"
+		}
+		s.step(try.r.status == try.status && empty && !strings.Contains(try.r.text, a.name), "%-45s %d %s", try.what, try.r.status, told)
 	}
 	foreign := s.get(b.token, own+"/devices/"+a.device)
 	s.step(foreign.without("request_id") == missing.without("request_id"), "a foreign device and one that never was are answered alike")

@@ -21,6 +21,11 @@ func TestDemoGoesAsToldThroughThePublicAPIAlone(t *testing.T) {
 	if code != exitDone || strings.Contains(out, "NO ") || !strings.Contains(out, "went as told") {
 		t.Fatalf("exit %d\n%s\n%s", code, out, errs)
 	}
+	for _, told := range []string{"Acme Water: a building", "Brook Energy: a building", "200 an empty answer"} {
+		if !strings.Contains(out, told) {
+			t.Errorf("not told: %s\n%s", told, out)
+		}
+	}
 	if strings.Contains(out, "\x1b[") {
 		t.Error("there is colour where no terminal is")
 	}

@@ -277,6 +277,27 @@ func TestADeletedTenantIsNobodysAnyMore(t *testing.T) {
 	status(t, "a link of the tenant that is left", s.resets(brook.token, brook, carl), 200)
 }
 
+func TestThePlatformKnowsATenantByItsPresentName(t *testing.T) {
+	s, admin, acme, _ := two(t)
+	carl, _ := s.joins(t, acme, "carl@acme.example", "viewer")
+	path, register := "/v1/tenants/"+acme.id, "/v1/platform/tenants/"+acme.id
+	status(t, "renaming from an old revision", s.call(http.MethodPatch, acme.token, path, obj{"name": "Clearwater"}, `"99"`), 412)
+	if got := s.get(admin, register).str("name"); got != "Acme Water" {
+		t.Errorf("the register has %q after what was refused", got)
+	}
+	status(t, "renaming", s.call(http.MethodPatch, acme.token, path, obj{"name": "Clearwater Utilities"}, s.get(acme.token, path).header.Get("ETag")), 200)
+	if got, own := s.get(admin, register).str("name"), s.get(acme.token, path).str("name"); got != "Clearwater Utilities" || own != got {
+		t.Errorf("the register has %q, the tenant %q", got, own)
+	}
+	entries := s.get(admin, "/v1/platform/audit/entries?action=tenant_updated").list("items")
+	if len(entries) != 1 || !strings.Contains(fmt.Sprint(entries[0]["target"]), acme.id) {
+		t.Errorf("the platform's log has %v", entries)
+	}
+	reset := s.resets(acme.token, acme, carl)
+	status(t, "the new name as a password", s.post("", "/v1/auth/reset", obj{"token": reset.str("secret"), "password": "Clearwater Utilities"}), 422)
+	status(t, "renaming to the same", s.call(http.MethodPatch, acme.token, path, obj{"name": "Clearwater Utilities"}, s.get(acme.token, path).header.Get("ETag")), 200)
+}
+
 func TestAPasswordIsNotTheTenantsName(t *testing.T) {
 	s, _, acme := world1(t)
 	const name = "Acme WaterAcme Water"
@@ -286,6 +307,44 @@ func TestAPasswordIsNotTheTenantsName(t *testing.T) {
 	status(t, "changed by its owner", s.post(token, "/v1/me/password", obj{"password": demoPassword, "new_password": name}), 422)
 	reset := s.resets(acme.token, acme, carl)
 	status(t, "set by a link", s.post("", "/v1/auth/reset", obj{"token": reset.str("secret"), "password": name}), 422)
+}
+
+func TestAPageTakesItsOwnFieldsAloneAndSaysThatALinkIsBad(t *testing.T) {
+	s, setup := served(t)
+	odd := url.Values{"token": {setup}, "email": {"operator@platform.example"}, "name": {"Olga"}, "password": {demoPassword}, "role": {"owner"}}
+	status(t, "an unknown field", s.page(t, "/setup", "", sent(odd)), 422)
+	bad := func(what, path string) {
+		t.Helper()
+		got := s.page(t, path, "", nil)
+		status(t, what, got, 404)
+		if strings.Contains(got.text, "<form") || !strings.Contains(got.text, "not valid") {
+			t.Errorf("%s: %s", what, got.text)
+		}
+	}
+	bad("a setup link that never was", "/setup?token=bad")
+	status(t, "the page of one that is", s.page(t, "/setup?token="+setup, "", nil), 200)
+	admin, err := s.platform(setup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad("a setup link that is spent", "/setup?token="+setup)
+	bad("a setup link on a platform that is set up", "/setup?token=bad")
+	acme, err := s.tenant(admin, "Acme Water", "ana@acme.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := s.invited(t, acme, "carl@acme.example", "viewer")
+	form := url.Values{"token": {link}, "name": {"Carl"}, "password": {demoPassword}, "admin": {"yes"}}
+	status(t, "an invitation with an unknown field", s.page(t, "/invite", "", sent(form)), 422)
+	form.Del("admin")
+	status(t, "the same without it", s.page(t, "/invite", "", sent(form)), 200)
+	me := s.get(s.signIn(t, "carl@acme.example").str("access_token"), "/v1/me").str("id")
+	bad("a reset link that never was", "/reset?token=bad")
+	reset := s.resets(acme.token, acme, me).str("secret")
+	status(t, "a reset link's page", s.page(t, "/reset?token="+reset, "", nil), 200)
+	status(t, "a reset with an unknown field", s.page(t, "/reset", "", sent(url.Values{"token": {reset}, "password": {"another four random words"}, "x": {""}})), 422)
+	status(t, "the same without it", s.page(t, "/reset", "", sent(url.Values{"token": {reset}, "password": {"another four random words"}})), 200)
+	bad("a reset link that is spent", "/reset?token="+reset)
 }
 
 func TestNamesOfPeopleAndTenantsAreText(t *testing.T) {

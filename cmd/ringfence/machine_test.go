@@ -70,7 +70,7 @@ func TestSetupAndReceiptsAreSaidToMachinesToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	v = document(t, exitDone, map[string]string{"RINGFENCE_TOKEN": olga}, "", "audit", "prove", ten, "0", "--server", s.base)
-	digest := document(t, exitDone, map[string]string{"RINGFENCE_TOKEN": olga}, "ana@acme.example\n", "audit", "hash", ten, "--server", s.base)
+	digest := document(t, exitDone, map[string]string{"RINGFENCE_TOKEN": olga}, "ana@acme.example\n", "audit", "hash", "--server", s.base)
 	if d, _ := digest["digest"].(string); d == "" {
 		t.Errorf("%v", digest)
 	}

@@ -285,9 +285,9 @@ func TestAClientCommandSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestADataFolderIsOneProcesss(t *testing.T) {
+func TestADataFolderIsOneServers(t *testing.T) {
 	s, _ := served(t)
-	code, _, errs := told(t, nil, "", "--set", "data="+filepath.Join(s.dir, "data"), "admin", "reset", "ana@acme.example")
+	code, _, errs := told(t, nil, "", "--set", "data="+filepath.Join(s.dir, "data"), "--set", "listen=127.0.0.1:0", "--set", "metrics_listen=", "serve")
 	if code != exitFail || !strings.Contains(errs, "another ringfence uses it") {
 		t.Errorf("exit %d %s", code, errs)
 	}

@@ -121,7 +121,7 @@ func (app *application) greet(ctx context.Context, c config, address string, std
 	if err != nil || token.IsZero() {
 		return err
 	}
-	fmt.Fprintf(stdout, "\nNobody administers this platform yet. Within an hour, open:\n\n  %s/setup?token=%s\n\n", publicURL(c), token.Reveal())
+	fmt.Fprintf(stdout, "\nNobody administers this platform yet. Within an hour, open:\n\n  %s/setup?token=%s\n\n%s", publicURL(c), token.Reveal(), guessed(c))
 	fmt.Fprintf(stdout, "The platform's audit log is verified with this policy file:\n\n%s\n", app.disclose.Policy(ident.Platform))
 	return nil
 }
@@ -183,7 +183,7 @@ func (r resetCmd) Run(ctx context.Context, c *commands, env environment) error {
 	if err != nil {
 		return err
 	}
-	app, err := wire(ctx, conf, env.stderr)
+	app, err := beside(ctx, conf, env.stderr)
 	if err != nil {
 		return err
 	}
@@ -194,6 +194,7 @@ func (r resetCmd) Run(ctx context.Context, c *commands, env environment) error {
 		err = errNo
 	case err == nil:
 		link := publicURL(conf) + "/reset?token=" + token.Reveal()
+		fmt.Fprint(env.stderr, guessed(conf))
 		err = r.say(env, link+"\n", map[string]string{"link": link})
 	}
 	return errors.Join(err, app.close(ctx))

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -33,6 +35,7 @@ type application struct {
 	store    store.Store
 	engine   sandbox.Engine
 	keys     *keyring.Keyring
+	limiter  *memlimit.Limiter
 	signin   *signin.SignIn
 	ingest   *ingest.Ingest
 	disclose *disclose.Disclose
@@ -67,10 +70,49 @@ func wire(ctx context.Context, c config, stderr io.Writer) (*application, error)
 	return app, nil
 }
 
-// opened has the data folder's keys and database open, and nothing built on them yet.
+// beside is what the host's own commands need of the application, and works while a server runs on the same folder: each change
+// is one transaction that begins by reading the log's head, and the server sees that another process wrote. It leaves out what
+// only one process may do: bring the schema up to date, work through jobs, keep what it read.
+func beside(ctx context.Context, c config, stderr io.Writer) (*application, error) {
+	app, err := unopened(c, stderr)
+	if err == nil {
+		err = app.openData(ctx, c, sqlite.Options{Beside: true})
+	}
+	if err != nil {
+		return nil, err
+	}
+	passwords, err := openPasswords(c)
+	if err == nil {
+		err = app.people(ctx, c, passwords)
+	}
+	if err != nil {
+		return nil, errors.Join(err, app.close(ctx))
+	}
+	return app, nil
+}
+
+// opened has the data folder for this process alone and its keys and database open, and nothing built on them yet.
 func opened(ctx context.Context, c config, stderr io.Writer) (*application, error) {
-	if err := os.MkdirAll(c.str("data"), 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+	app, err := unopened(c, stderr)
+	if err != nil {
+		return nil, err
+	}
+	if app.locked, err = lock(c.dataFile("lock")); err != nil {
+		return nil, err
+	}
+	if err := app.openData(ctx, c, sqlite.Options{Revised: app.cache.Revised}); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(c.dataFile(completeFile), []byte("keys and database of this folder belong together\n"), 0o600); err != nil {
+		return nil, errors.Join(err, app.close(ctx))
+	}
+	return app, nil
+}
+
+// unopened has nothing open.
+func unopened(c config, stderr io.Writer) (*application, error) {
+	if err := ownFolder(c.str("data")); err != nil {
+		return nil, err
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.str("log_level"))); err != nil {
@@ -87,39 +129,52 @@ func opened(ctx context.Context, c config, stderr io.Writer) (*application, erro
 	if app.workers == 0 {
 		app.workers = runtime.GOMAXPROCS(0)
 	}
-	if app.locked, err = lock(c.dataFile("lock")); err != nil {
-		return nil, err
+	return app, nil
+}
+
+// openData opens keys and database, or closes what is open.
+func (app *application) openData(ctx context.Context, c config, o sqlite.Options) error {
+	err := c.whole()
+	if err == nil {
+		app.keys, err = keyring.Open(c.dataFile("keys"))
 	}
-	if err := c.whole(); err != nil {
-		return nil, errors.Join(err, app.close(ctx))
-	}
-	if app.keys, err = keyring.Open(c.dataFile("keys")); err != nil {
-		return nil, errors.Join(err, app.close(ctx))
-	}
-	st, err := sqlite.Open(ctx, sqlite.Options{Path: c.dataFile(databaseFile), Now: time.Now, Revised: app.cache.Revised, Version: version(), Node: host})
 	if err != nil {
-		return nil, errors.Join(err, app.close(ctx))
+		return errors.Join(err, app.close(ctx))
+	}
+	o.Path, o.Now, o.Version, o.Node = c.dataFile(databaseFile), time.Now, version(), app.node
+	st, err := sqlite.Open(ctx, o)
+	if err != nil {
+		return errors.Join(err, app.close(ctx)) // and app.store stays nil, which a nil store in it would not be
 	}
 	app.store = st
-	if err := os.WriteFile(c.dataFile(completeFile), []byte("keys and database of this folder belong together\n"), 0o600); err != nil {
-		return nil, errors.Join(err, app.close(ctx))
+	return nil
+}
+
+// people builds what knows who is who, if the keys are the database's.
+func (app *application) people(ctx context.Context, c config, passwords *localauth.Passwords) error {
+	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
+	app.enter = enter.New(app.store, app.cache, enter.Recorder{Mint: mint, Sealer: app.keys, Peppers: app.keys}, app.log)
+	strange, err := app.enter.Strangers(ctx, app.keys)
+	if err == nil && len(strange) > 0 {
+		err = fmt.Errorf("the keys in %s are not all of the database %s, which was made with another %s; what that key sealed or signed cannot be used; put it back from your backup", c.dataFile("keys"), c.dataFile(databaseFile), strings.Join(strange, ", "))
 	}
-	return app, nil
+	app.limiter = memlimit.New(time.Now, limitedKeys)
+	app.signin = signin.New(app.enter, app.store, passwords, app.limiter)
+	return err
 }
 
 // rest builds what stands on keys and store.
 func (app *application) rest(ctx context.Context, c config, passwords *localauth.Passwords) error {
+	if err := app.people(ctx, c, passwords); err != nil {
+		return err
+	}
 	engine, err := quickjssandbox.New(ctx, quickjssandbox.Options{Instances: app.workers, CacheBytes: int64(c.num("decoder_cache_bytes")), CompileDir: c.dataFile("engine")})
 	if err != nil {
 		return err // and app.engine stays nil, which a nil engine in it would not be
 	}
 	app.engine = engine
-	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
-	limiter := memlimit.New(time.Now, limitedKeys)
 	limits := c.limits()
-	app.enter = enter.New(app.store, app.cache, enter.Recorder{Mint: mint, Sealer: app.keys, Peppers: app.keys}, app.log)
-	app.signin = signin.New(app.enter, app.store, passwords, limiter)
-	app.ingest = ingest.New(app.enter, app.store, app.engine, limiter, limits, app.log)
+	app.ingest = ingest.New(app.enter, app.store, app.engine, app.limiter, limits, app.log)
 	app.disclose = disclose.New(app.enter, app.store, app.keys)
 	trusted, err := parsePrefixes(c.str("trusted_proxies"))
 	if err != nil {
@@ -131,7 +186,7 @@ func (app *application) rest(ctx context.Context, c config, passwords *localauth
 	}
 	app.api, err = httpapi.New(httpapi.Options{
 		Enter: app.enter, SignIn: app.signin, Manage: manage.New(app.enter, app.store, app.ingest.Trials(app.workers-1), limits, app.ingest.Again), Ingest: app.ingest, Disclose: app.disclose,
-		Limiter: limiter, Limits: limits, CursorKey: cursorKey, PublicURL: strings.TrimSuffix(publicURL(c), "/"), Trusted: trusted, Docs: c.flag("docs"),
+		Limiter: app.limiter, Limits: limits, CursorKey: cursorKey, PublicURL: strings.TrimSuffix(publicURL(c), "/"), Trusted: trusted, Docs: c.flag("docs"),
 		Ready: app.enter.Ready, Metrics: app.metrics, Log: app.log, Version: version(), Node: app.node,
 	})
 	return err
@@ -154,14 +209,37 @@ func (c config) passwordCost() localauth.Cost {
 	return localauth.Cost{Memory: uint32(c.num("password_memory_kib")), Time: uint32(c.num("password_time"))} //nolint:gosec // checked settings
 }
 
+// publicURL is what links begin with. A server that listens on all addresses is named as its machine names itself, for want
+// of a better name.
 func publicURL(c config) string {
 	if u := c.str("public_url"); u != "" {
 		return u
 	}
-	if c.str("tls_cert_file") != "" {
-		return "https://" + c.str("listen")
+	at := c.str("listen")
+	if host, port, err := net.SplitHostPort(at); err == nil && everywhere(host) {
+		if host, err = os.Hostname(); err != nil {
+			host = "localhost"
+		}
+		at = net.JoinHostPort(host, port)
 	}
-	return "http://" + c.str("listen")
+	if c.str("tls_cert_file") != "" {
+		return "https://" + at
+	}
+	return "http://" + at
+}
+
+// everywhere reports whether a host is all addresses of the machine, which is nothing that a browser can open.
+func everywhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
+
+// guessed says that links begin with a guess.
+func guessed(c config) string {
+	if host, _, err := net.SplitHostPort(c.str("listen")); c.str("public_url") != "" || err != nil || !everywhere(host) {
+		return ""
+	}
+	return "Links name this machine as it names itself, since public_url is not set; set it to what others reach it by, such as https://iot.example.com.\n"
 }
 
 func (app *application) close(ctx context.Context) error {
@@ -172,5 +250,8 @@ func (app *application) close(ctx context.Context) error {
 	if app.store != nil {
 		err = errors.Join(err, app.store.Close())
 	}
-	return errors.Join(err, app.locked.Close())
+	if app.locked != nil {
+		err = errors.Join(err, app.locked.Close())
+	}
+	return err
 }

@@ -184,7 +184,7 @@ func TestEveryFlippedByteIsFoundAtItsEntry(t *testing.T) {
 		for at := range h.leaves[i] {
 			was := h.leaves[i][at]
 			h.leaves[i][at] ^= 1
-			if r := h.verify(t, nil); r.Verdict != Tampered || (r.Bad != int64(i) && was^1 != '\n') {
+			if r := h.verify(t, nil); r.Verdict != Tampered || (r.Bad != int64(i) && was^1 != '\n') || r.Bad >= 0 && r.Entries != uint64(r.Bad)+1 {
 				t.Fatalf("entry %d, byte %d: %+v", i, at, r)
 			}
 			h.leaves[i][at] = was

@@ -65,7 +65,7 @@ const (
 // Report is the result of a verification.
 type Report struct {
 	Verdict     Verdict
-	Entries     uint64 // that were read
+	Entries     uint64 // that were read, a bad one included
 	Checkpoints int    // that hold
 	Size        uint64 // of the newest checkpoint that holds
 	Bad         int64  // index of the first bad entry; -1 if none was found
@@ -104,6 +104,7 @@ func Verify(r io.Reader, p Policy, since []byte, par Parallel) (Report, error) {
 		v.since = &c
 	}
 	err := v.run()
+	v.report.Entries = v.head.Size
 	var found verdictError
 	if errors.As(err, &found) {
 		return v.report, nil
@@ -167,7 +168,7 @@ func (v *verifier) run() error {
 	if v.since != nil && v.since.Size > v.head.Size {
 		return v.tampered(v.head.Size, "The log was rolled back: an older checkpoint says %d entries, this bundle has %d.", v.since.Size, v.head.Size)
 	}
-	v.report.Entries, v.report.Size, v.report.Checkpoints = v.head.Size, end, len(v.points)
+	v.report.Size, v.report.Checkpoints = end, len(v.points)
 	if v.since == nil {
 		v.report.Reason = "Held against no older checkpoint: that the whole log was rolled back could not be seen."
 	}

@@ -41,6 +41,14 @@ type Peppers interface {
 	Pepper(kid string) ([]byte, bool)
 }
 
+// Marks tells keys apart without showing them.
+//
+// Marks must answer, by its name, a mark of every key that is kept: the same at every start, another for every other key, and
+// nothing that helps to find the key.
+type Marks interface {
+	Marks() (map[string][32]byte, error)
+}
+
 // Log holds the key that signs the audit log's checkpoints, and the instance's name, both fixed at first start.
 //
 // What Signer signs must verify with VerifierKey, whose name, like Signer's, is the instance's.

@@ -113,6 +113,9 @@ type Flow interface {
 	// SetFailures keeps a count of sign-in failures; a count of 0 removes it.
 	SetFailures(ctx context.Context, f principal.Failure) error
 
+	// Marks keeps the marks of keys under whose names none is kept, and answers all that are kept then.
+	Marks(ctx context.Context, keys map[string][32]byte) (map[string][32]byte, error)
+
 	// Fold adds n to a counter.
 	Fold(ctx context.Context, f Fold, n int64) error
 

@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/ringfence/ringfence/core/device"
@@ -58,4 +59,12 @@ type ghost struct{ store.Directory }
 func (g ghost) Tenants(ctx context.Context, after ident.Tenant, limit int) ([]ident.Tenant, error) {
 	ids, err := g.Directory.Tenants(ctx, after, limit)
 	return append(ids, ident.Tenant{0x40, 63}), err
+}
+
+func (f flowing) Marks(ctx context.Context, keys map[string][32]byte) (map[string][32]byte, error) {
+	kept, err := f.Flow.Marks(ctx, keys)
+	if f.marks {
+		maps.Copy(kept, keys)
+	}
+	return kept, err
 }

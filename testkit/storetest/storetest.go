@@ -207,6 +207,7 @@ func Checks() []Check {
 		{"LatestReadingNeverGoesBack", latest},
 		{"FinishComparesTheRevision", finish},
 		{"CountersAreExact", folds},
+		{"KeysMarksStay", marks},
 		{"CheckpointsGrow", checkpoints},
 		{"AuditIsWhatAppendMakesOfIt", auditRows},
 		{"EntriesAreFoundByTheirPlace", entriesByPlace},

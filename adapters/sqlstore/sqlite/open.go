@@ -5,9 +5,11 @@ import (
 	"context"
 	"database/sql/driver"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"runtime"
 	"time"
 
@@ -30,13 +32,17 @@ type Options struct {
 	Revised store.Revised
 	Version string // of our program, for audit entries
 	Node    string // which of our processes
+	Beside  bool   // another process may have the file open: its schema is left as it is, or refused, and nothing is tidied
 }
 
-// Open opens the file, brings its schema up to date and starts the writer.
+// Open opens the file, which its owner alone can read, brings its schema up to date and starts the writer.
 func Open(ctx context.Context, o Options) (*sqlstore.Store, error) { return open(ctx, o, nil) }
 
 // open opens with connections that wrap may have put something around.
 func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*sqlstore.Store, error) {
+	if err := closed(o.Path); err != nil {
+		return nil, fmt.Errorf("open %s: %w", o.Path, err)
+	}
 	file := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: o.Path}).EscapedPath()}).String()
 	write, err := pool(file, written(), "&_txlock=immediate", wrap)
 	if err != nil {
@@ -44,7 +50,14 @@ func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*
 	}
 	write.SetMaxOpenConns(1)
 	db := bun.NewDB(write, sqlitedialect.New())
-	if err := Migrate(ctx, db); err != nil {
+	foreign, tidy := "PRAGMA data_version", "PRAGMA wal_checkpoint(PASSIVE)"
+	if o.Beside {
+		foreign, tidy = "", ""
+		err = upToDate(ctx, db)
+	} else {
+		err = Migrate(ctx, db)
+	}
+	if err != nil {
 		_ = write.Close()
 		return nil, err
 	}
@@ -58,25 +71,72 @@ func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*
 	reading.SetMaxIdleConns(conns)
 	return sqlstore.New(ctx, sqlstore.Options{
 		Write: db, Read: bun.NewDB(reading, sqlitedialect.New()), Begin: "BEGIN IMMEDIATE",
-		Foreign: "PRAGMA data_version", Tidy: "PRAGMA wal_checkpoint(PASSIVE)", Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node,
+		Foreign: foreign, Tidy: tidy, Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node,
 	})
+}
+
+// closed makes the file if it is not there, and takes from all but the owner what they may do with it. SQLite makes its other
+// files with the mode of this one. It is opened only while it is new: closing it would let go of the locks that another
+// connection of this process has on it.
+func closed(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) //nolint:gosec // named by the caller
+	if err == nil {
+		return f.Close()
+	}
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(name)
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			err = os.Chmod(name, info.Mode().Perm()&^0o077)
+		}
+		if err != nil && (name == path || !errors.Is(err, fs.ErrNotExist)) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Migrate applies the migrations that the database has not seen.
 func Migrate(ctx context.Context, db *bun.DB) error {
-	dir, err := fs.Sub(migrations, "migrations")
+	return migrated(ctx, db, migrations, "migrations")
+}
+
+// upToDate refuses a schema that is another version's: the process that has the file open would be left with ours.
+func upToDate(ctx context.Context, db *bun.DB) error {
+	m, err := migrator(db, migrations, "migrations")
 	if err != nil {
 		return err
 	}
-	return migrated(ctx, db, dir)
+	known, err := m.MigrationsWithStatus(ctx)
+	if err != nil {
+		return fmt.Errorf("look at migrations: %w", err)
+	}
+	strange, err := m.MissingMigrations(ctx)
+	if err != nil {
+		return fmt.Errorf("look at migrations: %w", err)
+	}
+	if len(known.Unapplied()) > 0 || len(strange) > 0 {
+		return errors.New("the database is of another version of this program; use the program that serves it")
+	}
+	return nil
 }
 
-func migrated(ctx context.Context, db *bun.DB, dir fs.FS) error {
+func migrator(db *bun.DB, dir fs.FS, below string) (*migrate.Migrator, error) {
+	dir, err := fs.Sub(dir, below)
+	if err != nil {
+		return nil, err
+	}
 	known := migrate.NewMigrations()
 	if err := known.Discover(dir); err != nil {
-		return fmt.Errorf("read migrations: %w", err)
+		return nil, fmt.Errorf("read migrations: %w", err)
 	}
-	m := migrate.NewMigrator(db, known, migrate.WithMarkAppliedOnSuccess(true))
+	return migrate.NewMigrator(db, known, migrate.WithMarkAppliedOnSuccess(true)), nil
+}
+
+func migrated(ctx context.Context, db *bun.DB, dir fs.FS, below string) error {
+	m, err := migrator(db, dir, below)
+	if err != nil {
+		return err
+	}
 	if err := m.Init(ctx); err != nil {
 		return fmt.Errorf("prepare migrations: %w", err)
 	}

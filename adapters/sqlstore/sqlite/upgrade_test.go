@@ -42,7 +42,7 @@ func before(t *testing.T, file, name string) *bun.DB {
 		}
 	}
 	db := bun.NewDB(conns, sqlitedialect.New())
-	if err := migrated(t.Context(), db, older); err != nil {
+	if err := migrated(t.Context(), db, older, "."); err != nil {
 		t.Fatal(err)
 	}
 	return db
@@ -232,5 +232,34 @@ func TestAnEntryIsNeverChangedButForItsPrivateValues(t *testing.T) {
 	}
 	if _, err := db.ExecContext(t.Context(), "DELETE FROM audit_entries"); err == nil || !strings.Contains(err.Error(), "never deleted") {
 		t.Errorf("deleting: %v", err)
+	}
+}
+
+func TestAnotherVersionsSchemaIsLeftAloneBesideItsServer(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ringfence.db")
+	older := before(t, file, "20261126000007")
+	o := Options{Path: file, Now: time.Now, Version: "test", Node: "test", Beside: true}
+	if s, err := Open(t.Context(), o); err == nil {
+		t.Error("an older schema is taken", s.Close())
+	}
+	if err := older.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := Open(t.Context(), Options{Path: file, Now: time.Now, Version: "test", Node: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := answered(t, file, "SELECT count(*) FROM bun_migrations WHERE name >= '20261126000007'"); got == "0" {
+		t.Error("the server did not bring its own schema up to date")
 	}
 }

@@ -153,7 +153,7 @@ func TestNodesOfAnOlderDatabaseAreFoundByName(t *testing.T) {
 // A reading did not say at first whether its event had a counter.
 func TestReadingsOfAnOlderDatabaseHaveTheCounterOfTheirEvent(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ringfence.db")
-	db := before(t, file, "20261126000008")
+	db := before(t, file, "20261126000009")
 	for i, has := range []bool{true, false} {
 		id := []byte{byte(i)}
 		if _, err := db.DB.ExecContext(t.Context(), `INSERT INTO uplinks VALUES (x'01', ?1, 1, x'', x'', x'', 'processed', '', '', '', '', '', 0, 0, ?2, x'', x'', x'', 0, 0, 0, 0, 0, 0, 0);

@@ -52,7 +52,7 @@ const beforeSignIn = "nobody is signed in yet"
 
 func (a *API) authRoutes() {
 	s := a.o.SignIn
-	Register(a, Declaration{Operation: "setUp", Method: http.MethodPost, Path: "/v1/auth/setup", Summary: "Become platform administrator by the setup link, and make a first tenant if asked", Tag: "auth", Public: "the setup link is the credential", Object: "person", Tenant: FromNobody, Audit: []audit.Action{audit.SetupDone, audit.TenantCreated}, Status: 201},
+	Register(a, Declaration{Operation: "setUp", Method: http.MethodPost, Path: "/v1/auth/setup", Summary: "Become platform administrator by the setup link, and make a first tenant if asked", Tag: "auth", Public: "the setup link is the credential", Object: "person", Tenant: FromNobody, Audit: []audit.Action{audit.SetupDone, audit.TenantCreated, audit.MemberAdded}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			Body struct {
 				Token    string `json:"token" maxLength:"128"`

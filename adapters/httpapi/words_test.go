@@ -38,7 +38,7 @@ func TestAProblemSaysWhatIsTrue(t *testing.T) {
 	pat := a.call("POST", h.at(0, "/tokens"), `{"name":"t","permissions":["token:read"]}`).ok(201).str("secret")
 	h.as(pat).call("POST", h.at(0, "/tokens"), `{"name":"t","permissions":["token:read"]}`).bad(403, "person_needed")
 	a.call("POST", h.at(0, "/tokens"), `{"name":"t","permissions":["token:read"],"ttl_seconds":99999999}`).names(422, "invalid", "/ttl_seconds", "7776000")
-	a.call("POST", h.at(0, "/imports"), `{"csv":"name,serial`+strings.Repeat(`\nx,1`, 10_001)+`"}`).names(422, "bad_csv", "/csv", "10000 rows")
+	a.call("POST", h.at(0, "/imports"), `{"csv":"name,serial`+strings.Repeat(`\nx,1`, 1_001)+`"}`).names(422, "bad_csv", "/csv", "1000 rows")
 	a.call("GET", "/v1/me?x=1", "").names(422, "invalid", "/query", "takes no parameters")
 	for _, q := range []string{"/devices?decoder_id=x", "/devices?node_id=x", "/readings?from=x", "/uplinks?source_id=x", "/outcomes?event_id=x", "/audit/entries?org=x", "/devices?limit=x"} {
 		_, name, _ := strings.Cut(q, "?")

@@ -253,7 +253,7 @@ func (s *SignIn) setUp(ctx context.Context, l credential.Link, in NewPerson, fir
 	var id ident.Tenant
 	ident.Fresh(s.enter.Mint, &id)
 	ts := s.enter.As(id, actor, "setup", o)
-	created, err := s.enter.Event(ctx, ts, audit.TenantCreated, enter.Target("tenant", id))
+	created, err := s.enter.Event(ctx, ts, audit.TenantCreated, enter.Target("tenant", id), audit.Set("name", "", first.Name))
 	if err != nil {
 		return p, nil, err
 	}
@@ -271,8 +271,14 @@ func (s *SignIn) setUp(ctx context.Context, l credential.Link, in NewPerson, fir
 		if _, err := pw.Tenants().Put(ctx, register); err != nil {
 			return nil, nil, err
 		}
-		_, err = s.enter.Join(ctx, tw, p, p.Email, access.Membership{Role: access.Owner, Node: t.Root, Recursive: true})
-		return pe, []audit.Event{created}, err
+		owner := access.Membership{Role: access.Owner, Node: t.Root, Recursive: true}
+		ident.Fresh(s.enter.Mint, &owner.ID)
+		added, err := s.added(ctx, ts, p.ID, owner, p.Email)
+		if err != nil {
+			return nil, nil, err
+		}
+		_, err = s.enter.Join(ctx, tw, p, p.Email, owner)
+		return pe, []audit.Event{created, added}, err
 	})
 	return p, &t, err
 }
@@ -395,8 +401,7 @@ func (s *SignIn) accept(ctx context.Context, id ident.Tenant, inv principal.Invi
 	}
 	given := access.Membership{Role: inv.Role, Node: inv.Node, Recursive: inv.Recursive}
 	ident.Fresh(s.enter.Mint, &given.ID)
-	added, err := s.enter.Event(ctx, ts, audit.MemberAdded, enter.Target("member", actor.ID), audit.Set("membership", "", given.ID.String()), audit.Set("role", "", inv.Role.String()),
-		audit.Set("node", "", inv.Node.String()), audit.Set("recursive", "", strconv.FormatBool(inv.Recursive)), audit.Set("email", "", inv.Email))
+	added, err := s.added(ctx, ts, actor.ID, given, inv.Email)
 	if err != nil {
 		return Accepted{}, err
 	}
@@ -435,6 +440,12 @@ func (s *SignIn) accept(ctx context.Context, id ident.Tenant, inv principal.Invi
 		return []audit.Event{joined}, []audit.Event{added}, tw.Invitations().Delete(ctx, inv.ID, inv.Rev)
 	})
 	return out, err
+}
+
+// added tells a tenant's log of a member and of what the membership gives.
+func (s *SignIn) added(ctx context.Context, ts access.Scope, who ident.Principal, m access.Membership, email string) (audit.Event, error) {
+	return s.enter.Event(ctx, ts, audit.MemberAdded, enter.Target("member", who), audit.Set("membership", "", m.ID.String()), audit.Set("role", "", m.Role.String()),
+		audit.Set("node", "", m.Node.String()), audit.Set("recursive", "", strconv.FormatBool(m.Recursive)), audit.Set("email", "", email))
 }
 
 // free refuses an address that is somebody's, before a password is hashed for nothing.

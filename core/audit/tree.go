@@ -60,7 +60,7 @@ type Appended struct {
 }
 
 // MaxEvents bounds the events of one change: the largest import of devices has one for each, and its own.
-const MaxEvents = 10_001
+const MaxEvents = 1_001
 
 // Append turns events into entries. It is the only way to one: every store calls it inside the change's transaction and
 // keeps what comes back. The entries' time is the later of the clock and the last entry's, so that a clock that was set

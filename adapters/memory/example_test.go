@@ -87,5 +87,5 @@ func Example() {
 
 	// Output:
 	// {"cm":42}
-	// 8 entries in the audit log, the newest: sensitive_read
+	// 9 entries in the audit log, the newest: sensitive_read
 }

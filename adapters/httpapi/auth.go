@@ -218,6 +218,9 @@ func mine[V any](ctx context.Context, c *Call, ask func(context.Context, access.
 	return all, shut, nil
 }
 
+// seen is what a list shows of mine: not what is shut.
+func seen[V any](all []V, _, err error) ([]V, error) { return all, err }
+
 // myToken is a token of the caller's, with the scope of its tenant.
 type myToken struct {
 	credential.PAT
@@ -277,18 +280,12 @@ func (a *API) meRoutes() {
 		})
 	Register(a, Declaration{Operation: "listMyMemberships", Method: http.MethodGet, Path: "/v1/me/memberships", Summary: "List what one holds in one's tenants, by oneself and by groups", Tag: "me", Self: own, Object: "membership", Tenant: FromNobody},
 		func(ctx context.Context, c *Call, in *ListIn) (*many[heldJSON], error) {
-			held := func() ([]manage.Held, error) {
-				all, _, err := mine(ctx, c, a.o.Manage.MyMemberships)
-				return all, err
-			}
+			held := func() ([]manage.Held, error) { return seen(mine(ctx, c, a.o.Manage.MyMemberships)) }
 			return portion(c, *in, held, func(h manage.Held) string { return h.ID.String() }, heldShape)
 		})
 	Register(a, Declaration{Operation: "listMyTokens", Method: http.MethodGet, Path: "/v1/me/tokens", Summary: "List one's own personal access tokens, each with its tenant, where it was made", Tag: "me", Self: own, Object: "token", Tenant: FromNobody},
 		func(ctx context.Context, c *Call, in *ListIn) (*many[keyJSON], error) {
-			tokens := func() ([]myToken, error) {
-				all, _, err := a.myTokens(ctx, c)
-				return all, err
-			}
+			tokens := func() ([]myToken, error) { return seen(a.myTokens(ctx, c)) }
 			return portion(c, *in, tokens, func(t myToken) string { return t.ID.String() }, myTokenShape)
 		})
 	Register(a, Declaration{Operation: "revokeMyToken", Method: http.MethodDelete, Path: "/v1/me/tokens/{token}", Summary: "End one of one's own personal access tokens", Tag: "me", Self: own, Object: "token", Tenant: FromNobody, Audit: []audit.Action{audit.TokenRevoked}, Status: 204},

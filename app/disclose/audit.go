@@ -121,14 +121,7 @@ func (d *Disclose) Private(ctx context.Context, s access.Scope, seq uint64) ([]a
 	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_entry", ID: strconv.FormatUint(seq, 10)}, withPrivate); err != nil {
 		return nil, err
 	}
-	var found []audit.Entry
-	err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
-		_, err := r.Audit().Entry(ctx, seq) // which no number is too large for
-		if err == nil {
-			found, err = entries(ctx, r, store.AuditFilter{FromSeq: seq, ToSeq: seq + 1, Private: true})
-		}
-		return err
-	})
+	found, err := d.part(ctx, s, store.AuditFilter{FromSeq: seq, ToSeq: seq + 1, Private: true}) // behind the last number there is nothing
 	if err == nil && len(found) == 0 {
 		err = fault.Missing()
 	}

@@ -89,19 +89,24 @@ func choices(all []place) string {
 	return b.String()
 }
 
-func bash(all []place) string {
-	return `# bash completion of ringfence; once: source <(ringfence completion bash)
-_ringfence() {
-	local at=ringfence word value= next=()
-	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-		if [ -n "$value" ]; then value=; continue; fi
+// step goes on by one word of a line: the same in bash and zsh. The value of a flag is no command.
+func step(all []place) string {
+	return `		if [ -n "$value" ]; then value=; continue; fi
 		case "$word" in
 		` + taking(all) + `) value=1; continue ;;
 		esac
 		case "$at $word" in
 		` + walk(all) + `) at="$at $word" ;;
 		esac
-	done
+`
+}
+
+func bash(all []place) string {
+	return `# bash completion of ringfence; once: source <(ringfence completion bash)
+_ringfence() {
+	local at=ringfence word value= next=()
+	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+` + step(all) + `	done
 	case "$at" in
 ` + choices(all) + `	esac
 	case "${COMP_WORDS[COMP_CWORD-1]}" in
@@ -120,14 +125,7 @@ _ringfence() {
 	local at=ringfence word value=
 	local -a next
 	for word in "${(@)words[2,CURRENT-1]}"; do
-		if [[ -n $value ]]; then value=; continue; fi
-		case "$word" in
-		` + taking(all) + `) value=1; continue ;;
-		esac
-		case "$at $word" in
-		` + walk(all) + `) at="$at $word" ;;
-		esac
-	done
+` + step(all) + `	done
 	case "$at" in
 ` + choices(all) + `	esac
 	case "$words[CURRENT-1]" in

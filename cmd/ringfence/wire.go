@@ -60,9 +60,14 @@ func wire(ctx context.Context, c config, stderr io.Writer) (*application, error)
 	if err != nil {
 		return nil, err
 	}
+	return app.built(ctx, c, app.rest)
+}
+
+// built has on its data what build makes of it, or is closed.
+func (app *application) built(ctx context.Context, c config, build func(context.Context, config, *localauth.Passwords) error) (*application, error) {
 	passwords, err := openPasswords(c)
 	if err == nil {
-		err = app.rest(ctx, c, passwords)
+		err = build(ctx, c, passwords)
 	}
 	if err != nil {
 		return nil, errors.Join(err, app.close(ctx))
@@ -81,14 +86,7 @@ func beside(ctx context.Context, c config, stderr io.Writer) (*application, erro
 	if err != nil {
 		return nil, err
 	}
-	passwords, err := openPasswords(c)
-	if err == nil {
-		err = app.people(ctx, c, passwords)
-	}
-	if err != nil {
-		return nil, errors.Join(err, app.close(ctx))
-	}
-	return app, nil
+	return app.built(ctx, c, app.people)
 }
 
 // opened has the data folder for this process alone and its keys and database open, and nothing built on them yet.

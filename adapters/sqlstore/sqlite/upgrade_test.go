@@ -14,6 +14,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
 
+	"github.com/ringfence/ringfence/adapters/sqlstore"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/ident"
@@ -82,13 +83,7 @@ func TestAnOlderLogIsBroughtUpToDate(t *testing.T) {
 		}
 		exec("INSERT INTO audit_heads (tenant, size, last, edge, revision) VALUES (?, ?, ?, ?, 1)", tenant[:], head.Size, head.Last.UnixMicro(), []byte{})
 	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Open(t.Context(), Options{Path: file, Now: time.Now, Version: "test", Node: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := upgraded(t, db, file)
 	for i, tenant := range tenants {
 		err := s.View(t.Context(), new(storetest.World).Scope(tenant, 0), func(ctx context.Context, r store.Reader) error {
 			indexes := make([]int64, len(want[i]))
@@ -121,6 +116,19 @@ func TestAnOlderLogIsBroughtUpToDate(t *testing.T) {
 	}
 }
 
+// upgraded is an older database that was opened by the present program.
+func upgraded(t *testing.T, db *bun.DB, file string) *sqlstore.Store {
+	t.Helper()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Path: file, Now: time.Now, Version: "test", Node: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // Nodes were not looked for by name at first: those that stand already are found by it too.
 func TestNodesOfAnOlderDatabaseAreFoundByName(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ringfence.db")
@@ -129,13 +137,7 @@ func TestNodesOfAnOlderDatabaseAreFoundByName(t *testing.T) {
 	if _, err := db.DB.ExecContext(t.Context(), "INSERT INTO nodes (tenant, id, rev, node, state, body) VALUES (?, ?, 1, ?, 'alive', ?)", tenant[:], node[:], node[:], []byte(`{"Name":"Pump \"é\""}`)); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Open(t.Context(), Options{Path: file, Now: time.Now, Version: "test", Node: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := upgraded(t, db, file)
 	if err := s.View(t.Context(), new(storetest.World).Scope(tenant, 0), func(ctx context.Context, r store.Reader) error {
 		page, err := r.Nodes().Named(ctx, `Pump "é"`, store.Query{Reach: access.Everywhere})
 		if len(page.Items) != 1 {
@@ -161,13 +163,7 @@ func TestReadingsOfAnOlderDatabaseHaveTheCounterOfTheirEvent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Open(t.Context(), Options{Path: file, Now: time.Now, Version: "test", Node: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := upgraded(t, db, file)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

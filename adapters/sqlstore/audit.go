@@ -81,19 +81,48 @@ func (hs *heads) rollback() {
 
 // kept is the tenant's, as this transaction sees it.
 func (h *handle) kept(ctx context.Context) (kept, error) {
-	if err := h.alive(); err != nil {
-		return kept{}, err // before the heads are looked at, which are the loop's
+	if err := h.ready(ctx); err != nil {
+		return kept{}, err // before the heads are looked at, which are the transaction's
 	}
-	if h.heads != nil {
-		if k, ok := h.heads.met[h.tenant]; ok {
+	if heads := h.session.heads; heads != nil {
+		if k, ok := heads.met[h.tenant]; ok {
 			return k, nil
 		}
 	}
+	k, err := h.readHead(ctx, "")
+	if fault.Is(err, fault.NotFound) {
+		err = nil
+	}
+	if heads := h.session.heads; heads != nil && err == nil {
+		heads.met[h.tenant] = k
+	}
+	return k, err
+}
+
+// locked is kept, with the tenant's head locked for this transaction: changes of one tenant are serial.
+func (h *handle) locked(ctx context.Context) (kept, error) {
+	lock := h.session.d.LockHead
+	if lock == "" { // nobody else writes
+		return h.kept(ctx)
+	}
+	k, err := h.readHead(ctx, lock)
+	if fault.Is(err, fault.NotFound) { // there is nothing to lock yet, nor anything to read
+		if err := h.writeHead(ctx, " ON CONFLICT DO NOTHING", k); err != nil {
+			return k, err
+		}
+		k, err = h.readHead(ctx, lock)
+	}
+	if err == nil {
+		h.session.heads.met[h.tenant] = k
+	}
+	return k, err
+}
+
+func (h *handle) readHead(ctx context.Context, lock string) (kept, error) {
 	k := kept{head: audit.Head{Tenant: h.tenant}}
 	var size, last, rev int64
 	var edge, alive []byte
-	err := h.one(ctx, "SELECT size, last, edge, revision, alive FROM audit_heads WHERE tenant = ?", []any{h.tenant[:]}, &size, &last, &edge, &rev, &alive)
-	if err != nil && !fault.Is(err, fault.NotFound) {
+	if err := h.one(ctx, "SELECT size, last, edge, revision, alive FROM audit_heads WHERE tenant = ?"+lock, []any{h.tenant[:]}, &size, &last, &edge, &rev, &alive); err != nil {
 		return k, err
 	}
 	for i := range min(len(k.alive)-1, len(alive)/8) {
@@ -103,31 +132,32 @@ func (h *handle) kept(ctx context.Context) (kept, error) {
 	for i := 0; i+len(audit.Hash{}) <= len(edge); i += len(audit.Hash{}) {
 		k.head.Edge = append(k.head.Edge, audit.Hash(edge[i:i+len(audit.Hash{})]))
 	}
-	if h.heads != nil {
-		h.heads.met[h.tenant] = k
-	}
 	return k, nil
 }
 
-// write keeps the heads that moved: the last statement of a transaction.
-func (hs *heads) write(ctx context.Context, stmt func(context.Context, string) (*sql.Stmt, error)) error {
-	for _, t := range hs.moved {
-		k := hs.met[t]
-		edge := make([]byte, 0, len(k.head.Edge)*len(audit.Hash{}))
-		for _, e := range k.head.Edge {
-			edge = append(edge, e[:]...)
-		}
-		alive := make([]byte, 0, 8*len(k.alive))
-		for _, n := range k.alive[1:] {
-			alive = binary.BigEndian.AppendUint64(alive, uint64(n)) //nolint:gosec // kept bit for bit
-		}
-		h := &handle{tenant: t, prepare: stmt}
-		if _, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision, alive) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision, alive = excluded.alive",
-			t[:], int64(k.head.Size), micros(k.head.Last), edge, int64(k.revision), alive); err != nil { //nolint:gosec // below 2^63
+// keepHeads writes the heads that moved: the last statements of a transaction.
+func (s *session) keepHeads(ctx context.Context) error {
+	for _, t := range s.heads.moved {
+		h := &handle{session: s, tenant: t}
+		if err := h.writeHead(ctx, " ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision, alive = excluded.alive", s.heads.met[t]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (h *handle) writeHead(ctx context.Context, conflict string, k kept) error {
+	edge := make([]byte, 0, len(k.head.Edge)*len(audit.Hash{}))
+	for _, e := range k.head.Edge {
+		edge = append(edge, e[:]...)
+	}
+	alive := make([]byte, 0, 8*len(k.alive))
+	for _, n := range k.alive[1:] {
+		alive = binary.BigEndian.AppendUint64(alive, uint64(n)) //nolint:gosec // kept bit for bit
+	}
+	_, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision, alive) VALUES (?, ?, ?, ?, ?, ?)"+conflict,
+		h.tenant[:], int64(k.head.Size), micros(k.head.Last), edge, int64(k.revision), alive) //nolint:gosec // below 2^63
+	return err
 }
 
 // keep writes what audit.Append gave: one row an entry, with the hashes that its append stored and its private values.
@@ -150,7 +180,7 @@ func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) er
 	}
 	k, err := h.kept(ctx)
 	k.head, k.revision = a.Head, revision
-	h.heads.move(h.tenant, k)
+	h.session.heads.move(h.tenant, k)
 	return err
 }
 
@@ -247,7 +277,7 @@ func (s auditShelf) Find(ctx context.Context, q store.Query, f store.AuditFilter
 	and("target = ?", f.Target != "", f.Target)
 	and("outcome = ?", f.Outcome != "", f.Outcome)
 	and("request = ?", f.Request != "", f.Request)
-	and("instr('/' || path || '/', ?) > 0", !f.Org.IsZero(), "/"+f.Org.String()+"/")
+	and("replace('/' || path || '/', ?, '') <> '/' || path || '/'", !f.Org.IsZero(), "/"+f.Org.String()+"/")
 	and("at >= ?", !f.From.IsZero(), micros(f.From))
 	and("at < ?", !f.To.IsZero(), micros(f.To))
 	and("seq >= ?", f.FromSeq > 0, int64(f.FromSeq))                //nolint:gosec // looked at above
@@ -329,63 +359,47 @@ func (d directory) Locate(ctx context.Context, accessor string) (store.Location,
 	}
 	var t, id []byte
 	var kind string
-	h := &handle{db: d.s.o.Read}
-	err := h.one(ctx, "SELECT tenant, kind, id FROM locations WHERE accessor = ?", []any{accessor}, &t, &kind, &id)
+	err := d.handle().one(ctx, "SELECT tenant, kind, id FROM locations WHERE accessor = ?", []any{accessor}, &t, &kind, &id)
 	if err != nil {
 		return l, err
 	}
 	return store.Location{Tenant: ident.Tenant(t), Kind: credential.Kind(kind), Row: [16]byte(id)}, nil
 }
 
-// Waiting skips from tenant to tenant along the queue's index: it costs as much as there are tenants waiting, however long
-// their queues are.
+// Waiting costs as much as there are tenants waiting, however long their queues are.
 func (d directory) Waiting(ctx context.Context, now time.Time, limit int) ([]store.Waiting, error) {
 	if err := enter(ctx); err != nil {
 		return nil, err
 	}
-	h := &handle{db: d.s.o.Read}
-	rows, err := h.query(ctx, `WITH RECURSIVE t(tenant) AS (
-		SELECT min(tenant) FROM uplinks WHERE state = 'accepted'
-		UNION ALL SELECT (SELECT min(tenant) FROM uplinks WHERE state = 'accepted' AND tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL)
-		SELECT hex(tenant), due FROM (SELECT tenant, (SELECT arrived FROM uplinks u WHERE u.tenant = t.tenant AND u.state = 'accepted' AND u.not_before <= ? ORDER BY arrived LIMIT 1) AS due FROM t WHERE tenant IS NOT NULL)
-		WHERE due IS NOT NULL ORDER BY due LIMIT ?`, micros(now), limit)
-	if err != nil {
-		return nil, away(err)
-	}
-	defer func() { _ = rows.Close() }()
-	var out []store.Waiting
-	for rows.Next() {
+	return found(ctx, d.handle(), func(rows *sql.Rows) (store.Waiting, error) {
 		var t string
 		var due int64
 		if err := rows.Scan(&t, &due); err != nil {
-			return nil, away(err)
+			return store.Waiting{}, err
 		}
 		raw, err := hex.DecodeString(t)
 		if err != nil || len(raw) != ident.Size {
-			return nil, fault.New(fault.Internal, "bad_tenant", "A stored tenant id has a wrong length.")
+			return store.Waiting{}, fault.New(fault.Internal, "bad_tenant", "A stored tenant id has a wrong length.")
 		}
-		out = append(out, store.Waiting{Tenant: ident.Tenant(raw), Oldest: moment(due)})
-	}
-	return out, away(rows.Err())
+		return store.Waiting{Tenant: ident.Tenant(raw), Oldest: moment(due)}, nil
+	}, d.s.o.Dialect.Waiting, micros(now), limit)
 }
 
 func (d directory) Tenants(ctx context.Context, after ident.Tenant, limit int) ([]ident.Tenant, error) {
 	if err := enter(ctx); err != nil {
 		return nil, err
 	}
-	h := &handle{db: d.s.o.Read}
-	rows, err := h.query(ctx, "SELECT tenant FROM audit_heads WHERE tenant > ? ORDER BY tenant LIMIT ?", after[:], limit)
-	if err != nil {
-		return nil, away(err)
-	}
-	defer func() { _ = rows.Close() }()
-	var out []ident.Tenant
-	for rows.Next() {
+	return found(ctx, d.handle(), func(rows *sql.Rows) (ident.Tenant, error) {
 		var t []byte
-		if err := rows.Scan(&t); err != nil {
-			return nil, away(err)
+		err := rows.Scan(&t)
+		if err != nil {
+			return ident.Tenant{}, err
 		}
-		out = append(out, ident.Tenant(t))
-	}
-	return out, away(rows.Err())
+		return ident.Tenant(t), nil
+	}, d.s.o.Dialect.Tenants, after[:], limit)
+}
+
+// handle asks the pool itself, for no tenant.
+func (d directory) handle() *handle {
+	return &handle{session: &session{d: &d.s.o.Dialect, db: d.s.o.Read, raw: d.s.o.Dialect.rawPool(d.s.o.Read)}}
 }

@@ -97,7 +97,7 @@ type firstUplink struct {
 // claim takes an uplink's dedupe key, or answers who has it.
 func (f flow) claim(ctx context.Context, u *uplink.Uplink) (*firstUplink, error) {
 	n, err := f.h.exec(ctx, `INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (tenant, key) DO UPDATE SET uplink = excluded.uplink, payload_hash = excluded.payload_hash, expires = excluded.expires WHERE expires <= ?`,
+		ON CONFLICT (tenant, key) DO UPDATE SET uplink = excluded.uplink, payload_hash = excluded.payload_hash, expires = excluded.expires WHERE dedupe.expires <= ?`,
 		f.h.tenant[:], u.DedupeKey[:], u.ID[:], u.PayloadHash[:], micros(u.ArrivedAt.Add(store.DedupeWindow)), micros(u.ArrivedAt))
 	if err != nil || n > 0 {
 		return nil, err
@@ -116,7 +116,7 @@ func (f flow) Finish(ctx context.Context, done store.Finished) error {
 	}
 	t := f.h.tenant[:]
 	if !u.Device.IsZero() && u.State != uplink.Quarantined {
-		if _, err := f.h.exec(ctx, "INSERT INTO seen (tenant, device, at) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at WHERE excluded.at > at", t, u.Device[:], micros(u.ReceivedAt)); err != nil {
+		if _, err := f.h.exec(ctx, "INSERT INTO seen (tenant, device, at) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at WHERE excluded.at > seen.at", t, u.Device[:], micros(u.ReceivedAt)); err != nil {
 			return err
 		}
 	}
@@ -138,7 +138,7 @@ func (f flow) Finish(ctx context.Context, done store.Finished) error {
 		t, r.Device[:], micros(r.At), r.ID[:], r.Uplink[:], r.Node[:], r.Decoder[:], r.Version[:], int64(r.FCnt), r.HasFCnt, r.Session, notNil(r.Data), warnings); err != nil { //nolint:gosec // kept bit for bit
 		return err
 	}
-	_, err = f.h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (at, id)",
+	_, err = f.h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (latest.at, latest.id)",
 		t, r.Device[:], micros(r.At), r.ID[:])
 	return err
 }
@@ -150,7 +150,7 @@ func (f flow) Hasten(ctx context.Context, until time.Time, limit int) (int, erro
 }
 
 func (f flow) Touch(ctx context.Context, accessor string, at time.Time) error {
-	_, err := f.h.exec(ctx, "INSERT INTO touched (tenant, accessor, at) VALUES (?, ?, ?) ON CONFLICT (tenant, accessor) DO UPDATE SET at = excluded.at WHERE excluded.at > at", f.h.tenant[:], accessor, micros(at))
+	_, err := f.h.exec(ctx, "INSERT INTO touched (tenant, accessor, at) VALUES (?, ?, ?) ON CONFLICT (tenant, accessor) DO UPDATE SET at = excluded.at WHERE excluded.at > touched.at", f.h.tenant[:], accessor, micros(at))
 	return err
 }
 
@@ -190,7 +190,7 @@ func (f flow) Marks(ctx context.Context, keys map[string][32]byte) (map[string][
 }
 
 func (f flow) Fold(ctx context.Context, c store.Fold, n int64) error {
-	_, err := f.h.exec(ctx, "INSERT INTO folds (tenant, kind, key, node, bucket, until, count) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, kind, key, node, bucket) DO UPDATE SET count = count + excluded.count",
+	_, err := f.h.exec(ctx, "INSERT INTO folds (tenant, kind, key, node, bucket, until, count) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, kind, key, node, bucket) DO UPDATE SET count = folds.count + excluded.count",
 		f.h.tenant[:], c.Kind, c.Key, c.Node[:], micros(c.Bucket), micros(c.Until), n)
 	return err
 }

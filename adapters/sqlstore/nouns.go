@@ -222,7 +222,7 @@ func keepDevice(ctx context.Context, h *handle, old, v *device.Device) error {
 }
 
 func (h *handle) locate(ctx context.Context, accessor string, kind credential.Kind, id []byte) error {
-	_, err := h.exec(ctx, "INSERT INTO locations (accessor, tenant, kind, id) VALUES (?, ?, ?, ?) ON CONFLICT (accessor) DO UPDATE SET kind = excluded.kind WHERE tenant = excluded.tenant AND id = excluded.id",
+	_, err := h.exec(ctx, "INSERT INTO locations (accessor, tenant, kind, id) VALUES (?, ?, ?, ?) ON CONFLICT (accessor) DO UPDATE SET kind = excluded.kind WHERE locations.tenant = excluded.tenant AND locations.id = excluded.id",
 		accessor, h.tenant[:], string(kind), id)
 	return err
 }
@@ -399,7 +399,7 @@ type personShelf struct {
 // last, which is looked up either way: what it takes must not tell whose addresses there are.
 func (s personShelf) ByEmail(ctx context.Context, email string) (principal.Person, error) {
 	found, err := s.all(ctx, func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("r.label = max(COALESCE((SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ? AND n.label >= ?), ''), (SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ?))",
+		return q.Where("r.label = "+s.h.session.d.Greatest+"(COALESCE((SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ? AND n.label >= ?), ''), (SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ?))",
 			s.h.tenant[:], email, s.h.tenant[:])
 	})
 	if err == nil && (len(found) == 0 || found[0].Email != email) {

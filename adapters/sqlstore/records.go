@@ -18,11 +18,8 @@ import (
 
 // handle is what Reader, Writer and Flow hold: one transaction, one tenant.
 type handle struct {
-	db            bun.IDB
+	session       *session
 	tenant        ident.Tenant
-	prepare       func(context.Context, string) (*sql.Stmt, error) // nil when reading
-	heads         *heads                                           // nil when reading
-	now           func() time.Time
 	dead          bool
 	written       bool // anything but events
 	policyWritten bool // something that decisions are made from
@@ -30,27 +27,19 @@ type handle struct {
 
 func (h *handle) kill() { h.dead = true }
 
-// alive refuses a handle that outlived its function.
-func (h *handle) alive() error {
+// ready refuses a handle that outlived its function, and shows the database whose rows it is about to be asked for.
+func (h *handle) ready(ctx context.Context) error {
 	if h.dead {
 		return store.ErrDead
 	}
-	return nil
+	return h.session.show(ctx, h.tenant)
 }
 
-// query runs a statement: prepared on the writing connection, plain in a reading transaction.
 func (h *handle) query(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
-	if err := h.alive(); err != nil {
+	if err := h.ready(ctx); err != nil {
 		return nil, err
 	}
-	if h.prepare == nil {
-		return h.db.QueryContext(ctx, q, args...)
-	}
-	s, err := h.prepare(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	return s.QueryContext(ctx, args...)
+	return h.session.query(ctx, q, args)
 }
 
 func (h *handle) exec(ctx context.Context, q string, args ...any) (int64, error) {
@@ -60,18 +49,10 @@ func (h *handle) exec(ctx context.Context, q string, args ...any) (int64, error)
 
 // run is exec with the driver's own error.
 func (h *handle) run(ctx context.Context, q string, args ...any) (int64, error) {
-	if err := h.alive(); err != nil {
+	if err := h.ready(ctx); err != nil {
 		return 0, err
 	}
-	s, err := h.prepare(ctx, q)
-	if err != nil {
-		return 0, err
-	}
-	res, err := s.ExecContext(ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	return h.session.exec(ctx, q, args)
 }
 
 // one scans a single row, and answers fault.Missing() if there is none.
@@ -142,7 +123,7 @@ func (s shelf[K, V]) decode(ctx context.Context, rev uint64, body []byte) (V, er
 }
 
 func (s shelf[K, V]) query() *bun.SelectQuery {
-	return s.h.db.NewSelect().Model((*row)(nil)).ModelTableExpr("? AS r", bun.Ident(s.n.table)).Column("tenant", "id", "rev", "node", "owner", "label", "state", "body").
+	return s.h.session.db.NewSelect().Model((*row)(nil)).ModelTableExpr("? AS r", bun.Ident(s.n.table)).Column("tenant", "id", "rev", "node", "owner", "label", "state", "body").
 		Where("r.tenant = ?", s.h.tenant[:])
 }
 
@@ -176,7 +157,7 @@ func (s shelf[K, V]) Named(ctx context.Context, name string, q store.Query) (sto
 
 func (s shelf[K, V]) list(ctx context.Context, q store.Query, narrow func(*bun.SelectQuery) *bun.SelectQuery) (store.Page[V], error) {
 	var page store.Page[V]
-	if err := s.h.alive(); err != nil {
+	if err := s.h.ready(ctx); err != nil {
 		return page, err
 	}
 	if q.Reach.IsEmpty() {
@@ -209,7 +190,7 @@ func (s shelf[K, V]) list(ctx context.Context, q store.Query, narrow func(*bun.S
 
 // all answers every record that fits, oldest first: for nouns whose number is bounded.
 func (s shelf[K, V]) all(ctx context.Context, narrow func(*bun.SelectQuery) *bun.SelectQuery) ([]V, error) {
-	if err := s.h.alive(); err != nil {
+	if err := s.h.ready(ctx); err != nil {
 		return nil, err
 	}
 	var rows []row
@@ -248,7 +229,7 @@ func (s records[K, V]) counts(ctx context.Context, old, v *V) error {
 		return err
 	}
 	k.alive[s.n.counted] += change
-	s.h.heads.move(s.h.tenant, k)
+	s.h.session.heads.move(s.h.tenant, k)
 	return nil
 }
 
@@ -268,7 +249,7 @@ func (s records[K, V]) lives(v *V) int64 {
 const deleted = "deleted"
 
 func (s shelf[K, V]) count(ctx context.Context, where string, args ...any) (int, error) {
-	if err := s.h.alive(); err != nil {
+	if err := s.h.ready(ctx); err != nil {
 		return 0, err
 	}
 	n, err := s.query().Where(where, args...).Count(ctx)
@@ -304,13 +285,11 @@ func (s records[K, V]) Put(ctx context.Context, v V) (V, error) {
 		r.State = "-"
 	}
 	var n int64
-	if old != nil {
-		n, err = s.h.run(ctx, "UPDATE "+s.n.table+" SET rev = ?, node = ?, owner = ?, label = ?, state = ?, body = ?, expires = ? WHERE tenant = ? AND id = ?",
-			r.Rev, r.Node, r.Owner, r.Label, r.State, r.Body, r.Expires, r.Tenant, r.ID)
-	} else {
-		n, err = s.h.run(ctx, "INSERT INTO "+s.n.table+" (tenant, id, rev, node, owner, label, state, body, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, id) DO NOTHING",
-			r.Tenant, r.ID, r.Rev, r.Node, r.Owner, r.Label, r.State, r.Body, r.Expires)
-	}
+	err = s.h.session.apart(ctx, func() error {
+		var err error
+		n, err = s.write(ctx, r, old != nil)
+		return err
+	})
 	if err != nil {
 		return none, taken(err)
 	}
@@ -318,6 +297,16 @@ func (s records[K, V]) Put(ctx context.Context, v V) (V, error) {
 		return none, fault.New(fault.Conflict, "exists", "A record of this id exists already.")
 	}
 	return v, s.wrote(ctx, old, &v)
+}
+
+// write replaces a row, or inserts it if there is none of its id.
+func (s records[K, V]) write(ctx context.Context, r row, replace bool) (int64, error) {
+	if replace {
+		return s.h.run(ctx, "UPDATE "+s.n.table+" SET rev = ?, node = ?, owner = ?, label = ?, state = ?, body = ?, expires = ? WHERE tenant = ? AND id = ?",
+			r.Rev, r.Node, r.Owner, r.Label, r.State, r.Body, r.Expires, r.Tenant, r.ID)
+	}
+	return s.h.run(ctx, "INSERT INTO "+s.n.table+" (tenant, id, rev, node, owner, label, state, body, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, id) DO NOTHING",
+		r.Tenant, r.ID, r.Rev, r.Node, r.Owner, r.Label, r.State, r.Body, r.Expires)
 }
 
 // at answers a record if it is stored at this revision.
@@ -361,7 +350,7 @@ func (s records[K, V]) wrote(ctx context.Context, old, v *V) error {
 
 // expire removes at most limit records whose time is over, those first that are over longest.
 func (s records[K, V]) expire(ctx context.Context, now time.Time, limit int) (int, error) {
-	if err := s.h.alive(); err != nil || limit <= 0 {
+	if err := s.h.ready(ctx); err != nil || limit <= 0 {
 		return 0, err
 	}
 	var rows []row

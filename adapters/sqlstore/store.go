@@ -21,11 +21,12 @@ import (
 
 // Options are what a database's own package gives.
 type Options struct {
-	Write   *bun.DB // one connection
-	Read    *bun.DB // a pool that cannot write
-	Begin   string  // statement that begins a writing transaction
-	Foreign string  // query whose answer changes when another process wrote; "" if there is none
-	Tidy    string  // statement for a reading connection after something was written, beside the writer's way; "" if there is none
+	Write   *bun.DB
+	Read    *bun.DB // a pool that cannot write, or the same one
+	Dialect Dialect
+	Begin   string // statement that begins the transactions of a group, on the one connection that writes; "": each write has a transaction and a connection of its own
+	Foreign string // query whose answer changes when another process wrote; "" if there is none
+	Tidy    string // statement for a reading connection after something was written, beside the writer's way; "" if there is none
 	Now     func() time.Time
 	Revised store.Revised
 	Version string
@@ -35,26 +36,41 @@ type Options struct {
 // Store is the adapter.
 type Store struct {
 	o      Options
-	writer *writer
+	writer transactor
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 }
 
+// transactor is how writing transactions are had.
+type transactor interface {
+	// do runs run in a transaction and commits what it wrote, unless it fails. Run may run more than once.
+	do(ctx context.Context, run func(context.Context, *session) error) error
+	closed() bool
+	// close lets what is under way end, and nothing begin.
+	close()
+}
+
 var _ store.Store = (*Store)(nil)
 
-// New starts the writer on an opened database whose schema is up to date.
+// New is a store on an opened database whose schema is up to date.
 func New(ctx context.Context, o Options) (*Store, error) {
 	if o.Revised == nil {
 		o.Revised = func(ident.Tenant, uint64) {}
 	}
-	w, err := newWriter(ctx, o.Write, o.Begin)
-	if err != nil {
-		return nil, err
-	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Store{o: o, writer: w, stop: stop}
-	s.done.Add(1)
-	go func() { defer s.done.Done(); w.loop() }()
+	s := &Store{o: o, stop: stop}
+	if o.Begin == "" {
+		s.writer = &pooled{db: o.Write, d: &s.o.Dialect}
+	} else {
+		w, err := newWriter(ctx, o.Write, o.Begin, &s.o.Dialect)
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		s.writer = w
+		s.done.Add(1)
+		go func() { defer s.done.Done(); w.loop() }()
+	}
 	if o.Foreign != "" {
 		s.done.Add(1)
 		go func() { defer s.done.Done(); s.watch(background) }()
@@ -96,6 +112,9 @@ func (s *Store) Close() error {
 	s.stop()
 	s.writer.close()
 	s.done.Wait()
+	if s.o.Read == s.o.Write {
+		return s.o.Write.Close()
+	}
 	return errors.Join(s.o.Read.Close(), s.o.Write.Close())
 }
 
@@ -120,12 +139,12 @@ func (s *Store) View(ctx context.Context, scope access.Scope, fn func(context.Co
 	if s.writer.closed() {
 		return store.ErrClosed
 	}
-	tx, err := s.o.Read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	tx, err := s.o.Read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.o.Dialect.Snapshot})
 	if err != nil {
 		return away(err)
 	}
 	defer func() { _ = tx.Rollback() }()
-	h := &handle{db: tx, tenant: scope.Tenant()}
+	h := &handle{session: &session{d: &s.o.Dialect, db: tx, raw: s.o.Dialect.raw(tx)}, tenant: scope.Tenant()}
 	defer h.kill()
 	return protect(func() error { return fn(store.Enter(ctx), reader{h}) })
 }
@@ -136,7 +155,7 @@ func (s *Store) Change(ctx context.Context, scope access.Scope, fn func(context.
 		return err
 	}
 	var revision uint64
-	err := s.writer.do(ctx, func(ctx context.Context, db bun.IDB) error {
+	err := s.writer.do(ctx, func(ctx context.Context, db *session) error {
 		p, err := s.begin(ctx, db, scope)
 		if err != nil {
 			return err
@@ -164,7 +183,7 @@ func (s *Store) Across(ctx context.Context, platform, tenant access.Scope, fn fu
 		return store.ErrScope
 	}
 	var pr, tr uint64
-	err := s.writer.do(ctx, func(ctx context.Context, db bun.IDB) error {
+	err := s.writer.do(ctx, func(ctx context.Context, db *session) error {
 		p, err := s.begin(ctx, db, platform)
 		if err != nil {
 			return err
@@ -200,8 +219,8 @@ func (s *Store) Ingest(ctx context.Context, scope access.Scope, fn func(context.
 	if !scope.Allowed() {
 		return store.ErrDenied
 	}
-	return s.writer.do(ctx, func(ctx context.Context, db bun.IDB) error {
-		h := s.writing(db, scope)
+	return s.writer.do(ctx, func(ctx context.Context, db *session) error {
+		h := &handle{session: db, tenant: scope.Tenant()}
 		defer h.kill()
 		return fn(store.Enter(ctx), flow{h})
 	})
@@ -210,20 +229,16 @@ func (s *Store) Ingest(ctx context.Context, scope access.Scope, fn func(context.
 // Directory answers what is asked before a tenant is known.
 func (s *Store) Directory() store.Directory { return directory{s} }
 
-// change is a Change under way: the tenant's head is locked, since there is one writer.
+// change is a Change under way, with the tenant's head locked.
 type change struct {
 	writing
 	head audit.Head
 	rev  uint64
 }
 
-func (s *Store) writing(db bun.IDB, scope access.Scope) *handle {
-	return &handle{db: db, tenant: scope.Tenant(), prepare: s.writer.stmt, heads: s.writer.heads, now: s.o.Now}
-}
-
-func (s *Store) begin(ctx context.Context, db bun.IDB, scope access.Scope) (*change, error) {
-	h := s.writing(db, scope)
-	k, err := h.kept(ctx)
+func (s *Store) begin(ctx context.Context, db *session, scope access.Scope) (*change, error) {
+	h := &handle{session: db, tenant: scope.Tenant()}
+	k, err := h.locked(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -22,8 +22,8 @@ type writer struct {
 	group int // closures of one transaction at most
 	wary  int // groups that are still run in savepoints
 	jobs  chan *job
-	stmts map[string]*sql.Stmt // owned by the loop, as are the heads
-	heads *heads
+	stmts map[string]*sql.Stmt // owned by the loop, as is the session
+	all   *session             // that the closures of a group share
 
 	mu   sync.RWMutex // held for reading while a job is handed over
 	shut bool
@@ -31,7 +31,7 @@ type writer struct {
 
 type job struct {
 	ctx context.Context //nolint:containedctx // it is the caller's own, looked at before and after its turn
-	run func(context.Context, bun.IDB) error
+	run func(context.Context, *session) error
 	err error
 	out chan error
 }
@@ -39,12 +39,16 @@ type job struct {
 // maxGroup bounds the closures of one transaction.
 const maxGroup = 256
 
-func newWriter(ctx context.Context, db *bun.DB, begin string) (*writer, error) {
+var _ transactor = (*writer)(nil)
+
+func newWriter(ctx context.Context, db *bun.DB, begin string, d *Dialect) (*writer, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("writing connection: %w", err)
 	}
-	return &writer{conn: conn, begin: begin, group: maxGroup, jobs: make(chan *job, maxGroup), stmts: map[string]*sql.Stmt{}, heads: newHeads()}, nil
+	w := &writer{conn: conn, begin: begin, group: maxGroup, jobs: make(chan *job, maxGroup), stmts: map[string]*sql.Stmt{}}
+	w.all = &session{d: d, db: conn, prepare: w.stmt, heads: newHeads()}
+	return w, nil
 }
 
 func (w *writer) closed() bool {
@@ -63,7 +67,7 @@ func (w *writer) close() {
 }
 
 // do waits for run's turn and for the commit of what it wrote.
-func (w *writer) do(ctx context.Context, run func(context.Context, bun.IDB) error) error {
+func (w *writer) do(ctx context.Context, run func(context.Context, *session) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -148,7 +152,7 @@ func (w *writer) run(group []*job, apart bool) (whole bool, broken error) {
 	if err := w.exec(ctx, w.begin); err != nil {
 		return false, err
 	}
-	w.heads.begin()
+	w.all.heads.begin()
 	defer func() {
 		if !whole {
 			// The transaction may be gone already; what matters is that the next one begins cleanly.
@@ -160,13 +164,13 @@ func (w *writer) run(group []*job, apart bool) (whole bool, broken error) {
 			continue
 		}
 		if apart {
-			w.heads.save()
+			w.all.heads.save()
 			if err := w.exec(ctx, "SAVEPOINT job"); err != nil {
 				return false, err
 			}
 		}
 		own := context.WithoutCancel(j.ctx)
-		j.err = protect(func() error { return j.run(own, w.conn) })
+		j.err = protect(func() error { return j.run(own, w.all) })
 		if j.err == nil {
 			j.err = j.ctx.Err() // the caller went away before fn returned
 		}
@@ -177,7 +181,7 @@ func (w *writer) run(group []*job, apart bool) (whole bool, broken error) {
 			continue
 		}
 		if j.err != nil {
-			w.heads.rollback()
+			w.all.heads.rollback()
 			if err := w.exec(ctx, "ROLLBACK TO job"); err != nil {
 				return false, err
 			}
@@ -186,7 +190,7 @@ func (w *writer) run(group []*job, apart bool) (whole bool, broken error) {
 			return false, err
 		}
 	}
-	if err := w.heads.write(ctx, w.stmt); err != nil {
+	if err := w.all.keepHeads(ctx); err != nil {
 		return false, err
 	}
 	if err := w.exec(ctx, "COMMIT"); err != nil {

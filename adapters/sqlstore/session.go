@@ -1,0 +1,183 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"sync"
+
+	"github.com/uptrace/bun"
+
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// Dialect is what one database wants said otherwise than another.
+type Dialect struct {
+	Bind     func(query string, args []any) (string, []any) // says how arguments are written; nil: ? as it stands
+	Show     string                                         // statement that takes a tenant (hex): from there on a transaction sees its rows alone; "": the database has no wall of its own
+	Snapshot sql.IsolationLevel                             // of a View
+	LockHead string                                         // end of a query that locks what it reads; "": nobody else writes
+	Spoils   bool                                           // a refused statement takes its transaction along
+	Again    func(error) bool                               // a transaction that failed so is run again; nil: none is
+	Greatest string                                         // function: the larger of two values
+	Waiting  string                                         // query (now, limit): tenants that have something to process (hex), and since when
+	Tenants  string                                         // query (after, limit): tenants that there is a log of, in order
+}
+
+// asked is what both a transaction and a pool are asked by.
+type asked interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// raw is a transaction without bun, which writes arguments into the text, where the driver takes them apart from it.
+func (d *Dialect) raw(tx bun.Tx) asked {
+	if d.Bind == nil {
+		return tx
+	}
+	return tx.Tx
+}
+
+func (d *Dialect) rawPool(db *bun.DB) asked {
+	if d.Bind == nil {
+		return db
+	}
+	return db.DB
+}
+
+// session is one transaction (or, for look-ups before a tenant is known, the pool) as handles ask it.
+type session struct {
+	d       *Dialect
+	db      bun.IDB // for queries that bun makes
+	raw     asked   // for our own, unless they are prepared
+	prepare func(context.Context, string) (*sql.Stmt, error)
+	heads   *heads       // that a writing transaction has met; nil when reading
+	shown   ident.Tenant // whose rows the database shows
+}
+
+// show tells the database whose rows are asked for from now on, where it has a wall of its own.
+func (s *session) show(ctx context.Context, t ident.Tenant) error {
+	if s.d.Show == "" || t == s.shown {
+		return nil
+	}
+	rows, err := s.query(ctx, s.d.Show, []any{hex.EncodeToString(t[:])})
+	if err != nil {
+		return away(err)
+	}
+	if err := rows.Close(); err != nil {
+		return away(err)
+	}
+	s.shown = t
+	return nil
+}
+
+func (s *session) query(ctx context.Context, q string, args []any) (*sql.Rows, error) {
+	if s.d.Bind != nil {
+		q, args = s.d.Bind(q, args)
+	}
+	if s.prepare == nil {
+		return s.raw.QueryContext(ctx, q, args...)
+	}
+	stmt, err := s.prepare(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(ctx, args...)
+}
+
+func (s *session) exec(ctx context.Context, q string, args []any) (int64, error) {
+	if s.d.Bind != nil {
+		q, args = s.d.Bind(q, args)
+	}
+	var res sql.Result
+	var err error
+	if s.prepare == nil {
+		res, err = s.raw.ExecContext(ctx, q, args...)
+	} else {
+		var stmt *sql.Stmt
+		if stmt, err = s.prepare(ctx, q); err == nil {
+			res, err = stmt.ExecContext(ctx, args...)
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// apart runs fn so that a statement of it that is refused leaves the transaction usable.
+func (s *session) apart(ctx context.Context, fn func() error) error {
+	if !s.d.Spoils {
+		return fn()
+	}
+	if _, err := s.raw.ExecContext(ctx, "SAVEPOINT apart"); err != nil {
+		return err
+	}
+	if err := fn(); err != nil {
+		_, undone := s.raw.ExecContext(ctx, "ROLLBACK TO apart")
+		return errors.Join(err, undone)
+	}
+	_, err := s.raw.ExecContext(ctx, "RELEASE apart")
+	return err
+}
+
+// pooled gives every write a transaction of its own: the database keeps them apart.
+type pooled struct {
+	db *bun.DB
+	d  *Dialect
+
+	mu   sync.RWMutex // held for reading while a transaction is under way
+	shut bool
+}
+
+var _ transactor = (*pooled)(nil)
+
+// attempts is how often a transaction is run that the database ended for another's sake.
+const attempts = 3
+
+func (p *pooled) do(ctx context.Context, run func(context.Context, *session) error) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.shut {
+		return store.ErrClosed
+	}
+	for n := 1; ; n++ {
+		err := p.once(ctx, run)
+		if err == nil || n == attempts || !p.d.Again(err) {
+			return err
+		}
+	}
+}
+
+func (p *pooled) once(ctx context.Context, run func(context.Context, *session) error) error {
+	tx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return away(err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
+	s := &session{d: p.d, db: tx, raw: p.d.raw(tx), heads: newHeads()}
+	if err := protect(func() error { return run(ctx, s) }); err != nil {
+		return err
+	}
+	if err := s.keepHeads(ctx); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err // the caller went away before fn returned
+	}
+	return away(tx.Commit())
+}
+
+func (p *pooled) closed() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.shut
+}
+
+func (p *pooled) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shut = true
+}

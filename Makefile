@@ -16,6 +16,16 @@ RACE := -race \
 
 TESTED := go run ./testkit/archtest/tested
 
+# Tests that ask real servers have the build tag services; deploy/testbed/with starts what they ask. SERVICES=none: without both.
+SERVICES ?= all
+ifeq ($(SERVICES),none)
+  TAGS :=
+  WITH :=
+else
+  TAGS := -tags services
+  WITH := deploy/testbed/with
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help build test fmt vet tidy-check lint secrets race bench long browser goldens tidy
 
@@ -32,7 +42,7 @@ fmt: ## is every file formatted?
 	if [ -n "$$out" ]; then echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; fi
 
 vet: ## go vet
-	go vet -tags browser ./...
+	go vet -tags browser,services ./...
 
 lint: ## golangci-lint, with what .golangci.yml asks for
 	go run $(GOLANGCI) run --allow-parallel-runners ./...
@@ -45,7 +55,10 @@ secrets: ## gitleaks over the working tree and the history (rules: .gitleaks.tom
 	grep -q 'exit status 42' || { echo "the planted key was not found"; exit 1; }; }
 
 race: ## all tests under the race detector; a skipped test is a failure; minutes per suite
-	$(TESTED) $(RACE) -timeout 45m ./...
+	$(WITH) $(TESTED) $(TAGS) $(RACE) -timeout 45m ./...
+ifeq ($(SERVICES),none)
+	@echo "left out: what asks PostgreSQL (SERVICES=none)"; test "$$CI" != true
+endif
 
 tidy-check: ## go.mod and go.sum are what go mod tidy would write (on a copy, see dependencies under ARCHITECTURE.md)
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp go.mod go.sum "$$tmp/" && \
@@ -70,7 +83,7 @@ goldens: ## rewrites the golden files and the README's table of settings; look a
 	go test -count=1 $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
 
 bench: ## the figures of BENCHMARKS.md, ratios within one run
-	go test -run '^$$' -bench . -benchmem -timeout 60m ./...
+	$(WITH) go test $(TAGS) -run '^$$' -bench . -benchmem -timeout 60m ./...
 
 long: ## the same suites with the numbers of the long run
-	RINGFENCE_LONG=1 $(TESTED) $(RACE) -timeout 120m ./...
+	RINGFENCE_LONG=1 $(WITH) $(TESTED) $(TAGS) $(RACE) -timeout 120m ./...

@@ -62,11 +62,7 @@ func (s *session) show(ctx context.Context, t ident.Tenant) error {
 	if s.d.Show == "" || t == s.shown {
 		return nil
 	}
-	rows, err := s.query(ctx, s.d.Show, []any{hex.EncodeToString(t[:])})
-	if err != nil {
-		return away(err)
-	}
-	if err := rows.Close(); err != nil {
+	if _, err := s.exec(ctx, s.d.Show, []any{hex.EncodeToString(t[:])}); err != nil {
 		return away(err)
 	}
 	s.shown = t
@@ -134,8 +130,18 @@ type pooled struct {
 
 var _ transactor = (*pooled)(nil)
 
-// attempts is how often a transaction is run that the database ended for another's sake.
+// attempts is how often a transaction is run that failed for no fault of its own.
 const attempts = 3
+
+// again runs a transaction, once more while the database says that it should be.
+func (d *Dialect) again(run func() error) error {
+	for n := 1; ; n++ {
+		err := run()
+		if err == nil || d.Again == nil || n == attempts || !d.Again(err) {
+			return err
+		}
+	}
+}
 
 func (p *pooled) do(ctx context.Context, run func(context.Context, *session) error) error {
 	p.mu.RLock()
@@ -143,12 +149,7 @@ func (p *pooled) do(ctx context.Context, run func(context.Context, *session) err
 	if p.shut {
 		return store.ErrClosed
 	}
-	for n := 1; ; n++ {
-		err := p.once(ctx, run)
-		if err == nil || n == attempts || !p.d.Again(err) {
-			return err
-		}
-	}
+	return p.d.again(func() error { return p.once(ctx, run) })
 }
 
 func (p *pooled) once(ctx context.Context, run func(context.Context, *session) error) error {

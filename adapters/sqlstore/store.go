@@ -139,6 +139,10 @@ func (s *Store) View(ctx context.Context, scope access.Scope, fn func(context.Co
 	if s.writer.closed() {
 		return store.ErrClosed
 	}
+	return s.o.Dialect.again(func() error { return s.view(ctx, scope, fn) })
+}
+
+func (s *Store) view(ctx context.Context, scope access.Scope, fn func(context.Context, store.Reader) error) error {
 	tx, err := s.o.Read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.o.Dialect.Snapshot})
 	if err != nil {
 		return away(err)

@@ -1,0 +1,190 @@
+// Package postgres opens sqlstore on PostgreSQL 15 or later, whose row-level security is a second wall: without a tenant that
+// was named there are no rows. Services sign in as ringfence_runtime, migrations as ringfence_owner (roles.sql).
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/migrate"
+
+	"github.com/ringfence/ringfence/adapters/sqlstore"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Roles makes the four roles; an administrator of the cluster runs it once.
+//
+//go:embed roles.sql
+var Roles string
+
+// Options of a database.
+type Options struct {
+	URL     secret.Text // postgres://ringfence_runtime:…@host:port/database?sslmode=verify-full
+	Conns   int         // connections at most; 0: 10
+	Now     func() time.Time
+	Revised store.Revised
+	Version string // of our program, for audit entries
+	Node    string // which of our processes
+}
+
+// Open opens the database as a service does. It refuses a role that could see more than one tenant at a time, and a schema that
+// is not this program's.
+func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
+	db, err := connect(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if o.Conns == 0 {
+		o.Conns = 10
+	}
+	db.SetMaxOpenConns(o.Conns)
+	db.SetMaxIdleConns(o.Conns)
+	if err := errors.Join(harmless(ctx, db), upToDate(ctx, db)); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return sqlstore.New(ctx, sqlstore.Options{Write: db, Read: db, Dialect: dialect(), Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node})
+}
+
+func connect(url secret.Text) (*bun.DB, error) {
+	config, err := pgx.ParseConfig(url.Reveal())
+	if err != nil {
+		return nil, errors.New("the database's URL cannot be read; it looks like postgres://user:password@host:5432/ringfence?sslmode=verify-full") // pgx's error quotes it
+	}
+	// bun writes arguments into the text, so that preparing would keep a statement for each value. Our own are prepared (bind).
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	return bun.NewDB(stdlib.OpenDB(*config), pgdialect.New()), nil
+}
+
+// dialect is PostgreSQL's: transactions side by side, with a wall of their own.
+func dialect() sqlstore.Dialect {
+	return sqlstore.Dialect{
+		Bind: bind, Show: "SELECT set_config('app.tenant', ?, true)", Snapshot: sql.LevelRepeatableRead, LockHead: " FOR UPDATE", Spoils: true, Again: again,
+		Greatest: "GREATEST",
+		Tenants:  "SELECT tenant FROM known WHERE tenant > ? ORDER BY tenant LIMIT ?",
+		// It skips from tenant to tenant along the index.
+		Waiting: `WITH RECURSIVE t(tenant) AS (
+			(SELECT tenant FROM due ORDER BY tenant LIMIT 1)
+			UNION ALL SELECT (SELECT d.tenant FROM due d WHERE d.tenant > t.tenant ORDER BY d.tenant LIMIT 1) FROM t WHERE t.tenant IS NOT NULL)
+			SELECT encode(tenant, 'hex'), since FROM (SELECT tenant, (SELECT arrived FROM due u WHERE u.tenant = t.tenant AND u.not_before <= ? ORDER BY arrived LIMIT 1) AS since FROM t WHERE tenant IS NOT NULL) w
+			WHERE since IS NOT NULL ORDER BY since LIMIT ?`,
+	}
+}
+
+// bind numbers the arguments and has the statement prepared and kept.
+func bind(query string, args []any) (string, []any) {
+	var b strings.Builder
+	n := 0
+	for {
+		before, after, more := strings.Cut(query, "?")
+		b.WriteString(before)
+		if !more {
+			return b.String(), append([]any{pgx.QueryExecModeCacheStatement}, args...)
+		}
+		n++
+		b.WriteString("$" + strconv.Itoa(n))
+		query = after
+	}
+}
+
+// again is a transaction that the database ended for another's sake (serialization_failure, deadlock_detected), or that met a
+// connection which its last user had broken off: the driver says so only of what it has not sent.
+func again(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01") || errors.Is(err, driver.ErrBadConn)
+}
+
+// harmless refuses a role that row-level security does not bind.
+func harmless(ctx context.Context, db *bun.DB) error {
+	var role string
+	var super, bypass, owns bool
+	if err := db.DB.QueryRowContext(ctx, `SELECT r.rolname, r.rolsuper, r.rolbypassrls, EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND pg_has_role(r.oid, c.relowner, 'MEMBER'))
+		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&role, &super, &bypass, &owns); err != nil {
+		return fmt.Errorf("look at the role: %w", err)
+	}
+	for why, is := range map[string]bool{"is a superuser": super, "bypasses row-level security": bypass, "owns tables": owns} {
+		if is {
+			return fmt.Errorf("the role %s %s, so that the database would show it every tenant's rows; sign in as ringfence_runtime (roles.sql)", role, why)
+		}
+	}
+	return nil
+}
+
+// Migrate brings the schema up to date, as its owner. One process does at a time, the others wait.
+func Migrate(ctx context.Context, url secret.Text) error {
+	db, err := connect(url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	db.SetMaxOpenConns(2) // the lock's, and the migrations'
+	lock, err := db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() { _ = lock.Close() }() // and with it the lock is gone
+	if _, err := lock.ExecContext(ctx, "SELECT pg_advisory_lock(hashtextextended('ringfence migrations', 0))"); err != nil {
+		return fmt.Errorf("wait for other migrations: %w", err)
+	}
+	m, err := migrator(db)
+	if err != nil {
+		return err
+	}
+	if err := m.Init(ctx); err != nil {
+		return fmt.Errorf("prepare migrations: %w", err)
+	}
+	if _, err := m.Migrate(ctx); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+func migrator(db *bun.DB) (*migrate.Migrator, error) {
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	known := migrate.NewMigrations()
+	if err := known.Discover(dir); err != nil {
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	return migrate.NewMigrator(db, known, migrate.WithMarkAppliedOnSuccess(true)), nil
+}
+
+// upToDate refuses a schema that is another version's.
+func upToDate(ctx context.Context, db *bun.DB) error {
+	m, err := migrator(db)
+	if err != nil {
+		return err
+	}
+	known, err := m.MigrationsWithStatus(ctx)
+	if err != nil {
+		return fmt.Errorf("look at migrations (has ringfence migrate up been run?): %w", err)
+	}
+	strange, err := m.MissingMigrations(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at migrations: %w", err)
+	case len(known.Unapplied()) > 0:
+		return errors.New("the database's schema is older than this program; run ringfence migrate up")
+	case len(strange) > 0:
+		return errors.New("the database's schema is newer than this program; use the program that it was made for")
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+// Package pgtest gives tests databases on the PostgreSQL servers that deploy/testbed/with started: each one new, with its
+// schema, and signed in to by the roles of roles.sql.
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver registers itself
+
+	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
+	"github.com/ringfence/ringfence/core/secret"
+)
+
+// Variables that name a server, by the URL that an administrator of the cluster signs in with.
+const (
+	Oldest = "RINGFENCE_TEST_POSTGRES"
+	Newest = "RINGFENCE_TEST_POSTGRES_NEWEST"
+)
+
+// Server is one PostgreSQL server with our roles and a migrated database to copy.
+type Server struct {
+	admin    *url.URL
+	template func() (string, error) // makes it once
+}
+
+// New is the server that a variable of the environment names.
+func New(variable string) *Server {
+	s := &Server{}
+	s.template = sync.OnceValues(func() (string, error) {
+		said := os.Getenv(variable)
+		admin, err := url.Parse(said)
+		if err != nil || said == "" {
+			return "", errors.New(variable + " names no server; make test starts one, or deploy/testbed/with go test -tags services ./…")
+		}
+		s.admin = admin
+		ctx := context.Background()
+		if err := s.Ask(ctx, "postgres", "SELECT pg_advisory_lock(1)", postgres.Roles, "ALTER ROLE ringfence_owner PASSWORD 'owner'", "ALTER ROLE ringfence_runtime PASSWORD 'runtime'",
+			"ALTER ROLE ringfence_retention PASSWORD 'retention'", "ALTER ROLE ringfence_backup PASSWORD 'backup'"); err != nil {
+			return "", err
+		}
+		name, err := s.create(ctx, "OWNER ringfence_owner")
+		if err != nil {
+			return "", err
+		}
+		return name, postgres.Migrate(ctx, s.URL(name, "owner"))
+	})
+	return s
+}
+
+// Database is a new one, empty but for the schema; it goes with the test.
+func (s *Server) Database(t testing.TB) string {
+	t.Helper()
+	template, err := s.template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := s.create(t.Context(), "OWNER ringfence_owner TEMPLATE "+template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Ask(context.Background(), "postgres", "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	return name
+}
+
+// URL is a database as one of the roles signs in to it: owner, runtime, retention or backup; "" is the administrator.
+func (s *Server) URL(database, role string) secret.Text {
+	u := *s.admin
+	u.Path = "/" + database
+	if role != "" {
+		u.User = url.UserPassword("ringfence_"+role, role)
+	}
+	return secret.New(u.String())
+}
+
+func (s *Server) create(ctx context.Context, with string) (string, error) {
+	name := "test_" + strings.ToLower(rand.Text())
+	return name, s.Ask(ctx, "postgres", "CREATE DATABASE "+name+" "+with)
+}
+
+// Ask runs statements on one connection, as the administrator.
+func (s *Server) Ask(ctx context.Context, database string, statements ...string) error {
+	db, err := sql.Open("pgx", s.URL(database, "").Reveal())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	for _, q := range statements {
+		if _, err := conn.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,241 @@
+//go:build services
+
+package postgres_test
+
+import (
+	"context"
+	crand "crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/adapters/sqlstore"
+	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
+	"github.com/ringfence/ringfence/adapters/sqlstore/postgres/pgtest"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/storetest"
+)
+
+// both runs a test on the oldest server that is supported and on the newest.
+func both(t *testing.T, test func(t *testing.T, s *pgtest.Server)) {
+	t.Run("oldest", func(t *testing.T) { test(t, pgtest.New(pgtest.Oldest)) })
+	t.Run("newest", func(t *testing.T) { test(t, pgtest.New(pgtest.Newest)) })
+}
+
+func open(t testing.TB, url secret.Text, o storetest.Options, conns int) *sqlstore.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), postgres.Options{URL: url, Conns: conns, Now: o.Now, Revised: o.Revised})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestPostgreSQLFillsThePort(t *testing.T) {
+	both(t, func(t *testing.T, server *pgtest.Server) {
+		storetest.Run(t, func(t testing.TB, o storetest.Options) store.Store {
+			return open(t, server.URL(server.Database(t), "runtime"), o, 0)
+		})
+	})
+}
+
+var mint = ident.Mint{Now: time.Now, Random: func(p []byte) { _, _ = crand.Read(p) }}
+
+// kept is a device that was made in a tenant.
+func kept(t testing.TB, s store.Store, scope access.Scope) (d device.Device) {
+	t.Helper()
+	err := s.Change(t.Context(), scope, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		d = device.Device{Name: "pump", Node: ident.Node{1}, State: device.Active}
+		ident.Fresh(mint, &d.ID)
+		var err error
+		d, err = w.Devices().Put(ctx, d)
+		return []audit.Event{{ID: ident.NewEntry(mint), Action: audit.DeviceCreated, Target: audit.Target{Kind: "device", ID: d.ID.String()}, Outcome: audit.OK}}, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// connect is a plain connection, as a role signs in.
+func connect(t testing.TB, url secret.Text) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", url.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// What a service's own sign-in could do, were every check of ours forgotten.
+func TestTheDatabaseRefusesByItself(t *testing.T) {
+	both(t, func(t *testing.T, server *pgtest.Server) {
+		name := server.Database(t)
+		w := storetest.NewWorld(t, func(t testing.TB, o storetest.Options) store.Store { return open(t, server.URL(name, "runtime"), o, 0) })
+		for i, n := range []int{1, 2} {
+			for range n {
+				kept(t, w.Store, []access.Scope{w.A, w.B}[i])
+			}
+		}
+		db := connect(t, server.URL(name, "runtime"))
+		count := func(tenant string) (n int) {
+			t.Helper()
+			tx, err := db.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback() }()
+			if tenant != "" {
+				if _, err := tx.ExecContext(t.Context(), "SELECT set_config('app.tenant', $1, true)", tenant); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := tx.QueryRowContext(t.Context(), "SELECT count(*) FROM devices").Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		a, b := "0a"+strings.Repeat("00", 15), "0b"+strings.Repeat("00", 15)
+		if got := []int{count(a), count(""), count(b), count("")}; got[0] != 1 || got[1] != 0 || got[2] != 2 || got[3] != 0 {
+			t.Errorf("devices of A, of nobody, of B, of nobody: %v", got)
+		}
+		for _, q := range []string{
+			"INSERT INTO devices (tenant, id, rev, state, body) VALUES ('\\x0b000000000000000000000000000000', '\\x01', 1, '-', '')",
+			"UPDATE devices SET tenant = '\\x0b000000000000000000000000000000'", // to give one's own row away
+			"TRUNCATE devices", "DELETE FROM audit_entries", "UPDATE audit_entries SET outcome = 'ok'", "DELETE FROM audit_heads", "UPDATE audit_checkpoints SET size = 0",
+			"ALTER TABLE devices DISABLE ROW LEVEL SECURITY", "ALTER TABLE devices NO FORCE ROW LEVEL SECURITY", "DROP POLICY tenant ON devices", "CREATE TABLE mine (a int)",
+			"SET ROLE ringfence_owner", "SET SESSION AUTHORIZATION postgres", "CREATE POLICY all_of_it ON devices USING (true)", "DROP TRIGGER audit_entries_delete ON audit_entries",
+			"SET session_replication_role = replica", "COPY devices TO PROGRAM 'cat'", "UPDATE bun_migrations SET name = ''",
+		} {
+			tx, err := db.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.ExecContext(t.Context(), "SELECT set_config('app.tenant', $1, true)", a); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.ExecContext(t.Context(), q); err == nil {
+				t.Errorf("not refused: %s", q)
+			}
+			_ = tx.Rollback()
+		}
+	})
+}
+
+// A role that the wall does not bind, and a schema that is another version's, are refused at start with what to do.
+func TestWhatWouldBreakTheWallIsRefusedAtStart(t *testing.T) {
+	server := pgtest.New(pgtest.Oldest)
+	name := server.Database(t)
+	refused := func(role, want string) {
+		t.Helper()
+		s, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL(name, role), Now: time.Now})
+		if err == nil {
+			_ = s.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("as %q: %v, want %q", role, err, want)
+		}
+	}
+	refused("", "is a superuser")
+	refused("owner", "owns tables")
+	refused("backup", "bypasses row-level security")
+	if err := server.Ask(t.Context(), name, "INSERT INTO bun_migrations (name, group_id) VALUES ('20991231000001', 99)"); err != nil {
+		t.Fatal(err)
+	}
+	refused("runtime", "newer than this program")
+	if err := server.Ask(t.Context(), name, "DELETE FROM bun_migrations"); err != nil {
+		t.Fatal(err)
+	}
+	refused("runtime", "run ringfence migrate up")
+	if _, err := postgres.Open(t.Context(), postgres.Options{URL: secret.New("postgres://u:hunter2@host:port/x"), Now: time.Now}); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a URL that cannot be read: %v", err)
+	}
+}
+
+// Transactions of four tenants on four connections that are cancelled, time out and panic at any point: none ever sees or
+// writes another tenant's row.
+func TestNoTenantContextEverCrosses(t *testing.T) {
+	const transactions, callers = 100_000, 16
+	server := pgtest.New(pgtest.Oldest)
+	name := server.Database(t)
+	w := storetest.NewWorld(t, func(t testing.TB, o storetest.Options) store.Store { return open(t, server.URL(name, "runtime"), o, 4) })
+	scopes, own := make([]access.Scope, 4), make([]device.Device, 4)
+	for i := range scopes {
+		scopes[i] = w.Scope(ident.Tenant{byte(i + 1)}, 0)
+		own[i] = kept(t, w.Store, scopes[i])
+	}
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(c), 7))
+			for range transactions / callers {
+				if err := once(t.Context(), w.Store, r, scopes, own); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// once is one transaction of a random tenant that comes to a random end; the error is a wall that did not hold.
+func once(ctx context.Context, s store.Store, r *rand.Rand, scopes []access.Scope, own []device.Device) (crossed error) {
+	i := r.IntN(len(scopes))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	switch r.IntN(50) { // a connection that is broken off costs more than a hundred transactions
+	case 0:
+		after := time.Duration(r.IntN(1500)) * time.Microsecond
+		ctx, cancel = context.WithTimeout(ctx, after)
+		defer cancel()
+	case 1:
+		timer := time.AfterFunc(time.Duration(r.IntN(1500))*time.Microsecond, cancel)
+		defer timer.Stop()
+	}
+	end := r.IntN(30)
+	look := func(ctx context.Context, rd store.Reader) error {
+		page, err := rd.Devices().List(ctx, store.Query{Reach: access.Reach{All: true}, Limit: 10})
+		if err != nil {
+			return err
+		}
+		if len(page.Items) != 1 || page.Items[0].ID != own[i].ID {
+			crossed = fmt.Errorf("tenant %d sees %v", i, page.Items)
+		}
+		if _, err := rd.Devices().Get(ctx, own[(i+1)%len(own)].ID); !fault.Is(err, fault.NotFound) && ctx.Err() == nil && !fault.Is(err, fault.Unavailable) {
+			crossed = errors.Join(crossed, fmt.Errorf("tenant %d reads another's device: %w", i, err))
+		}
+		switch end {
+		case 0:
+			cancel()
+		case 1, 2, 3:
+			panic("in the middle")
+		case 4, 5, 6:
+			return errors.New("in the middle")
+		}
+		return nil
+	}
+	if r.IntN(2) == 0 {
+		_ = s.View(ctx, scopes[i], look) // however it ended, what it saw was looked at
+		return crossed
+	}
+	_ = s.Ingest(ctx, scopes[i], func(ctx context.Context, f store.Flow) error {
+		if err := f.Touch(ctx, "accessor", time.Unix(int64(r.IntN(1000)), 0)); err != nil {
+			return err
+		}
+		return look(ctx, f.Read())
+	})
+	return crossed
+}

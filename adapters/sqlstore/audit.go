@@ -24,6 +24,7 @@ import (
 type kept struct {
 	head     audit.Head
 	revision uint64
+	narrowed uint64 // the last revision that may have narrowed a decision
 	alive    [counters]int64
 }
 
@@ -90,16 +91,16 @@ func (h *handle) kept(ctx context.Context) (kept, error) {
 		}
 	}
 	k := kept{head: audit.Head{Tenant: h.tenant}}
-	var size, last, rev int64
+	var size, last, rev, narrowed int64
 	var edge, alive []byte
-	err := h.one(ctx, "SELECT size, last, edge, revision, alive FROM audit_heads WHERE tenant = ?", []any{h.tenant[:]}, &size, &last, &edge, &rev, &alive)
+	err := h.one(ctx, "SELECT size, last, edge, revision, narrowed, alive FROM audit_heads WHERE tenant = ?", []any{h.tenant[:]}, &size, &last, &edge, &rev, &narrowed, &alive)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return k, err
 	}
 	for i := range min(len(k.alive)-1, len(alive)/8) {
 		k.alive[i+1] = int64(binary.BigEndian.Uint64(alive[8*i:])) //nolint:gosec // written from one
 	}
-	k.head.Size, k.head.Last, k.revision = uint64(size), moment(last), uint64(rev) //nolint:gosec // written from ones below 2^63
+	k.head.Size, k.head.Last, k.revision, k.narrowed = uint64(size), moment(last), uint64(rev), uint64(narrowed) //nolint:gosec // written from ones below 2^63
 	for i := 0; i+len(audit.Hash{}) <= len(edge); i += len(audit.Hash{}) {
 		k.head.Edge = append(k.head.Edge, audit.Hash(edge[i:i+len(audit.Hash{})]))
 	}
@@ -122,8 +123,8 @@ func (hs *heads) write(ctx context.Context, stmt func(context.Context, string) (
 			alive = binary.BigEndian.AppendUint64(alive, uint64(n)) //nolint:gosec // kept bit for bit
 		}
 		h := &handle{tenant: t, prepare: stmt}
-		if _, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision, alive) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision, alive = excluded.alive",
-			t[:], int64(k.head.Size), micros(k.head.Last), edge, int64(k.revision), alive); err != nil { //nolint:gosec // below 2^63
+		if _, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision, narrowed, alive) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision, narrowed = excluded.narrowed, alive = excluded.alive",
+			t[:], int64(k.head.Size), micros(k.head.Last), edge, int64(k.revision), int64(k.narrowed), alive); err != nil { //nolint:gosec // below 2^63
 			return err
 		}
 	}
@@ -149,7 +150,9 @@ func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) er
 		}
 	}
 	k, err := h.kept(ctx)
-	k.head, k.revision = a.Head, revision
+	if k.head, k.revision = a.Head, revision; h.narrowed {
+		k.narrowed = revision
+	}
 	h.heads.move(h.tenant, k)
 	return err
 }

@@ -149,7 +149,7 @@ func (s *Store) Change(ctx context.Context, scope access.Scope, fn func(context.
 		revision, err = p.finish(ctx, s, scope, events)
 		return err
 	})
-	if err == nil {
+	if err == nil || errors.Is(err, store.ErrStale) {
 		s.o.Revised(scope.Tenant(), revision)
 	}
 	return err
@@ -185,7 +185,7 @@ func (s *Store) Across(ctx context.Context, platform, tenant access.Scope, fn fu
 		tr, err = t.finish(ctx, s, tenant, te)
 		return err
 	})
-	if err == nil {
+	if err == nil || errors.Is(err, store.ErrStale) {
 		s.o.Revised(ident.Platform, pr)
 		s.o.Revised(tenant.Tenant(), tr)
 	}
@@ -227,7 +227,7 @@ func (s *Store) begin(ctx context.Context, db bun.IDB, scope access.Scope) (*cha
 	if err != nil {
 		return nil, err
 	}
-	if scope.Revision() != 0 && scope.Revision() < k.revision {
+	if scope.Revision() != 0 && scope.Revision() < k.narrowed {
 		return nil, store.ErrStale
 	}
 	return &change{writing: writing{h}, head: k.head, rev: k.revision}, nil

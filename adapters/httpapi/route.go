@@ -106,8 +106,12 @@ type Call struct {
 
 type callKey struct{}
 
+// repeats is how often a request is decided anew because rights changed meanwhile. Of several callers who change rights in one
+// tenant at the same moment one is first, and the others decide again: each of them must get through.
+const repeats = 32
+
 // Register adds a route. Its handler runs only for requests that the declaration lets in; a handler that finds its decision
-// outdated runs once more with a new one.
+// outdated runs again with a new one.
 func Register[I, O any](a *API, d Declaration, fn func(ctx context.Context, c *Call, in *I) (*O, error)) {
 	if !a.declare(&d) {
 		return
@@ -121,7 +125,7 @@ func Register[I, O any](a *API, d Declaration, fn func(ctx context.Context, c *C
 			return nil, problemOf(ctx, fault.New(fault.Internal, "no_call", "The request was not let in."))
 		}
 		out, err := fn(ctx, c, in)
-		if isStale(err) {
+		for n := 0; isStale(err) && n < repeats; n++ {
 			if err = a.pass(ctx, c); err == nil {
 				out, err = fn(ctx, c, in)
 			}

@@ -38,6 +38,7 @@ type book struct {
 
 	log      log
 	revision uint64
+	narrowed uint64 // the last revision that may have narrowed a decision
 }
 
 // row is one record as it is kept: as bytes, so that nobody holds a part of what is stored.
@@ -87,6 +88,7 @@ type handle struct {
 	dead          bool
 	written       bool // anything but events
 	policyWritten bool // something that decisions are made from
+	narrowed      bool // and not only what is new and changes none
 }
 
 func open(w *world, t ident.Tenant) *handle {

@@ -5,6 +5,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -107,7 +108,7 @@ func (s *Store) Change(ctx context.Context, scope access.Scope, fn func(context.
 		}
 		return err
 	})
-	if err == nil {
+	if err == nil || errors.Is(err, store.ErrStale) {
 		s.o.Revised(scope.Tenant(), rev)
 	}
 	return err
@@ -143,7 +144,7 @@ func (s *Store) Across(ctx context.Context, platform, tenant access.Scope, fn fu
 		tr, err = t.finish(w, s, tenant, te)
 		return err
 	})
-	if err == nil {
+	if err == nil || errors.Is(err, store.ErrStale) {
 		s.o.Revised(ident.Platform, pr)
 		s.o.Revised(tenant.Tenant(), tr)
 	}
@@ -207,7 +208,7 @@ type change struct {
 
 func begin(w *world, scope access.Scope) (*change, error) {
 	h := open(w, scope.Tenant())
-	if scope.Revision() != 0 && scope.Revision() < h.book.revision {
+	if scope.Revision() != 0 && scope.Revision() < h.book.narrowed {
 		return nil, store.ErrStale
 	}
 	return &change{writing: writing{h}, rev: h.book.revision}, nil
@@ -238,7 +239,9 @@ func (c *change) finish(w *world, s *Store, scope access.Scope, events []audit.E
 		return 0, err
 	}
 	c.h.book.log = c.h.book.log.with(out)
-	c.h.book.revision = c.Revision()
+	if c.h.book.revision = c.Revision(); c.h.narrowed {
+		c.h.book.narrowed = c.h.book.revision
+	}
 	c.h.keep(w)
 	return c.h.book.revision, nil
 }

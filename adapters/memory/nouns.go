@@ -72,7 +72,7 @@ func ided[K ident.Kind, V any](n noun[ident.ID[K], V]) *noun[ident.ID[K], V] {
 // The nouns. What is not named here stands on no node, has no unique label and decides nothing.
 var (
 	tenants = ided(noun[ident.Tenant, tenant.Tenant]{
-		id: tenantNoun, policy: true, of: func(v tenant.Tenant) ident.Tenant { return v.ID },
+		id: tenantNoun, policy: true, adds: true, of: func(v tenant.Tenant) ident.Tenant { return v.ID },
 		rev: func(v *tenant.Tenant) *uint64 { return &v.Rev }, index: nothing[tenant.Tenant], // a deleted tenant stays listed
 	})
 	limits = ided(noun[ident.Tenant, store.Limits]{
@@ -80,16 +80,16 @@ var (
 		rev: func(v *store.Limits) *uint64 { return &v.Rev }, index: nothing[store.Limits],
 	})
 	nodes = ided(noun[ident.Node, org.Node]{
-		id: nodeNoun, placed: true, policy: true, of: func(v org.Node) ident.Node { return v.ID },
+		id: nodeNoun, placed: true, policy: true, adds: true, of: func(v org.Node) ident.Node { return v.ID },
 		rev:   func(v *org.Node) *uint64 { return &v.Rev },
 		index: func(v org.Node, r *row) { r.node, r.label, r.hidden = v.ID, v.Name, v.Deleted() },
 	})
 	roles = ided(noun[ident.Role, access.Role]{
-		id: roleNoun, policy: true, unique: true, of: func(v access.Role) ident.Role { return v.ID },
+		id: roleNoun, policy: true, adds: true, unique: true, of: func(v access.Role) ident.Role { return v.ID },
 		rev: func(v *access.Role) *uint64 { return &v.Rev }, index: func(v access.Role, r *row) { r.label = v.Name },
 	})
 	groups = ided(noun[ident.Group, access.Group]{
-		id: groupNoun, policy: true, unique: true, of: func(v access.Group) ident.Group { return v.ID },
+		id: groupNoun, policy: true, adds: true, unique: true, of: func(v access.Group) ident.Group { return v.ID },
 		rev: func(v *access.Group) *uint64 { return &v.Rev }, index: func(v access.Group, r *row) { r.label = v.Name },
 	})
 	memberships = ided(noun[ident.Membership, access.Membership]{
@@ -97,7 +97,7 @@ var (
 		rev: func(v *access.Membership) *uint64 { return &v.Rev }, index: func(v access.Membership, r *row) { r.node = v.Node },
 	})
 	members = ided(noun[ident.Principal, principal.Member]{
-		id: memberNoun, policy: true, of: func(v principal.Member) ident.Principal { return v.ID },
+		id: memberNoun, policy: true, adds: true, of: func(v principal.Member) ident.Principal { return v.ID },
 		rev: func(v *principal.Member) *uint64 { return &v.Rev }, index: func(v principal.Member, r *row) { r.label = v.Name },
 	})
 	invitations = ided(noun[ident.Link, principal.Invitation]{

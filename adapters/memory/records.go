@@ -20,6 +20,7 @@ type noun[K comparable, V any] struct {
 	placed bool                             // it stands on a node: lists are filtered by it
 	unique bool                             // its label is
 	policy bool                             // decisions are made from it
+	adds   bool                             // but a new one changes none that was made
 	check  func(exists bool) error          // more than the revision must hold, or nil
 	after  func(h *handle, old, v *V) error // keeps what is beside the record; old or v is nil
 	load   func(h *handle, v *V)            // adds what is beside the record
@@ -182,13 +183,21 @@ func (s records[K, V]) Put(_ context.Context, v V) (V, error) {
 	s.mortal(key, stored.expires, fresh.expires)
 	*s.rows() = s.rows().put(key, fresh)
 	s.h.book.alive[s.n.id] += fresh.lives() - stored.lives()
-	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
+	s.wrote(exists)
 	if s.n.after != nil {
 		if err := s.n.after(s.h, old, &v); err != nil {
 			return none, err
 		}
 	}
 	return v, nil
+}
+
+// wrote notes what a write means for decisions; old: there was one before.
+func (s records[K, V]) wrote(old bool) {
+	s.h.written = true
+	if s.n.policy {
+		s.h.policyWritten, s.h.narrowed = true, s.h.narrowed || old || !s.n.adds
+	}
 }
 
 // before is the record that is about to be replaced, or nil.
@@ -226,7 +235,7 @@ func (s records[K, V]) remove(key string, r row) error {
 	s.mortal(key, r.expires, time.Time{})
 	*s.rows() = s.rows().drop(key)
 	s.h.book.alive[s.n.id] -= r.lives()
-	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
+	s.wrote(true)
 	if s.n.after != nil {
 		return s.n.after(s.h, &old, nil)
 	}

@@ -24,6 +24,7 @@ import (
 type kept struct {
 	head     audit.Head
 	revision uint64
+	narrowed uint64 // the last revision that may have narrowed a decision
 	alive    [counters]int64
 }
 
@@ -120,15 +121,15 @@ func (h *handle) locked(ctx context.Context) (kept, error) {
 
 func (h *handle) readHead(ctx context.Context, lock string) (kept, error) {
 	k := kept{head: audit.Head{Tenant: h.tenant}}
-	var size, last, rev int64
+	var size, last, rev, narrowed int64
 	var edge, alive []byte
-	if err := h.one(ctx, "SELECT size, last, edge, revision, alive FROM audit_heads WHERE tenant = ?"+lock, []any{h.tenant[:]}, &size, &last, &edge, &rev, &alive); err != nil {
+	if err := h.one(ctx, "SELECT size, last, edge, revision, narrowed, alive FROM audit_heads WHERE tenant = ?"+lock, []any{h.tenant[:]}, &size, &last, &edge, &rev, &narrowed, &alive); err != nil {
 		return k, err
 	}
 	for i := range min(len(k.alive)-1, len(alive)/8) {
 		k.alive[i+1] = int64(binary.BigEndian.Uint64(alive[8*i:])) //nolint:gosec // written from one
 	}
-	k.head.Size, k.head.Last, k.revision = uint64(size), moment(last), uint64(rev) //nolint:gosec // written from ones below 2^63
+	k.head.Size, k.head.Last, k.revision, k.narrowed = uint64(size), moment(last), uint64(rev), uint64(narrowed) //nolint:gosec // written from ones below 2^63
 	for i := 0; i+len(audit.Hash{}) <= len(edge); i += len(audit.Hash{}) {
 		k.head.Edge = append(k.head.Edge, audit.Hash(edge[i:i+len(audit.Hash{})]))
 	}
@@ -139,7 +140,7 @@ func (h *handle) readHead(ctx context.Context, lock string) (kept, error) {
 func (s *session) keepHeads(ctx context.Context) error {
 	for _, t := range s.heads.moved {
 		h := &handle{session: s, tenant: t}
-		if err := h.writeHead(ctx, " ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision, alive = excluded.alive", s.heads.met[t]); err != nil {
+		if err := h.writeHead(ctx, " ON CONFLICT (tenant) DO UPDATE SET size = excluded.size, last = excluded.last, edge = excluded.edge, revision = excluded.revision, narrowed = excluded.narrowed, alive = excluded.alive", s.heads.met[t]); err != nil {
 			return err
 		}
 	}
@@ -155,8 +156,8 @@ func (h *handle) writeHead(ctx context.Context, conflict string, k kept) error {
 	for _, n := range k.alive[1:] {
 		alive = binary.BigEndian.AppendUint64(alive, uint64(n)) //nolint:gosec // kept bit for bit
 	}
-	_, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision, alive) VALUES (?, ?, ?, ?, ?, ?)"+conflict,
-		h.tenant[:], int64(k.head.Size), micros(k.head.Last), edge, int64(k.revision), alive) //nolint:gosec // below 2^63
+	_, err := h.exec(ctx, "INSERT INTO audit_heads (tenant, size, last, edge, revision, narrowed, alive) VALUES (?, ?, ?, ?, ?, ?, ?)"+conflict,
+		h.tenant[:], int64(k.head.Size), micros(k.head.Last), edge, int64(k.revision), int64(k.narrowed), alive) //nolint:gosec // below 2^63
 	return err
 }
 
@@ -179,7 +180,9 @@ func (h *handle) keep(ctx context.Context, a audit.Appended, revision uint64) er
 		}
 	}
 	k, err := h.kept(ctx)
-	k.head, k.revision = a.Head, revision
+	if k.head, k.revision = a.Head, revision; h.narrowed {
+		k.narrowed = revision
+	}
 	h.session.heads.move(h.tenant, k)
 	return err
 }

@@ -30,7 +30,7 @@ func optional[K ident.Kind](id ident.ID[K]) []byte {
 // The nouns. What is not named here stands on no node, has no owner, no unique label and decides nothing.
 var (
 	tenants = &noun[ident.Tenant, tenant.Tenant]{
-		table: "tenants", policy: true, bytes: func(k ident.Tenant) []byte { return k[:] }, key: func(t tenant.Tenant) []byte { return t.ID[:] }, rev: func(t *tenant.Tenant) *uint64 { return &t.Rev },
+		table: "tenants", policy: true, adds: true, bytes: func(k ident.Tenant) []byte { return k[:] }, key: func(t tenant.Tenant) []byte { return t.ID[:] }, rev: func(t *tenant.Tenant) *uint64 { return &t.Rev },
 		index: func(t tenant.Tenant, r *row) { r.State = "-" }, // a deleted tenant stays listed
 	}
 	limits = &noun[ident.Tenant, store.Limits]{
@@ -38,17 +38,17 @@ var (
 		index: func(store.Limits, *row) {},
 	}
 	nodes = &noun[ident.Node, org.Node]{
-		table: "nodes", placed: true, policy: true, bytes: func(k ident.Node) []byte { return k[:] }, key: func(n org.Node) []byte { return n.ID[:] }, rev: func(n *org.Node) *uint64 { return &n.Rev },
+		table: "nodes", placed: true, policy: true, adds: true, bytes: func(k ident.Node) []byte { return k[:] }, key: func(n org.Node) []byte { return n.ID[:] }, rev: func(n *org.Node) *uint64 { return &n.Rev },
 		index: func(n org.Node, r *row) {
 			r.Node, r.Owner, r.Label, r.State = n.ID[:], optional(n.Parent), &n.Name, tombstone(n.DeletedAt)
 		},
 	}
 	roles = &noun[ident.Role, access.Role]{
-		table: "roles", counted: rolesAlive, policy: true, bytes: func(k ident.Role) []byte { return k[:] }, key: func(v access.Role) []byte { return v.ID[:] }, rev: func(v *access.Role) *uint64 { return &v.Rev },
+		table: "roles", counted: rolesAlive, policy: true, adds: true, bytes: func(k ident.Role) []byte { return k[:] }, key: func(v access.Role) []byte { return v.ID[:] }, rev: func(v *access.Role) *uint64 { return &v.Rev },
 		index: func(v access.Role, r *row) { r.Label = &v.Name },
 	}
 	groups = &noun[ident.Group, access.Group]{
-		table: "groups", counted: groupsAlive, policy: true, bytes: func(k ident.Group) []byte { return k[:] }, key: func(v access.Group) []byte { return v.ID[:] }, rev: func(v *access.Group) *uint64 { return &v.Rev },
+		table: "groups", counted: groupsAlive, policy: true, adds: true, bytes: func(k ident.Group) []byte { return k[:] }, key: func(v access.Group) []byte { return v.ID[:] }, rev: func(v *access.Group) *uint64 { return &v.Rev },
 		index: func(v access.Group, r *row) { r.Label = &v.Name },
 	}
 	memberships = &noun[ident.Membership, access.Membership]{
@@ -61,7 +61,7 @@ var (
 		},
 	}
 	members = &noun[ident.Principal, principal.Member]{
-		table: "members", counted: membersAlive, policy: true, bytes: func(k ident.Principal) []byte { return k[:] }, key: func(v principal.Member) []byte { return v.ID[:] }, rev: func(v *principal.Member) *uint64 { return &v.Rev },
+		table: "members", counted: membersAlive, policy: true, adds: true, bytes: func(k ident.Principal) []byte { return k[:] }, key: func(v principal.Member) []byte { return v.ID[:] }, rev: func(v *principal.Member) *uint64 { return &v.Rev },
 		index: func(v principal.Member, r *row) { r.State, r.Label = string(v.Kind), &v.Name },
 	}
 	invitations = &noun[ident.Link, principal.Invitation]{

@@ -23,6 +23,7 @@ type handle struct {
 	dead          bool
 	written       bool // anything but events
 	policyWritten bool // something that decisions are made from
+	narrowed      bool // and not only what is new and changes none
 }
 
 func (h *handle) kill() { h.dead = true }
@@ -96,6 +97,7 @@ type noun[K comparable, V any] struct {
 	index   func(V, *row)                                         // sets Node, Owner, Label, State and Expires
 	placed  bool                                                  // it stands on a node: lists are filtered by it
 	policy  bool                                                  // decisions are made from it
+	adds    bool                                                  // but a new one changes none that was made
 	counted int                                                   // a tenant may have so many: which of kept.alive
 	check   func(old *V, v V) error                               // more than the revision must hold, or nil
 	after   func(ctx context.Context, h *handle, old, v *V) error // keeps what is beside the row; old or v is nil
@@ -341,7 +343,10 @@ func (s records[K, V]) remove(ctx context.Context, key []byte, old *V) error {
 
 // wrote is the end of every write: what is kept beside the row, where one became another; nil is none.
 func (s records[K, V]) wrote(ctx context.Context, old, v *V) error {
-	s.h.written, s.h.policyWritten = true, s.h.policyWritten || s.n.policy
+	s.h.written = true
+	if s.n.policy {
+		s.h.policyWritten, s.h.narrowed = true, s.h.narrowed || old != nil || !s.n.adds
+	}
 	if err := s.counts(ctx, old, v); err != nil || s.n.after == nil {
 		return err
 	}

@@ -172,7 +172,7 @@ func (s *Store) Change(ctx context.Context, scope access.Scope, fn func(context.
 		revision, err = p.finish(ctx, s, scope, events)
 		return err
 	})
-	if err == nil {
+	if err == nil || errors.Is(err, store.ErrStale) {
 		s.o.Revised(scope.Tenant(), revision)
 	}
 	return err
@@ -208,7 +208,7 @@ func (s *Store) Across(ctx context.Context, platform, tenant access.Scope, fn fu
 		tr, err = t.finish(ctx, s, tenant, te)
 		return err
 	})
-	if err == nil {
+	if err == nil || errors.Is(err, store.ErrStale) {
 		s.o.Revised(ident.Platform, pr)
 		s.o.Revised(tenant.Tenant(), tr)
 	}
@@ -246,7 +246,7 @@ func (s *Store) begin(ctx context.Context, db *session, scope access.Scope) (*ch
 	if err != nil {
 		return nil, err
 	}
-	if scope.Revision() != 0 && scope.Revision() < k.revision {
+	if scope.Revision() != 0 && scope.Revision() < k.narrowed {
 		return nil, store.ErrStale
 	}
 	return &change{writing: writing{h}, head: k.head, rev: k.revision}, nil

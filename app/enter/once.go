@@ -2,8 +2,10 @@ package enter
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/ports/store"
 )
@@ -24,13 +26,18 @@ func (r *Replay) Error() string { return "done before: " + r.Object }
 const claimLife = 24 * time.Hour
 
 // Once runs fn unless the request's key was used before; then nothing is done, and the error is a Replay. The key is claimed
-// in the same transaction, so that a request that fails claims nothing.
-func (e *Enter) Once(ctx context.Context, w store.Writer, o Once, fn func() (object string, err error)) error {
+// in the same transaction, so that a request that fails claims nothing. What was made since the scope was decided may not be
+// within its reach yet: then the repeat is stale, and decided again.
+func (e *Enter) Once(ctx context.Context, s access.Scope, w store.Writer, o Once, fn func() (object string, err error)) error {
 	if o == (Once{}) {
 		_, err := fn()
 		return err
 	}
-	if err := e.Repeated(ctx, w.Read(), o); err != nil {
+	err := e.Repeated(ctx, w.Read(), o)
+	if replay := (*Replay)(nil); errors.As(err, &replay) && s.Revision() != 0 && s.Revision() < w.Revision() {
+		return store.ErrStale
+	}
+	if err != nil {
 		return err
 	}
 	old, err := w.Claims().Get(ctx, o.Key)

@@ -64,7 +64,7 @@ func (m *Manage) create(ctx context.Context, c *Call, fn func(context.Context, s
 	}
 	c.limits = granted.Over(m.limits)
 	err = m.store.Change(ctx, c.Scope, func(ctx context.Context, w store.Writer) (events []audit.Event, err error) {
-		err = m.enter.Once(ctx, w, c.Once, func() (object string, err error) {
+		err = m.enter.Once(ctx, c.Scope, w, c.Once, func() (object string, err error) {
 			object, events, err = fn(ctx, w)
 			return object, err
 		})

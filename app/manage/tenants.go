@@ -112,7 +112,7 @@ func (m *Manage) CreateTenant(ctx context.Context, c *Call, title string, kind o
 	}
 	var t tenant.Tenant
 	err = m.store.Across(ctx, c.Scope, ts, func(ctx context.Context, p, w store.Writer) ([]audit.Event, []audit.Event, error) {
-		err := m.enter.Once(ctx, p, c.Once, func() (string, error) {
+		err := m.enter.Once(ctx, c.Scope, p, c.Once, func() (string, error) {
 			if t, err = m.enter.Birth(ctx, w, id, title, kind); err != nil {
 				return "", err
 			}
@@ -163,7 +163,7 @@ func (m *Manage) SetTenantState(ctx context.Context, c *Call, id ident.Tenant, s
 	}
 	var out tenant.Tenant
 	err = m.store.Across(ctx, ps, ts, func(ctx context.Context, p, w store.Writer) ([]audit.Event, []audit.Event, error) {
-		err := m.enter.Once(ctx, p, c.Once, func() (string, error) {
+		err := m.enter.Once(ctx, ps, p, c.Once, func() (string, error) {
 			register, err := p.Tenants().Get(ctx, id)
 			if err != nil {
 				return "", err

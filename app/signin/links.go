@@ -158,8 +158,9 @@ type NewPerson struct {
 	Password secret.Text
 }
 
-// person makes the record of a new person. It hashes, so it is called before a transaction.
-func (s *SignIn) person(ctx context.Context, in NewPerson, tenants ...string) (principal.Person, error) {
+// person makes the record of a new person, if free finds nothing against the address. It hashes, so it is called before a
+// transaction.
+func (s *SignIn) person(ctx context.Context, in NewPerson, free func(email string) error, tenants ...string) (principal.Person, error) {
 	email, err := principal.NormalizeEmail(in.Email)
 	if err != nil {
 		return principal.Person{}, err
@@ -167,23 +168,38 @@ func (s *SignIn) person(ctx context.Context, in NewPerson, tenants ...string) (p
 	if err := label.Check(in.Name); err != nil {
 		return principal.Person{}, err
 	}
+	if err := s.passwords.Check(in.Password, unfit(email, in.Name, tenants)); err != nil {
+		return principal.Person{}, err
+	}
+	if err := free(email); err != nil {
+		return principal.Person{}, err
+	}
 	now := s.enter.Now()
 	p := principal.Person{Email: email, Name: in.Name, CreatedAt: now, UpdatedAt: now, PasswordSetAt: now}
 	ident.Fresh(s.enter.Mint, &p.ID)
-	p.Password, err = s.newPassword(ctx, p, in.Password, tenants)
+	p.Password, err = s.hashed(ctx, p.ID, in.Password)
 	return p, err
+}
+
+// unfit is what a password must not consist of.
+func unfit(email, name string, tenants []string) []string {
+	return append([]string{email, name, "ringfence"}, tenants...)
 }
 
 // newPassword judges and hashes a password. The person's tenants are names that it must not consist of.
 func (s *SignIn) newPassword(ctx context.Context, p principal.Person, password secret.Text, tenants []string) ([]byte, error) {
-	if err := s.passwords.Check(password, append([]string{p.Email, p.Name, "ringfence"}, tenants...)); err != nil {
+	if err := s.passwords.Check(password, unfit(p.Email, p.Name, tenants)); err != nil {
 		return nil, err
 	}
+	return s.hashed(ctx, p.ID, password)
+}
+
+func (s *SignIn) hashed(ctx context.Context, id ident.Principal, password secret.Text) ([]byte, error) {
 	phc, err := s.passwords.Hash(ctx, password)
 	if err != nil {
 		return nil, err
 	}
-	return s.enter.Sealer.Seal(ctx, passwordPlace(p.ID), []byte(phc))
+	return s.enter.Sealer.Seal(ctx, passwordPlace(id), []byte(phc))
 }
 
 // FirstTenant is the tenant that a setup form may ask for.
@@ -213,7 +229,7 @@ func (s *SignIn) setUp(ctx context.Context, l credential.Link, in NewPerson, fir
 		}
 		tenants = []string{first.Name}
 	}
-	p, err := s.person(ctx, in, tenants...)
+	p, err := s.person(ctx, in, func(string) error { return nil }, tenants...)
 	if err != nil {
 		return principal.Person{}, nil, err
 	}
@@ -383,10 +399,8 @@ func (s *SignIn) accept(ctx context.Context, id ident.Tenant, inv principal.Invi
 		}
 	} else {
 		in.Email = inv.Email
-		if err := s.free(ctx, inv.Email, o); err != nil {
-			return Accepted{}, err
-		}
-		if p, err = s.person(ctx, in, t.Name); err != nil {
+		// Whether the address is somebody's is the last that is looked at: what it takes to learn that is an invitation used up.
+		if p, err = s.person(ctx, in, func(email string) error { return s.free(ctx, email, o) }, t.Name); err != nil {
 			return Accepted{}, err
 		}
 	}

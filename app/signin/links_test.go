@@ -74,6 +74,22 @@ func TestAnInvitationForAnAddressThatIsTakenHashesNothing(t *testing.T) {
 	}
 }
 
+// Who may invite must not learn for nothing whether an address is somebody's.
+func TestWhatWouldBeRefusedAnywayTellsNotWhoseAnAddressIs(t *testing.T) {
+	w := newWorld(t)
+	_, taken := w.invited(name)
+	_, free := w.invited("nobody@else.example")
+	for _, in := range []signin.NewPerson{
+		{Name: "Mallory", Password: secret.New("short")}, {Name: "a\x00b", Password: secret.New("a long enough passphrase")}, {Password: secret.New("a long enough passphrase")},
+	} {
+		_, one := w.Accept(t.Context(), taken, nil, in, at("192.0.2.1"))
+		_, other := w.Accept(t.Context(), free, nil, in, at("192.0.2.2"))
+		if code(one) != code(other) || code(one) == "sign_in_first" || one == nil {
+			t.Errorf("%q: an address that is taken: %v, one that is free: %v", in.Name, one, other)
+		}
+	}
+}
+
 func TestALinkCostsFewHashesHoweverOftenItIsTried(t *testing.T) {
 	w := newWorld(t)
 	link, err := w.HostReset(t.Context(), name)

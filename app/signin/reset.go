@@ -57,7 +57,7 @@ func (s *SignIn) ResetLink(ctx context.Context, sc access.Scope, person ident.Pr
 	}
 	if link.Only.IsZero() {
 		return whole, s.store.Change(ctx, ps, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
-			return []audit.Event{started}, s.once(ctx, w, once, func() error { return make1(ctx, w) })
+			return []audit.Event{started}, s.once(ctx, ps, w, once, func() error { return make1(ctx, w) })
 		})
 	}
 	own, err := s.enter.Event(ctx, sc, audit.ResetStarted, enter.Target("member", person))
@@ -69,13 +69,13 @@ func (s *SignIn) ResetLink(ctx context.Context, sc access.Scope, person ident.Pr
 		if _, err := tw.Members().Get(ctx, person); err != nil {
 			return nil, nil, err
 		}
-		return []audit.Event{started}, []audit.Event{own}, s.once(ctx, pw, once, func() error { return make1(ctx, pw) })
+		return []audit.Event{started}, []audit.Event{own}, s.once(ctx, ps, pw, once, func() error { return make1(ctx, pw) })
 	})
 }
 
 // once runs what the path of a request names, unless it was done before.
-func (s *SignIn) once(ctx context.Context, w store.Writer, o enter.Once, fn func() error) error {
-	return s.enter.Once(ctx, w, o, func() (string, error) { return "", fn() })
+func (s *SignIn) once(ctx context.Context, scope access.Scope, w store.Writer, o enter.Once, fn func() error) error {
+	return s.enter.Once(ctx, scope, w, o, func() (string, error) { return "", fn() })
 }
 
 // belongsTo refuses a person who is a member of another tenant than one, or works for the platform: what they do there is
@@ -218,7 +218,7 @@ func (s *SignIn) setPassword(ctx context.Context, sc access.Scope, id ident.Prin
 		})
 	} else {
 		err = s.store.Change(ctx, sc, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
-			return []audit.Event{ev}, s.once(ctx, w, once, func() error { return s.keepPassword(ctx, w, w, id, sealed, l) })
+			return []audit.Event{ev}, s.once(ctx, sc, w, once, func() error { return s.keepPassword(ctx, w, w, id, sealed, l) })
 		})
 	}
 	if err != nil {

@@ -5,6 +5,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
@@ -33,10 +34,12 @@ type Store interface {
 	//
 	// It must:
 	//   - lock the tenant's audit head first: changes of one tenant are serial;
-	//   - refuse a Scope whose revision is not zero and older than the tenant's with ErrStale, before fn runs;
+	//   - refuse with ErrStale, before fn runs, a Scope whose revision is not zero and older than the last one that may have
+	//     narrowed a decision, and tell Revised the tenant, with revision 0, before it returns;
 	//   - refuse with ErrUnaudited a change that returns no event, whether or not it wrote anything;
 	//   - refuse with ErrDenied a Scope that is not Allowed, unless fn writes nothing but its events;
-	//   - bump the tenant's policy revision once if fn wrote a node, role, group, membership, member or tenant;
+	//   - bump the tenant's policy revision once if fn wrote a node, role, group, membership, member or tenant; unless all that
+	//     it wrote of these are new nodes, roles, groups, members and tenants, the new revision may have narrowed decisions;
 	//   - after COMMIT, and before it returns, tell Revised the tenant and its revision, bumped or not;
 	//   - call audit.Append with the head, the events, the Scope's context and the clock, and keep what comes back.
 	Change(ctx context.Context, s access.Scope, fn func(context.Context, Writer) ([]audit.Event, error)) error
@@ -65,14 +68,14 @@ var (
 	ErrDead      = fault.New(fault.Internal, "dead_handle", "A store's handle was used after its function had returned.")
 	ErrUnaudited = fault.New(fault.Internal, "unaudited_change", "A change declared no audit event.")
 	ErrDenied    = fault.New(fault.Internal, "denied_scope", "A change was tried with the scope of a refusal.")
-	ErrStale     = fault.New(fault.Conflict, "stale_policy", "Rights in this tenant changed while the request was decided. Repeat the request.")
+	ErrStale     = fault.New(fault.Conflict, "stale_policy", "Rights in this tenant changed while the request was decided. Repeat the request.").WithRetry(time.Second)
 	ErrClosed    = fault.New(fault.Unavailable, "store_closed", "The store is closed. Try again when the server is back.")
 	ErrRevision  = fault.Stale()
 	ErrCursor    = fault.New(fault.Invalid, "bad_cursor", "The cursor is not one that this list gave out. Start the list again without it.")
 )
 
-// Revised is told after every committed Change and Across that a tenant's records changed and that its policy revision is
-// now at least the one given: caches of policies and credentials live by it. The zero tenant means that any tenant's may
+// Revised is told after every committed Change and Across, and after every one that was refused as stale, that a tenant's
+// records changed and that its policy revision is now at least the one given: caches of policies and credentials live by it. The zero tenant means that any tenant's may
 // have changed, by another process on the same data, noticed within a second. It must return quickly and not call the store.
 // An adapter's constructor takes it; nil is nobody.
 type Revised func(tenant ident.Tenant, revision uint64)

@@ -237,22 +237,6 @@ func (q queue) Due(ctx context.Context, now time.Time, n int) ([]uplink.Uplink, 
 	return q.Uplinks.Due(ctx, now.Add(time.Hour), n) // looks at no NotBefore
 }
 
-type lateReadings struct{ store.Readings }
-
-func (l lateReadings) Latest(ctx context.Context, d ident.Device, r access.Reach) (uplink.Reading, error) {
-	page, err := l.Find(ctx, store.Query{Reach: r}, store.ReadingFilter{Device: d})
-	if err != nil || len(page.Items) == 0 {
-		return uplink.Reading{}, fault.Missing()
-	}
-	newest := page.Items[0] // the one that came last
-	for _, v := range page.Items {
-		if v.ID.Compare(newest.ID) > 0 {
-			newest = v
-		}
-	}
-	return newest, nil
-}
-
 type writing struct {
 	store.Writer
 	devices store.Records[ident.Device, device.Device]
@@ -471,6 +455,15 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 			return grant(s.Tenant(), true, s.Revision())
 		}), nil},
 		{"an old decision is good for ever", "StaleScopeIsRefused", byScope(func(s access.Scope) access.Scope { return grant(s.Tenant(), s.Allowed(), 0) }), nil},
+		{"a decision does not outlive what is new", "StaleScopeIsRefused", func(s store.Store) store.Store { return hasty{s} }, nil},
+		{"who decided by what is over is not told", "StaleScopeIsRefused", func(s store.Store) store.Store { return s }, func(o *storetest.Options) {
+			tell := o.Revised
+			o.Revised = func(id ident.Tenant, rev uint64) {
+				if rev != 0 {
+					tell(id, rev)
+				}
+			}
+		}},
 		{"nobody is told", "RevisedIsToldAfterEveryChange", func(s store.Store) store.Store { return s }, func(o *storetest.Options) { o.Revised = nil }},
 		{"a lost update", "PutComparesTheRevision", byWriter(func(w *writing) { w.devices = blind{w.Writer.Devices()} }), nil},
 		{"a lost delete", "DeleteComparesTheRevision", byWriter(func(w *writing) {

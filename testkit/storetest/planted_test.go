@@ -5,8 +5,12 @@ import (
 	"maps"
 	"time"
 
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -67,4 +71,39 @@ func (f flowing) Marks(ctx context.Context, keys map[string][32]byte) (map[strin
 		maps.Copy(kept, keys)
 	}
 	return kept, err
+}
+
+// hasty refuses every scope that is not of the newest revision.
+type hasty struct{ store.Store }
+
+func (h hasty) Change(ctx context.Context, s access.Scope, fn func(context.Context, store.Writer) ([]audit.Event, error)) error {
+	var now uint64
+	err := h.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+		var err error
+		now, err = r.Revision(ctx)
+		return err
+	})
+	if err == nil && s.Revision() != 0 && s.Revision() < now {
+		err = store.ErrStale
+	}
+	if err != nil {
+		return err
+	}
+	return h.Store.Change(ctx, s, fn)
+}
+
+type lateReadings struct{ store.Readings }
+
+func (l lateReadings) Latest(ctx context.Context, d ident.Device, r access.Reach) (uplink.Reading, error) {
+	page, err := l.Find(ctx, store.Query{Reach: r}, store.ReadingFilter{Device: d})
+	if err != nil || len(page.Items) == 0 {
+		return uplink.Reading{}, fault.Missing()
+	}
+	newest := page.Items[0] // the one that came last
+	for _, v := range page.Items {
+		if v.ID.Compare(newest.ID) > 0 {
+			newest = v
+		}
+	}
+	return newest, nil
 }

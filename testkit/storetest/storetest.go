@@ -424,31 +424,6 @@ func denied(t testing.TB, w *World) {
 	wantIs(t, w.Store.Ingest(w.ctx, s, func(context.Context, store.Flow) error { return nil }), store.ErrDenied, "a refusal that ingests")
 }
 
-func stale(t testing.TB, w *World) {
-	w.change(t, w.A, func(ctx context.Context, wr store.Writer) error { _, err := w.tryRole(ctx, wr); return err })
-	w.change(t, w.A, func(ctx context.Context, wr store.Writer) error {
-		_, err := wr.Groups().Put(ctx, access.Group{ID: ident.Group{1}, Name: "g"})
-		return err
-	})
-	ran := false
-	write := func(context.Context, store.Writer) ([]audit.Event, error) {
-		ran = true
-		return []audit.Event{w.event("x")}, nil
-	}
-	wantIs(t, w.Store.Change(w.ctx, w.Scope(w.A.Tenant(), 1), write), store.ErrStale, "a scope of an older revision")
-	across := w.Store.Across(w.ctx, w.Platform, w.Scope(w.A.Tenant(), 1), func(context.Context, store.Writer, store.Writer) ([]audit.Event, []audit.Event, error) {
-		ran = true
-		return []audit.Event{w.event("x")}, []audit.Event{w.event("x")}, nil
-	})
-	wantIs(t, across, store.ErrStale, "a scope of an older revision beside the platform's")
-	if ran {
-		t.Error("the function of a stale scope ran")
-	}
-	if err := w.Store.Change(w.ctx, w.Scope(w.A.Tenant(), 2), write); err != nil {
-		t.Errorf("a scope of the present revision: %v", err)
-	}
-}
-
 func bumps(t testing.TB, w *World) {
 	revision := func() (rev uint64) {
 		w.view(t, w.A, func(ctx context.Context, r store.Reader) error {

@@ -59,7 +59,7 @@ CREATE TABLE outcomes (
 CREATE INDEX outcomes_uplink ON outcomes (tenant, uplink);
 CREATE INDEX outcomes_device ON outcomes (tenant, device, id);
 --bun:split
-CREATE TABLE audit_heads (tenant bytea NOT NULL PRIMARY KEY, size bigint NOT NULL, last bigint NOT NULL, edge bytea NOT NULL, revision bigint NOT NULL, alive bytea NOT NULL);
+CREATE TABLE audit_heads (tenant bytea NOT NULL PRIMARY KEY, size bigint NOT NULL, last bigint NOT NULL, edge bytea NOT NULL, revision bigint NOT NULL, narrowed bigint NOT NULL, alive bytea NOT NULL);
 CREATE TABLE audit_entries (
   tenant bytea NOT NULL, seq bigint NOT NULL, id bytea NOT NULL, at bigint NOT NULL, actor text COLLATE "C" NOT NULL, action text COLLATE "C" NOT NULL, kind text COLLATE "C" NOT NULL,
   target text COLLATE "C" NOT NULL, path text COLLATE "C" NOT NULL, outcome text COLLATE "C" NOT NULL, request text COLLATE "C" NOT NULL, leaf bytea NOT NULL, hashes bytea NOT NULL,

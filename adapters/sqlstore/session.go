@@ -19,11 +19,14 @@ type Dialect struct {
 	Show     string                                         // statement that takes a tenant (hex): from there on a transaction sees its rows alone; "": the database has no wall of its own
 	Snapshot sql.IsolationLevel                             // of a View
 	LockHead string                                         // end of a query that locks what it reads; "": nobody else writes
+	LockName string                                         // statement that locks a name until the transaction ends; "": nobody else writes
 	Spoils   bool                                           // a refused statement takes its transaction along
 	Again    func(error) bool                               // a transaction that failed so is run again; nil: none is
 	Greatest string                                         // function: the larger of two values
 	Waiting  string                                         // query (now, limit): tenants that have something to process (hex), and since when
 	Tenants  string                                         // query (after, limit): tenants that there is a log of, in order
+	Changed  string                                         // query (since): where to go on from, beside each tenant (hex) that was changed since; "": Options.Foreign
+	Now      string                                         // since, for who has seen nothing yet and wants to be told of what comes
 }
 
 // asked is what both a transaction and a pool are asked by.

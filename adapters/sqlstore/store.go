@@ -5,6 +5,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"sync"
@@ -71,6 +72,15 @@ func New(ctx context.Context, o Options) (*Store, error) {
 		s.done.Add(1)
 		go func() { defer s.done.Done(); w.loop() }()
 	}
+	if o.Dialect.Changed != "" {
+		since, err := s.changed(ctx, o.Dialect.Now) // before anything can be remembered that a change makes wrong
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		s.done.Add(1)
+		go func() { defer s.done.Done(); s.follow(background, since) }()
+	}
 	if o.Foreign != "" {
 		s.done.Add(1)
 		go func() { defer s.done.Done(); s.watch(background) }()
@@ -105,6 +115,47 @@ func (s *Store) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// follow tells Revised which tenants were changed, by other processes too.
+func (s *Store) follow(ctx context.Context, since string) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		next, err := s.changed(ctx, since)
+		if err != nil {
+			s.o.Revised(ident.Tenant{}, 0) // nobody knows
+			continue
+		}
+		since = next
+	}
+}
+
+// changed tells Revised which tenants were changed since, and answers from where to go on: the oldest transaction that is still
+// under way, since what it writes will be seen only then.
+func (s *Store) changed(ctx context.Context, since string) (next string, err error) {
+	type change struct {
+		next   string
+		tenant sql.NullString
+	}
+	all, err := found(ctx, directory{s}.handle(), func(rows *sql.Rows) (c change, err error) { return c, rows.Scan(&c.next, &c.tenant) }, s.o.Dialect.Changed, since)
+	if err == nil && len(all) == 0 {
+		err = errors.New("the database does not say what was changed")
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, c := range all {
+		if raw, err := hex.DecodeString(c.tenant.String); err == nil && len(raw) == ident.Size {
+			s.o.Revised(ident.Tenant(raw), 0)
+		}
+	}
+	return all[0].next, nil
 }
 
 // Close waits for what is under way.

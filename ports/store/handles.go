@@ -110,7 +110,8 @@ type Flow interface {
 	// Touch notes the use of a credential: the accessor's record keeps the later of the two moments.
 	Touch(ctx context.Context, accessor string, at time.Time) error
 
-	// SetFailures keeps a count of sign-in failures; a count of 0 removes it.
+	// SetFailures keeps a count of sign-in failures; a count of 0 removes it. Of those who read a key's count and set it in one
+	// Ingest each, none may miss another's.
 	SetFailures(ctx context.Context, f principal.Failure) error
 
 	// Marks keeps the marks of keys under whose names none is kept, and answers all that are kept then.

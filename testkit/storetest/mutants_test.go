@@ -314,6 +314,7 @@ type flowing struct {
 	accept     func(store.Flow, context.Context, []uplink.Uplink) ([]store.Verdict, error)
 	fold       int64
 	marks      bool
+	most       int // that a failure count reaches; 0: any
 	checkpoint bool
 	rewrite    bool
 	finish     bool
@@ -535,6 +536,7 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"the latest is what came last", "LatestReadingNeverGoesBack", byReader(reading{read: func(r store.Readings) store.Readings { return lateReadings{r} }}), nil},
 		{"finishing twice is fine", "FinishComparesTheRevision", byFlow(flowing{finish: true}), nil},
 		{"another key's mark takes the first one's place", "KeysMarksStay", byFlow(flowing{marks: true}), nil},
+		{"somebody's count is missed", "CountsOfManyAtOnceMissNobody", byFlow(flowing{most: 100}), nil},
 		{"a counter is off by one", "CountersAreExact", byFlow(flowing{fold: 1}), nil},
 		{"a counter is dropped with what it grew by", "CountersAreExact", byWriter(func(w *writing) { w.drop = true }), nil},
 		{"events are kept in another order", "TheSameScriptLeavesTheSameLog", func(s store.Store) store.Store {

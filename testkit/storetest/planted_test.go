@@ -10,6 +10,7 @@ import (
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
 )
@@ -106,4 +107,11 @@ func (l lateReadings) Latest(ctx context.Context, d ident.Device, r access.Reach
 		}
 	}
 	return newest, nil
+}
+
+func (f flowing) SetFailures(ctx context.Context, p principal.Failure) error {
+	if f.most > 0 {
+		p.Count = min(p.Count, f.most)
+	}
+	return f.Flow.SetFailures(ctx, p)
 }

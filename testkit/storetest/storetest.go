@@ -206,6 +206,7 @@ func Checks() []Check {
 		{"QuarantinedUplinkIsNoSignOfLife", lifeless},
 		{"LatestReadingNeverGoesBack", latest},
 		{"FinishComparesTheRevision", finish},
+		{"CountsOfManyAtOnceMissNobody", tallied},
 		{"CountersAreExact", folds},
 		{"KeysMarksStay", marks},
 		{"CheckpointsGrow", checkpoints},

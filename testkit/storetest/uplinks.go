@@ -2,15 +2,46 @@ package storetest
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
 )
+
+// tallied counts one key up by many callers at once, who each read the count that they set.
+func tallied(t testing.TB, w *World) {
+	const callers, each = 16, 8
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range each {
+				if err := w.Store.Ingest(w.ctx, w.A, func(ctx context.Context, f store.Flow) error {
+					seen, err := f.Read().Failures(ctx, "key")
+					if err != nil {
+						return err
+					}
+					return f.SetFailures(ctx, principal.Failure{Key: "key", Count: seen.Count + 1, Last: w.now})
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
+		f, err := r.Failures(ctx, "key")
+		if f.Count != callers*each {
+			t.Errorf("%d counts, want %d", f.Count, callers*each)
+		}
+		return err
+	})
+}
 
 // stored reads an uplink.
 func (w *World) stored(t testing.TB, u uplink.Uplink) uplink.Uplink {

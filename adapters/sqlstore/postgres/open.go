@@ -75,8 +75,10 @@ func connect(url secret.Text) (*bun.DB, error) {
 // dialect is PostgreSQL's: transactions side by side, with a wall of their own.
 func dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{
-		Bind: bind, Show: "SELECT set_config('app.tenant', ?, true)", Snapshot: sql.LevelRepeatableRead, LockHead: " FOR UPDATE", Spoils: true, Again: again,
+		Bind: bind, Show: "SELECT set_config('app.tenant', ?, true)", Snapshot: sql.LevelRepeatableRead, LockHead: " FOR UPDATE", LockName: "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", Spoils: true, Again: again,
 		Greatest: "GREATEST",
+		Changed:  "SELECT s.oldest::text, encode(k.tenant, 'hex') FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS oldest) s LEFT JOIN known k ON k.changed >= ?::text::xid8",
+		Now:      "18446744073709551615",
 		Tenants:  "SELECT tenant FROM known WHERE tenant > ? ORDER BY tenant LIMIT ?",
 		// It skips from tenant to tenant along the index.
 		Waiting: `WITH RECURSIVE t(tenant) AS (
@@ -118,9 +120,12 @@ func harmless(ctx context.Context, db *bun.DB) error {
 		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&role, &super, &bypass, &owns); err != nil {
 		return fmt.Errorf("look at the role: %w", err)
 	}
-	for why, is := range map[string]bool{"is a superuser": super, "bypasses row-level security": bypass, "owns tables": owns} {
-		if is {
-			return fmt.Errorf("the role %s %s, so that the database would show it every tenant's rows; sign in as ringfence_runtime (roles.sql)", role, why)
+	for _, c := range []struct {
+		is  bool
+		why string
+	}{{super, "is a superuser"}, {bypass, "bypasses row-level security"}, {owns, "owns tables"}} {
+		if c.is {
+			return fmt.Errorf("the role %s %s, so that the database would show it every tenant's rows; sign in as ringfence_runtime (roles.sql)", role, c.why)
 		}
 	}
 	return nil

@@ -148,9 +148,9 @@ func TestWhatWouldBreakTheWallIsRefusedAtStart(t *testing.T) {
 			t.Errorf("as %q: %v, want %q", role, err, want)
 		}
 	}
-	refused("", "is a superuser")
-	refused("owner", "owns tables")
-	refused("backup", "bypasses row-level security")
+	for _, c := range [][2]string{{"", "is a superuser"}, {"owner", "owns tables"}, {"backup", "bypasses row-level security"}} {
+		refused(c[0], c[1])
+	}
 	if err := server.Ask(t.Context(), name, "INSERT INTO bun_migrations (name, group_id) VALUES ('20991231000001', 99)"); err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +161,35 @@ func TestWhatWouldBreakTheWallIsRefusedAtStart(t *testing.T) {
 	refused("runtime", "run ringfence migrate up")
 	if _, err := postgres.Open(t.Context(), postgres.Options{URL: secret.New("postgres://u:hunter2@host:port/x"), Now: time.Now}); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a URL that cannot be read: %v", err)
+	}
+}
+
+// What one process changed, another is told of, and of nothing else.
+func TestAnotherProcessIsToldOfEachChange(t *testing.T) {
+	server := pgtest.New(pgtest.Oldest)
+	url := server.URL(server.Database(t), "runtime")
+	told := make(chan ident.Tenant, 100)
+	mine := open(t, url, storetest.Options{Now: time.Now}, 0)
+	other := open(t, url, storetest.Options{Now: time.Now, Revised: func(id ident.Tenant, _ uint64) { told <- id }}, 0)
+	t.Cleanup(func() { _, _ = mine.Close(), other.Close() })
+	w := new(storetest.World)
+	for i := range 5 {
+		id := ident.Tenant{byte(i + 1)}
+		kept(t, mine, w.Scope(id, 0))
+		began := time.Now()
+		for got := (ident.Tenant{}); got != id; {
+			select {
+			case got = <-told:
+				if got[0] == 0 || got[0] > id[0] {
+					t.Fatalf("told of %v", got)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatalf("not told of change %d", i)
+			}
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("told after %v", took)
+		}
 	}
 }
 

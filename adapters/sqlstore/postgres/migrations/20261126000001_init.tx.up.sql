@@ -75,10 +75,12 @@ CREATE TRIGGER audit_entries_delete BEFORE DELETE OR TRUNCATE ON audit_entries F
 CREATE TRIGGER audit_checkpoints_never BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_checkpoints FOR EACH STATEMENT EXECUTE FUNCTION audit_never();
 --bun:split
 -- The directory: look-up keys only, no secret, no name, no payload. It is asked before a tenant is known, and is therefore
--- behind no wall. Two of its tables follow others by themselves: what is to be processed, and which tenants there are.
+-- behind no wall. Two of its tables follow others by themselves: what is to be processed; which tenants there are, with the
+-- last transaction that changed each, by which processes that remember something learn of the changes of others.
 CREATE TABLE locations (accessor text COLLATE "C" NOT NULL PRIMARY KEY, tenant bytea NOT NULL, kind text COLLATE "C" NOT NULL, id bytea NOT NULL);
 CREATE TABLE due (tenant bytea NOT NULL, arrived bigint NOT NULL, id bytea NOT NULL, not_before bigint NOT NULL, PRIMARY KEY (tenant, arrived, id));
-CREATE TABLE known (tenant bytea NOT NULL PRIMARY KEY);
+CREATE TABLE known (tenant bytea NOT NULL PRIMARY KEY, changed xid8 NOT NULL);
+CREATE INDEX known_changed ON known (changed);
 CREATE FUNCTION uplinks_due() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$ BEGIN
   IF TG_OP = 'UPDATE' AND OLD.state = 'accepted' AND NEW.state = 'accepted' THEN
     UPDATE due SET not_before = NEW.not_before WHERE tenant = OLD.tenant AND arrived = OLD.arrived AND id = OLD.id;
@@ -94,10 +96,10 @@ CREATE FUNCTION uplinks_due() RETURNS trigger LANGUAGE plpgsql SET search_path =
 END $$;
 CREATE TRIGGER uplinks_due AFTER INSERT OR DELETE OR UPDATE OF state, not_before ON uplinks FOR EACH ROW EXECUTE FUNCTION uplinks_due();
 CREATE FUNCTION audit_heads_known() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$ BEGIN
-  INSERT INTO known (tenant) VALUES (NEW.tenant) ON CONFLICT DO NOTHING;
+  INSERT INTO known (tenant, changed) VALUES (NEW.tenant, pg_current_xact_id()) ON CONFLICT (tenant) DO UPDATE SET changed = excluded.changed;
   RETURN NULL;
 END $$;
-CREATE TRIGGER audit_heads_known AFTER INSERT ON audit_heads FOR EACH ROW EXECUTE FUNCTION audit_heads_known();
+CREATE TRIGGER audit_heads_known AFTER INSERT OR UPDATE ON audit_heads FOR EACH ROW EXECUTE FUNCTION audit_heads_known();
 --bun:split
 -- The wall. A transaction says whose rows it is about; without that, and after it, there are none. The sub-select is answered
 -- once a statement, so that the index serves.

@@ -42,7 +42,7 @@ fmt: ## is every file formatted?
 	if [ -n "$$out" ]; then echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; fi
 
 vet: ## go vet
-	go vet -tags browser,services ./...
+	go vet -tags browser,services ./... && go vet -tags services,unguarded ./...
 
 lint: ## golangci-lint, with what .golangci.yml asks for
 	go run $(GOLANGCI) run --allow-parallel-runners ./...
@@ -56,7 +56,9 @@ secrets: ## gitleaks over the working tree and the history (rules: .gitleaks.tom
 
 race: ## all tests under the race detector; a skipped test is a failure; minutes per suite
 	$(WITH) $(TESTED) $(TAGS) $(RACE) -timeout 45m ./...
-ifeq ($(SERVICES),none)
+ifneq ($(SERVICES),none)
+	$(WITH) $(TESTED) -tags services,unguarded -timeout 10m -run TestTheDatabasesWallIsEnoughAlone ./testkit/isolation
+else
 	@echo "left out: what asks PostgreSQL (SERVICES=none)"; test "$$CI" != true
 endif
 

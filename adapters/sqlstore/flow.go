@@ -196,6 +196,9 @@ func (f flow) Fold(ctx context.Context, c store.Fold, n int64) error {
 }
 
 func (f flow) Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error {
+	if err := f.h.alone(ctx, "checkpoints"); err != nil {
+		return err
+	}
 	n, err := f.h.exec(ctx, "INSERT INTO audit_checkpoints (tenant, size, note) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM audit_checkpoints WHERE tenant = ? AND size >= ?)",
 		f.h.tenant[:], int64(c.Size), c.Note, f.h.tenant[:], int64(c.Size)) //nolint:gosec // below 2^63
 	if err == nil && n == 0 {

@@ -89,10 +89,8 @@ func (r reader) Claims() store.Shelf[[32]byte, store.Claim]      { return on(r.h
 func (r reader) Failures(ctx context.Context, key string) (principal.Failure, error) {
 	f := principal.Failure{Key: key}
 	var last int64
-	if lock := r.h.session.d.LockName; lock != "" && r.h.session.heads != nil { // it is about to be counted up
-		if _, err := r.h.exec(ctx, lock, "failures "+r.h.tenant.String()+" "+key); err != nil {
-			return f, err
-		}
+	if err := r.h.alone(ctx, "failures "+key); err != nil { // it is about to be counted up
+		return f, err
 	}
 	err := r.h.one(ctx, "SELECT count, last FROM failures WHERE tenant = ? AND key = ?", []any{r.h.tenant[:], key}, &f.Count, &last)
 	if fault.Is(err, fault.NotFound) {

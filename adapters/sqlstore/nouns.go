@@ -399,7 +399,7 @@ type personShelf struct {
 // last, which is looked up either way: what it takes must not tell whose addresses there are.
 func (s personShelf) ByEmail(ctx context.Context, email string) (principal.Person, error) {
 	found, err := s.all(ctx, func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("r.label = "+s.h.session.d.Greatest+"(COALESCE((SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ? AND n.label >= ?), ''), (SELECT MIN(n.label) FROM persons AS n WHERE n.tenant = ?))",
+		return q.Where("r.label = "+s.h.session.d.Greatest+"(COALESCE((SELECT MIN(n.label) FROM persons AS n WHERE "+nextOfTenant+" AND n.label >= ?), ''), (SELECT MIN(n.label) FROM persons AS n WHERE "+nextOfTenant+"))",
 			s.h.tenant[:], email, s.h.tenant[:])
 	})
 	if err == nil && (len(found) == 0 || found[0].Email != email) {

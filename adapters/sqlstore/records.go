@@ -56,6 +56,15 @@ func (h *handle) run(ctx context.Context, q string, args ...any) (int64, error) 
 	return h.session.exec(ctx, q, args)
 }
 
+// alone waits until no other writing transaction is about this name of the tenant's, and makes the later ones wait.
+func (h *handle) alone(ctx context.Context, name string) error {
+	if h.session.d.LockName == "" || h.session.heads == nil {
+		return nil
+	}
+	_, err := h.exec(ctx, h.session.d.LockName, h.tenant.String()+" "+name)
+	return err
+}
+
 // one scans a single row, and answers fault.Missing() if there is none.
 func (h *handle) one(ctx context.Context, q string, args []any, into ...any) error {
 	rows, err := h.query(ctx, q, args...)
@@ -126,7 +135,7 @@ func (s shelf[K, V]) decode(ctx context.Context, rev uint64, body []byte) (V, er
 
 func (s shelf[K, V]) query() *bun.SelectQuery {
 	return s.h.session.db.NewSelect().Model((*row)(nil)).ModelTableExpr("? AS r", bun.Ident(s.n.table)).Column("tenant", "id", "rev", "node", "owner", "label", "state", "body").
-		Where("r.tenant = ?", s.h.tenant[:])
+		Where(ofTenant, s.h.tenant[:])
 }
 
 // fetch reads one record as it is stored. What reads or writes one record is prepared once; bun makes the queries that vary.

@@ -73,6 +73,7 @@ func (s *session) show(ctx context.Context, t ident.Tenant) error {
 }
 
 func (s *session) query(ctx context.Context, q string, args []any) (*sql.Rows, error) {
+	q = guarded(q)
 	if s.d.Bind != nil {
 		q, args = s.d.Bind(q, args)
 	}
@@ -87,6 +88,7 @@ func (s *session) query(ctx context.Context, q string, args []any) (*sql.Rows, e
 }
 
 func (s *session) exec(ctx context.Context, q string, args []any) (int64, error) {
+	q = guarded(q)
 	if s.d.Bind != nil {
 		q, args = s.d.Bind(q, args)
 	}

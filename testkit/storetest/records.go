@@ -396,6 +396,24 @@ func checkpoints(t testing.TB, w *World) {
 		}
 		return err
 	})
+	const callers = 16 // who all signed the same head
+	errs := make([]error, callers)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { errs[i] = keep(8) })
+	}
+	wg.Wait()
+	kept := 0
+	for _, err := range errs {
+		if err == nil {
+			kept++
+		} else {
+			wantKind(t, err, fault.Conflict, "one checkpoint by many at once")
+		}
+	}
+	if kept != 1 {
+		t.Errorf("%d of %d kept one checkpoint", kept, callers)
+	}
 }
 
 func across(t testing.TB, w *World) {

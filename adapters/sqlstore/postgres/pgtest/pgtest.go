@@ -5,7 +5,9 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"net/url"
 	"os"
@@ -16,6 +18,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver registers itself
 
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
+	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
 )
 
@@ -107,4 +110,45 @@ func (s *Server) Ask(ctx context.Context, database string, statements ...string)
 		}
 	}
 	return nil
+}
+
+// Fingerprint is a digest of all that a tenant has in a database: every row of every table that has a tenant.
+func (s *Server) Fingerprint(ctx context.Context, database string, t ident.Tenant) (digest string, err error) {
+	db, err := sql.Open("pgx", s.URL(database, "").Reveal())
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	rows, err := db.QueryContext(ctx, "SELECT attrelid::regclass::text FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE attname = 'tenant' AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace ORDER BY 1")
+	if err != nil {
+		return "", err
+	}
+	var tables []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return "", err
+		}
+		tables = append(tables, name)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	for _, name := range tables {
+		var part sql.NullString
+		if err := db.QueryRowContext(ctx, "SELECT md5(string_agg(r::text, ',' ORDER BY r::text)) FROM "+name+" r WHERE tenant = $1", t[:]).Scan(&part); err != nil {
+			return "", err
+		}
+		_, _ = h.Write([]byte(name + part.String + "\n"))
+	}
+	if len(tables) < 30 {
+		return "", errors.New("pgtest: the database has not our tables")
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// Fell takes row-level security away from every table, as the administrator: what holds then holds by our statements alone.
+func (s *Server) Fell(ctx context.Context, database string) error {
+	return s.Ask(ctx, database, "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT oid FROM pg_class WHERE relrowsecurity AND relnamespace = 'public'::regnamespace LOOP EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', t); END LOOP; END $$")
 }

@@ -1,0 +1,26 @@
+//go:build unguarded
+
+package sqlstore
+
+import (
+	"regexp"
+	"strings"
+)
+
+// What guard.go has, for a test build alone: statements forget their tenant, so that it is seen whether the database's own wall
+// holds without ours (testkit/isolation).
+
+const (
+	ofTenant     = "?::bytea IS NOT NULL"
+	nextOfTenant = ofTenant
+)
+
+var bound = regexp.MustCompile(`\b(?:[a-z]+\.)?tenant = \?`)
+
+// guarded leaves the directory's tables alone, which are before the wall.
+func guarded(q string) string {
+	if strings.Contains(q, "locations") {
+		return q
+	}
+	return bound.ReplaceAllString(q, ofTenant)
+}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +48,8 @@ type Options struct {
 // Open opens the database as a service does. It refuses a role that could see more than one tenant at a time, and a schema that
 // is not this program's.
 func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
-	db, err := connect(o.URL)
+	// Nobody waits for ever: not for a lock, not for an answer, and not with a transaction open that others wait for.
+	db, err := connect(o.URL, map[string]string{"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"})
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +64,12 @@ func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 	return sqlstore.New(ctx, sqlstore.Options{Write: db, Read: db, Dialect: dialect(), Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node})
 }
 
-func connect(url secret.Text) (*bun.DB, error) {
+func connect(url secret.Text, settings map[string]string) (*bun.DB, error) {
 	config, err := pgx.ParseConfig(url.Reveal())
 	if err != nil {
 		return nil, errors.New("the database's URL cannot be read; it looks like postgres://user:password@host:5432/ringfence?sslmode=verify-full") // pgx's error quotes it
 	}
+	maps.Copy(config.RuntimeParams, settings)
 	// bun writes arguments into the text, so that preparing would keep a statement for each value. Our own are prepared (bind).
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	return bun.NewDB(stdlib.OpenDB(*config), pgdialect.New()), nil
@@ -133,7 +136,7 @@ func harmless(ctx context.Context, db *bun.DB) error {
 
 // Migrate brings the schema up to date, as its owner. One process does at a time, the others wait.
 func Migrate(ctx context.Context, url secret.Text) error {
-	db, err := connect(url)
+	db, err := connect(url, nil)
 	if err != nil {
 		return err
 	}

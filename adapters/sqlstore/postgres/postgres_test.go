@@ -196,7 +196,7 @@ func TestAnotherProcessIsToldOfEachChange(t *testing.T) {
 // Transactions of four tenants on four connections that are cancelled, time out and panic at any point: none ever sees or
 // writes another tenant's row.
 func TestNoTenantContextEverCrosses(t *testing.T) {
-	const transactions, callers = 100_000, 16
+	const transactions, callers = 100_000, 64
 	server := pgtest.New(pgtest.Oldest)
 	name := server.Database(t)
 	w := storetest.NewWorld(t, func(t testing.TB, o storetest.Options) store.Store { return open(t, server.URL(name, "runtime"), o, 4) })

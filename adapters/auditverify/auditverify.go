@@ -32,11 +32,12 @@ Checks an exported audit log, every entry, hash, checkpoint, signature and priva
   --json              one JSON document, for machines:
                       {"verdict": "good", "tampered" or "incomplete", "entries": that were read, "checkpoints": that hold,
                        "size": of the newest of them, "first_bad": index of the first bad entry or null,
-                       "range": [from, to), the entries among which it is, or that the receipt is of, or null,
+                       "range": [from, to), the entries among which it is, or that the receipt is of, or null; if neither is
+                       there the reason names the bad checkpoint,
                        "private": private values that were read, each of which is what its entry was committed to,
                        "since": whether an older checkpoint was given, "reason": a sentence, "entry": of a receipt}
 
-Exit: 0 good, 1 tampered (the first bad entry is named), 2 wrong usage, 3 could not find out.
+Exit: 0 good, 1 tampered (the first bad entry or checkpoint is named), 2 wrong usage, 3 could not find out.
 `
 
 // Main runs the command and answers its exit code.
@@ -178,10 +179,13 @@ func show(w io.Writer, r audit.Report, leaf []byte) {
 		}
 		fmt.Fprintln(w)
 	case audit.Tampered:
-		if r.Bad >= 0 {
+		switch {
+		case r.Bad >= 0:
 			fmt.Fprintf(w, "TAMPERED: first bad entry %d\n", r.Bad)
-		} else {
+		case r.From < r.To:
 			fmt.Fprintf(w, "TAMPERED: among entries %d to %d\n", r.From, r.To-1)
+		default:
+			fmt.Fprintln(w, "TAMPERED: a checkpoint")
 		}
 	case audit.Incomplete:
 		fmt.Fprintln(w, "incomplete: could not find out")

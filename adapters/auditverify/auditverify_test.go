@@ -31,6 +31,25 @@ func TestHelpIsAnAnswerAndBeginsWithAnExample(t *testing.T) {
 	}
 }
 
+// A checkpoint that was changed is named; there is no entry to name.
+func TestAChangedCheckpointIsNamed(t *testing.T) {
+	bundle, policy := written(t, 7)
+	whole, err := os.ReadFile(bundle) //nolint:gosec // made by this test
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bundle, bytes.Replace(whole, []byte("\n7\n"), []byte("\n6\n"), 1), 0o600); err != nil { //nolint:gosec // as above
+		t.Fatal(err)
+	}
+	code, out, errs := run(bundle, "--policy", policy)
+	if code != 1 || out != "TAMPERED: a checkpoint\nCheckpoint 1 of the bundle, which says that it is of size 6, is not what the policy's log key signed.\n" {
+		t.Errorf("exit %d %s%s", code, out, errs)
+	}
+	if code, out, errs = run(bundle, "--policy", policy, "--json"); code != 1 || !strings.Contains(out, `"verdict":"tampered"`) || !strings.Contains(out, `"first_bad":null,"range":null`) {
+		t.Errorf("exit %d %s%s", code, out, errs)
+	}
+}
+
 // The document is what scripts hold on to: its words are held here to the letter.
 func TestTheDocumentSaysTheVerdictInWords(t *testing.T) {
 	bundle, policy := written(t, 1000)

@@ -115,11 +115,11 @@ func (a *API) decoderRoutes() {
 			}
 			return out, err
 		})
-	Register(a, Declaration{Operation: "getDecoder", Method: http.MethodGet, Path: decodersPath + "/{decoder}", Summary: "Read a decoder", Tag: "decoders", Permission: access.DecoderRead, Object: "decoder", Tenant: FromPath, At: enter.Root},
+	Register(a, Declaration{Operation: "getDecoder", Method: http.MethodGet, Path: decodersPath + "/{decoder}", Summary: "Read a decoder", Tag: "decoders", Permission: access.DecoderRead, Object: "decoder", Tenant: FromPath, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *DecoderIn) (*one[decoderJSON], error) {
 			return answer(get(ctx, c, in.Decoder))
 		})
-	Register(a, Declaration{Operation: "updateDecoder", Method: http.MethodPatch, Path: decodersPath + "/{decoder}", Summary: "Rename a decoder", Tag: "decoders", Permission: access.DecoderWrite, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderUpdated}},
+	Register(a, Declaration{Operation: "updateDecoder", Method: http.MethodPatch, Path: decodersPath + "/{decoder}", Summary: "Rename a decoder", Tag: "decoders", Permission: access.DecoderWrite, Object: "decoder", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.DecoderUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
 			DecoderIn
 			MatchIn
@@ -134,7 +134,7 @@ func (a *API) decoderRoutes() {
 			}
 			return answer(m.RenameDecoder(ctx, &c.Call, id, rev, in.Body.Name))
 		})
-	Register(a, Declaration{Operation: "deleteDecoder", Method: http.MethodDelete, Path: decodersPath + "/{decoder}", Summary: "Delete a decoder that no device names", Tag: "decoders", Permission: access.DecoderWrite, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderDeleted}, Status: 204},
+	Register(a, Declaration{Operation: "deleteDecoder", Method: http.MethodDelete, Path: decodersPath + "/{decoder}", Summary: "Delete a decoder that no device names", Tag: "decoders", Permission: access.DecoderWrite, Object: "decoder", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.DecoderDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
 			DecoderIn
 			MatchIn
@@ -149,7 +149,7 @@ func (a *API) decoderRoutes() {
 			}
 			return done(c), nil
 		})
-	Register(a, Declaration{Operation: "activateVersion", Method: http.MethodPost, Path: decodersPath + "/{decoder}/activate", Summary: "Make a version the one that runs", Tag: "decoders", Permission: access.DecoderActivate, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderActivated}},
+	Register(a, Declaration{Operation: "activateVersion", Method: http.MethodPost, Path: decodersPath + "/{decoder}/activate", Summary: "Make a version the one that runs", Tag: "decoders", Permission: access.DecoderActivate, Object: "decoder", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.DecoderActivated}},
 		func(ctx context.Context, c *Call, in *struct {
 			DecoderIn
 			MatchIn
@@ -169,7 +169,7 @@ func (a *API) decoderRoutes() {
 			d, err := m.Activate(ctx, &c.Call, id, rev, v)
 			return activated(ctx, c, d, id, err)
 		})
-	Register(a, Declaration{Operation: "rollBackDecoder", Method: http.MethodPost, Path: decodersPath + "/{decoder}/rollback", Summary: "Make the version active that was before", Tag: "decoders", Permission: access.DecoderActivate, Object: "decoder", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderRolled}},
+	Register(a, Declaration{Operation: "rollBackDecoder", Method: http.MethodPost, Path: decodersPath + "/{decoder}/rollback", Summary: "Make the version active that was before", Tag: "decoders", Permission: access.DecoderActivate, Object: "decoder", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.DecoderRolled}},
 		func(ctx context.Context, c *Call, in *struct {
 			DecoderIn
 			MatchIn
@@ -198,7 +198,7 @@ func (a *API) versionRoutes() {
 		}
 		return v, err
 	}
-	Register(a, Declaration{Operation: "listVersions", Method: http.MethodGet, Path: decodersPath + "/{decoder}/versions", Summary: "List a decoder's versions", Tag: "decoders", Permission: access.DecoderRead, Object: "version", Tenant: FromPath, At: enter.Root},
+	Register(a, Declaration{Operation: "listVersions", Method: http.MethodGet, Path: decodersPath + "/{decoder}/versions", Summary: "List a decoder's versions", Tag: "decoders", Permission: access.DecoderRead, Object: "version", Tenant: FromPath, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *struct {
 			DecoderIn
 			ListIn
@@ -220,7 +220,7 @@ func (a *API) versionRoutes() {
 				return versionShape(v)
 			}), nil
 		})
-	Register(a, Declaration{Operation: "createVersion", Method: http.MethodPost, Path: decodersPath + "/{decoder}/versions", Summary: "Save a new text; it must load", Tag: "decoders", Permission: access.DecoderWrite, Object: "version", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.DecoderVersioned}, Status: 201},
+	Register(a, Declaration{Operation: "createVersion", Method: http.MethodPost, Path: decodersPath + "/{decoder}/versions", Summary: "Save a new text; it must load", Tag: "decoders", Permission: access.DecoderWrite, Object: "version", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.DecoderVersioned}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			DecoderIn
 			Body struct {
@@ -238,7 +238,7 @@ func (a *API) versionRoutes() {
 			}
 			return &one[versionJSON]{ETag: etag(v.Rev), Replayed: replayed, Location: "/v1/tenants/" + in.Tenant + "/decoders/" + in.Decoder + "/versions/" + v.ID.String(), Body: versionShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "getVersion", Method: http.MethodGet, Path: decodersPath + "/{decoder}/versions/{version}", Summary: "Read a version, with its text", Tag: "decoders", Permission: access.DecoderRead, Object: "version", Tenant: FromPath, At: enter.Root},
+	Register(a, Declaration{Operation: "getVersion", Method: http.MethodGet, Path: decodersPath + "/{decoder}/versions/{version}", Summary: "Read a version, with its text", Tag: "decoders", Permission: access.DecoderRead, Object: "version", Tenant: FromPath, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *struct {
 			DecoderIn
 			Version string `path:"version"`
@@ -249,7 +249,7 @@ func (a *API) versionRoutes() {
 			}
 			return &one[versionJSON]{ETag: etag(v.Rev), Body: versionShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "testDecoder", Method: http.MethodPost, Path: decodersPath + "/{decoder}/test", Summary: "Run an unsaved text or a saved version on an input; nothing is kept", Tag: "decoders", Permission: access.DecoderTest, Object: "decoder", Tenant: FromPath, At: enter.Root, Unaudited: "it keeps nothing and changes nothing"},
+	Register(a, Declaration{Operation: "testDecoder", Method: http.MethodPost, Path: decodersPath + "/{decoder}/test", Summary: "Run an unsaved text or a saved version on an input; nothing is kept", Tag: "decoders", Permission: access.DecoderTest, Object: "decoder", Tenant: FromPath, At: enter.RootObject, Unaudited: "it keeps nothing and changes nothing"},
 		func(ctx context.Context, c *Call, in *struct {
 			DecoderIn
 			Body struct {

@@ -92,7 +92,7 @@ func (a *API) memberRoutes() {
 		TenantIn
 		Member string `path:"member"`
 	}
-	Register(a, Declaration{Operation: "getMember", Method: http.MethodGet, Path: at + "/members/{member}", Summary: "Read a member", Tag: "members", Permission: access.MemberRead, Object: "member", Tenant: FromPath, At: enter.Root},
+	Register(a, Declaration{Operation: "getMember", Method: http.MethodGet, Path: at + "/members/{member}", Summary: "Read a member", Tag: "members", Permission: access.MemberRead, Object: "member", Tenant: FromPath, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *MemberIn) (*one[memberJSON], error) {
 			var id ident.Principal
 			if err := path(in.Member, &id); err != nil {
@@ -104,7 +104,7 @@ func (a *API) memberRoutes() {
 			}
 			return &one[memberJSON]{ETag: etag(v.Rev), Body: memberShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "removeMember", Method: http.MethodDelete, Path: at + "/members/{member}", Summary: "Remove a member, with memberships and tokens", Tag: "members", Permission: access.MemberRemove, Object: "member", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.MemberRemoved}, Status: 204},
+	Register(a, Declaration{Operation: "removeMember", Method: http.MethodDelete, Path: at + "/members/{member}", Summary: "Remove a member, with memberships and tokens", Tag: "members", Permission: access.MemberRemove, Object: "member", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.MemberRemoved}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
 			MemberIn
 			MatchIn
@@ -119,7 +119,7 @@ func (a *API) memberRoutes() {
 			}
 			return done(c), nil
 		})
-	Register(a, Declaration{Operation: "resetMember", Method: http.MethodPost, Path: at + "/members/{member}/reset", Summary: "Make a link by which a member of this tenant alone sets a new password", Tag: "members", Permission: access.MemberReset, Object: "member", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.ResetStarted}},
+	Register(a, Declaration{Operation: "resetMember", Method: http.MethodPost, Path: at + "/members/{member}/reset", Summary: "Make a link by which a member of this tenant alone sets a new password", Tag: "members", Permission: access.MemberReset, Object: "member", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.ResetStarted}},
 		func(ctx context.Context, c *Call, in *MemberIn) (*one[linkJSON], error) {
 			var id ident.Principal
 			if err := path(in.Member, &id); err != nil {

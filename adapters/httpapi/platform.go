@@ -100,7 +100,7 @@ func (a *API) limitRoutes() {
 	type IdIn struct {
 		ID string `path:"id"`
 	}
-	Register(a, Declaration{Operation: "getTenantLimits", Method: http.MethodGet, Path: at, Summary: "Read what a tenant may use", Tag: "platform", Permission: access.PlatformSettingRead, Object: "limits", Tenant: FromPlatform, At: enter.Root},
+	Register(a, Declaration{Operation: "getTenantLimits", Method: http.MethodGet, Path: at, Summary: "Read what a tenant may use", Tag: "platform", Permission: access.PlatformSettingRead, Object: "limits", Tenant: FromPlatform, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *IdIn) (*one[limitsJSON], error) {
 			var id ident.Tenant
 			if err := path(in.ID, &id); err != nil {
@@ -112,7 +112,7 @@ func (a *API) limitRoutes() {
 			}
 			return &one[limitsJSON]{ETag: etag(g.Rev + 1), Body: limitsShape(g)}, nil
 		})
-	Register(a, Declaration{Operation: "updateTenantLimits", Method: http.MethodPatch, Path: at, Summary: "Change what a tenant may use; null is the server's own setting", Tag: "platform", Permission: access.PlatformSettingWrite, Object: "limits", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.LimitsChanged}},
+	Register(a, Declaration{Operation: "updateTenantLimits", Method: http.MethodPatch, Path: at, Summary: "Change what a tenant may use; null is the server's own setting", Tag: "platform", Permission: access.PlatformSettingWrite, Object: "limits", Tenant: FromPlatform, At: enter.RootObject, Audit: []audit.Action{audit.LimitsChanged}},
 		func(ctx context.Context, c *Call, in *struct {
 			IdIn
 			MatchIn
@@ -135,7 +135,7 @@ func (a *API) limitRoutes() {
 			}
 			return &one[limitsJSON]{ETag: etag(g.Rev + 1), Body: limitsShape(g)}, nil
 		})
-	Register(a, Declaration{Operation: "inviteOwner", Method: http.MethodPost, Path: "/v1/platform/tenants/{id}/invite-owner", Summary: "Invite a tenant's first owner anew, while it has none; earlier links are void", Tag: "platform", Permission: access.PlatformTenantInviteOwner, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.MemberInvited}, Status: 201},
+	Register(a, Declaration{Operation: "inviteOwner", Method: http.MethodPost, Path: "/v1/platform/tenants/{id}/invite-owner", Summary: "Invite a tenant's first owner anew, while it has none; earlier links are void", Tag: "platform", Permission: access.PlatformTenantInviteOwner, Object: "platform-tenant", Tenant: FromPlatform, At: enter.RootObject, Audit: []audit.Action{audit.MemberInvited}, Status: 201},
 		func(ctx context.Context, c *Call, in *struct {
 			IdIn
 			Body struct {
@@ -201,7 +201,7 @@ func (a *API) platformRoleRoutes() {
 			}
 			return &one[membershipJSON]{ETag: etag(v.Rev), Authz: c.authz(), Replayed: replayed, Location: at + "/" + v.ID.String(), Body: membershipShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "getPlatformMembership", Method: http.MethodGet, Path: at + "/{membership}", Summary: "Read a platform administrator's membership", Tag: "platform", Permission: access.PlatformRoleRead, Object: "membership", Tenant: FromPlatform, At: enter.Root},
+	Register(a, Declaration{Operation: "getPlatformMembership", Method: http.MethodGet, Path: at + "/{membership}", Summary: "Read a platform administrator's membership", Tag: "platform", Permission: access.PlatformRoleRead, Object: "membership", Tenant: FromPlatform, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *MembershipIn) (*one[membershipJSON], error) {
 			v, err := get(ctx, c, in.Membership)
 			if err != nil {
@@ -209,7 +209,7 @@ func (a *API) platformRoleRoutes() {
 			}
 			return &one[membershipJSON]{ETag: etag(v.Rev), Body: membershipShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "revokePlatformMembership", Method: http.MethodDelete, Path: at + "/{membership}", Summary: "Take a platform role away; the last one stays", Tag: "platform", Permission: access.PlatformRoleRevoke, Object: "membership", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.MembershipRevoked}, Status: 204},
+	Register(a, Declaration{Operation: "revokePlatformMembership", Method: http.MethodDelete, Path: at + "/{membership}", Summary: "Take a platform role away; the last one stays", Tag: "platform", Permission: access.PlatformRoleRevoke, Object: "membership", Tenant: FromPlatform, At: enter.RootObject, Audit: []audit.Action{audit.MembershipRevoked}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
 			MembershipIn
 			MatchIn
@@ -224,7 +224,7 @@ func (a *API) platformRoleRoutes() {
 			}
 			return done(c), nil
 		})
-	Register(a, Declaration{Operation: "getPerson", Method: http.MethodGet, Path: "/v1/platform/persons/{id}", Summary: "Read a person of the platform", Tag: "platform", Permission: access.PlatformPersonRead, Object: "person", Tenant: FromPlatform, At: enter.Root},
+	Register(a, Declaration{Operation: "getPerson", Method: http.MethodGet, Path: "/v1/platform/persons/{id}", Summary: "Read a person of the platform", Tag: "platform", Permission: access.PlatformPersonRead, Object: "person", Tenant: FromPlatform, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *struct {
 			ID string `path:"id"`
 		}) (*one[personJSON], error) {

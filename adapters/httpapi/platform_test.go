@@ -42,7 +42,7 @@ func TestGrantedLimitsAreInForceAtOnceAndForOneTenant(t *testing.T) {
 	grant(1, `{"device":1}`).bad(422, "invalid")
 	grant(2, `{"devices":1}`).bad(412, "stale_revision")
 	admin.call("PATCH", at, `{"devices":1}`).bad(428, "precondition_required")
-	other.call("GET", at, "").bad(403, "permission_denied")
+	other.call("GET", at, "").bad(404, "not_found") // design.md §6: who may not read it is not told that it is there
 	admin.call("GET", strings.Replace(at, h.ten[0], "ten_"+strings.Repeat("01", 13)[:25]+"0", 1), "").bad(404, "not_found")
 
 	device := func(c caller, tenant int, serial string) reply {
@@ -107,7 +107,7 @@ func TestTheFirstOwnerIsInvitedAnewWhileThereIsNone(t *testing.T) {
 		return h.as("").call("POST", "/v1/auth/invitations/accept", fmt.Sprintf(`{"token":%q,"name":"Cid","password":%q}`, secret, password))
 	}
 	accept(made.str("owner_invitation", "secret")).bad(404, "bad_link")
-	h.as(h.owner[1]).call("POST", at, `{"owner_email":"x@example.com"}`).bad(403, "permission_denied")
+	h.as(h.owner[1]).call("POST", at, `{"owner_email":"x@example.com"}`).bad(404, "not_found")
 	admin.call("POST", at, `{"owner_email":"no address"}`).bad(422, "bad_email")
 	accept(again.str("secret")).ok(201)
 	admin.call("POST", at, `{"owner_email":"wrong@example.com"}`).bad(409, "has_owner")

@@ -114,7 +114,7 @@ func (a *API) roleRoutes() {
 		TenantIn
 		Role string `path:"role"`
 	}
-	Register(a, Declaration{Operation: "getRole", Method: http.MethodGet, Path: at + "/roles/{role}", Summary: "Read a role", Tag: "roles", Permission: access.RoleRead, Object: "role", Tenant: FromPath, At: enter.Root},
+	Register(a, Declaration{Operation: "getRole", Method: http.MethodGet, Path: at + "/roles/{role}", Summary: "Read a role", Tag: "roles", Permission: access.RoleRead, Object: "role", Tenant: FromPath, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *RoleIn) (*one[roleJSON], error) {
 			var id ident.Role
 			if err := path(in.Role, &id); err != nil {
@@ -126,7 +126,7 @@ func (a *API) roleRoutes() {
 			}
 			return &one[roleJSON]{ETag: etag(v.Rev), Body: roleShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "updateRole", Method: http.MethodPatch, Path: at + "/roles/{role}", Summary: "Change a role's name or permissions", Tag: "roles", Permission: access.RoleWrite, Object: "role", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.RoleUpdated}},
+	Register(a, Declaration{Operation: "updateRole", Method: http.MethodPatch, Path: at + "/roles/{role}", Summary: "Change a role's name or permissions", Tag: "roles", Permission: access.RoleWrite, Object: "role", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.RoleUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
 			RoleIn
 			MatchIn
@@ -154,7 +154,7 @@ func (a *API) roleRoutes() {
 			}
 			return &one[roleJSON]{ETag: etag(v.Rev), Authz: c.authz(), Body: roleShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "deleteRole", Method: http.MethodDelete, Path: at + "/roles/{role}", Summary: "Delete a role that nobody has", Tag: "roles", Permission: access.RoleWrite, Object: "role", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.RoleDeleted}, Status: 204},
+	Register(a, Declaration{Operation: "deleteRole", Method: http.MethodDelete, Path: at + "/roles/{role}", Summary: "Delete a role that nobody has", Tag: "roles", Permission: access.RoleWrite, Object: "role", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.RoleDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
 			RoleIn
 			MatchIn
@@ -237,7 +237,7 @@ func (a *API) groupRoutes(m *manage.Manage) {
 			}
 			return &one[groupJSON]{ETag: etag(v.Rev), Authz: c.authz(), Replayed: replayed, Location: "/v1/tenants/" + in.Tenant + "/groups/" + v.ID.String(), Body: groupShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "getGroup", Method: http.MethodGet, Path: at + "/{group}", Summary: "Read a group", Tag: "groups", Permission: access.GroupRead, Object: "group", Tenant: FromPath, At: enter.Root},
+	Register(a, Declaration{Operation: "getGroup", Method: http.MethodGet, Path: at + "/{group}", Summary: "Read a group", Tag: "groups", Permission: access.GroupRead, Object: "group", Tenant: FromPath, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *GroupIn) (*one[groupJSON], error) {
 			v, err := get(ctx, c, in.Group)
 			if err != nil {
@@ -245,7 +245,7 @@ func (a *API) groupRoutes(m *manage.Manage) {
 			}
 			return &one[groupJSON]{ETag: etag(v.Rev), Body: groupShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "updateGroup", Method: http.MethodPatch, Path: at + "/{group}", Summary: "Change a group's name, members or groups", Tag: "groups", Permission: access.GroupWrite, Object: "group", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.GroupUpdated}},
+	Register(a, Declaration{Operation: "updateGroup", Method: http.MethodPatch, Path: at + "/{group}", Summary: "Change a group's name, members or groups", Tag: "groups", Permission: access.GroupWrite, Object: "group", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.GroupUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
 			GroupIn
 			MatchIn
@@ -270,7 +270,7 @@ func (a *API) groupRoutes(m *manage.Manage) {
 			}
 			return &one[groupJSON]{ETag: etag(v.Rev), Authz: c.authz(), Body: groupShape(v)}, nil
 		})
-	Register(a, Declaration{Operation: "deleteGroup", Method: http.MethodDelete, Path: at + "/{group}", Summary: "Delete a group that has no memberships", Tag: "groups", Permission: access.GroupWrite, Object: "group", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.GroupDeleted}, Status: 204},
+	Register(a, Declaration{Operation: "deleteGroup", Method: http.MethodDelete, Path: at + "/{group}", Summary: "Delete a group that has no memberships", Tag: "groups", Permission: access.GroupWrite, Object: "group", Tenant: FromPath, At: enter.RootObject, Audit: []audit.Action{audit.GroupDeleted}, Status: 204},
 		func(ctx context.Context, c *Call, in *struct {
 			GroupIn
 			MatchIn

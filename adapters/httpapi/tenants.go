@@ -137,7 +137,7 @@ func (a *API) platformRoutes() {
 			out.Body.OwnerLink = &l
 			return out, nil
 		})
-	Register(a, Declaration{Operation: "getPlatformTenant", Method: http.MethodGet, Path: at + "/{id}", Summary: "Read a tenant of the register", Tag: "platform", Permission: access.PlatformTenantRead, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root},
+	Register(a, Declaration{Operation: "getPlatformTenant", Method: http.MethodGet, Path: at + "/{id}", Summary: "Read a tenant of the register", Tag: "platform", Permission: access.PlatformTenantRead, Object: "platform-tenant", Tenant: FromPlatform, At: enter.RootObject},
 		func(ctx context.Context, c *Call, in *IdIn) (*one[tenantJSON], error) {
 			var id ident.Tenant
 			if err := path(in.ID, &id); err != nil {
@@ -159,7 +159,7 @@ func (a *API) platformRoutes() {
 		{"resumePlatformTenant", "resume", "Resume a suspended tenant", access.PlatformTenantResume, tenant.Active, audit.TenantResumed},
 		{"closePlatformTenant", "close", "Close a tenant for ever", access.PlatformTenantClose, tenant.Deleted, audit.TenantDeleted},
 	} {
-		Register(a, Declaration{Operation: l.operation, Method: http.MethodPost, Path: at + "/{id}/" + l.verb, Summary: l.summary, Tag: "platform", Permission: l.permission, Object: "platform-tenant", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{l.action}},
+		Register(a, Declaration{Operation: l.operation, Method: http.MethodPost, Path: at + "/{id}/" + l.verb, Summary: l.summary, Tag: "platform", Permission: l.permission, Object: "platform-tenant", Tenant: FromPlatform, At: enter.RootObject, Audit: []audit.Action{l.action}},
 			func(ctx context.Context, c *Call, in *IdIn) (*one[tenantJSON], error) {
 				var id ident.Tenant
 				if err := path(in.ID, &id); err != nil {
@@ -204,7 +204,7 @@ func (a *API) personRoutes() {
 		{"disablePerson", "disable", "Stop a person from signing in, and all they signed in with", true, audit.PersonDisabled},
 		{"enablePerson", "enable", "Let a person sign in again; nothing old is revived", false, audit.PersonEnabled},
 	} {
-		Register(a, Declaration{Operation: l.operation, Method: http.MethodPost, Path: at + "/{id}/" + l.verb, Summary: l.summary, Tag: "platform", Permission: access.PlatformPersonDisable, Object: "person", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{l.action}},
+		Register(a, Declaration{Operation: l.operation, Method: http.MethodPost, Path: at + "/{id}/" + l.verb, Summary: l.summary, Tag: "platform", Permission: access.PlatformPersonDisable, Object: "person", Tenant: FromPlatform, At: enter.RootObject, Audit: []audit.Action{l.action}},
 			func(ctx context.Context, c *Call, in *IdIn) (*one[personJSON], error) {
 				var id ident.Principal
 				if err := path(in.ID, &id); err != nil {
@@ -218,7 +218,7 @@ func (a *API) personRoutes() {
 				return &one[personJSON]{ETag: etag(p.Rev), Replayed: replayed, Body: personShape(p)}, nil
 			})
 	}
-	Register(a, Declaration{Operation: "resetPerson", Method: http.MethodPost, Path: at + "/{id}/reset", Summary: "Make a link by which a person sets a new password", Tag: "platform", Permission: access.PlatformPersonReset, Object: "person", Tenant: FromPlatform, At: enter.Root, Audit: []audit.Action{audit.ResetStarted}},
+	Register(a, Declaration{Operation: "resetPerson", Method: http.MethodPost, Path: at + "/{id}/reset", Summary: "Make a link by which a person sets a new password", Tag: "platform", Permission: access.PlatformPersonReset, Object: "person", Tenant: FromPlatform, At: enter.RootObject, Audit: []audit.Action{audit.ResetStarted}},
 		func(ctx context.Context, c *Call, in *IdIn) (*one[linkJSON], error) {
 			var id ident.Principal
 			if err := path(in.ID, &id); err != nil {

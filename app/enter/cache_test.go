@@ -3,10 +3,15 @@ package enter
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/tenant"
 )
 
@@ -146,5 +151,86 @@ func TestWhoAsksMeanwhileIsAnsweredWithWhatIsRead(t *testing.T) {
 		if want := map[bool]int{false: 1, true: 2}[announced]; loads[id] != want {
 			t.Errorf("announced meanwhile: %v; %d reads, want %d", announced, loads[id], want)
 		}
+	}
+}
+
+// often is how many times a random thing is tried: as often as the security page's B5 asks for in make long.
+func often(short, long int) int {
+	if os.Getenv("RINGFENCE_LONG") != "" {
+		return long
+	}
+	return short
+}
+
+// Ids that are made of what a careless key would put between its parts are no more alike than others.
+func TestIDsOfDelimitersShareNothing(t *testing.T) {
+	const delimiters = "\x00 /:|,\n%\"\\\xff-"
+	dice := rand.New(rand.NewPCG(1, 2))
+	p := newPolicies(1000)
+	p.load = func(_ context.Context, t ident.Tenant) (*standing, error) {
+		return &standing{tenant: tenant.Tenant{ID: t}}, nil
+	}
+	var lately [500]ident.Tenant
+	for n := range often(200_000, 10_000_000) {
+		id := &lately[n%len(lately)]
+		for i := range id {
+			id[i] = delimiters[dice.IntN(len(delimiters))]
+		}
+		for _, one := range []ident.Tenant{*id, lately[dice.IntN(len(lately))]} { // the second is mostly remembered
+			if s, err := p.get(t.Context(), one); err != nil || s.tenant.ID != one {
+				t.Fatalf("%v was given %v, %v", one, s, err)
+			}
+		}
+	}
+}
+
+// However standings come and go, and whatever changes meanwhile: a decision by what is remembered is the one by what is read.
+func TestWhatIsRememberedDecidesAsWhatIsRead(t *testing.T) {
+	dice := rand.New(rand.NewPCG(3, 4))
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	permissions, roles := access.Permissions(), access.BuiltIns()
+	kept := map[ident.Tenant]access.Records{}
+	change := func(id ident.Tenant) {
+		r := access.Records{Revision: kept[id].Revision + 1, Active: map[ident.Principal]bool{}}
+		for n := range byte(6) {
+			node := org.Node{ID: ident.Node{1, n}, Kind: org.Site, Barrier: n > 0 && dice.IntN(5) == 0}
+			if n > 0 {
+				node.Parent = ident.Node{1, byte(dice.IntN(int(n)))}
+			}
+			r.Nodes = append(r.Nodes, node)
+			r.Active[ident.Principal{2, n}] = dice.IntN(5) > 0
+		}
+		for n := range byte(24) {
+			r.Memberships = append(r.Memberships, access.Membership{ID: ident.Membership{3, n}, Principal: ident.Principal{2, byte(dice.IntN(6))}, Role: roles[dice.IntN(len(roles))].ID,
+				Node: ident.Node{1, byte(dice.IntN(6))}, Recursive: dice.IntN(2) == 0, ExpiresAt: now.Add(time.Duration(dice.IntN(4)-1) * time.Hour)})
+		}
+		kept[id] = r
+	}
+	p := newPolicies(8) // of twenty tenants
+	p.load = func(_ context.Context, id ident.Tenant) (*standing, error) {
+		return &standing{policy: *access.Compile(kept[id]), tenant: tenant.Tenant{ID: id}}, nil
+	}
+	allowed, tried := 0, often(50_000, 1_000_000)
+	for range tried {
+		id := ident.Tenant{byte(dice.IntN(20))}
+		if kept[id].Revision == 0 || dice.IntN(40) == 0 {
+			change(id)
+			p.revised(id, kept[id].Revision)
+		}
+		s, err := p.get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		who, permission, node := access.Subject{Principal: ident.Principal{2, byte(dice.IntN(6))}}, permissions[dice.IntN(len(permissions))], ident.Node{1, byte(dice.IntN(6))}
+		got, want := s.policy.Decide(who, permission, node, now), access.Compile(kept[id]).Decide(who, permission, node, now)
+		if got != want {
+			t.Fatalf("%v of %v at %v: remembered %+v, read %+v", permission, who, node, got, want)
+		}
+		if got.Allowed {
+			allowed++
+		}
+	}
+	if allowed < tried/20 || allowed > tried*19/20 {
+		t.Errorf("%d of %d decisions allow: they tell too little", allowed, tried)
 	}
 }

@@ -276,9 +276,10 @@ func (e *Enter) personal(ctx context.Context, t credential.Token, o access.Origi
 type At uint8
 
 const (
-	Root     At = iota // what stands on no node
-	Anywhere           // what names its node later, or lists within reach
-	Object             // one thing at a node: who may only read it is told later what they lack
+	Root       At = iota // what stands on no node
+	RootObject           // one thing that stands on no node: who may not even read it is told that nothing is there
+	Anywhere             // what names its node later, or lists within reach
+	Object               // one thing at a node: who may only read it is told later what they lack
 )
 
 // Gate lets an identity into a tenant for a permission. Another tenant, one that is not there and one that the identity is no
@@ -304,7 +305,7 @@ func (e *Enter) Gate(ctx context.Context, id Identity, t ident.Tenant, p access.
 	now := e.Now()
 	var d access.Decision
 	switch at {
-	case Root:
+	case Root, RootObject:
 		d = st.policy.Decide(id.Subject, p, ident.Node{}, now)
 	case Anywhere, Object:
 		d = st.policy.Anywhere(id.Subject, p, now)
@@ -319,8 +320,12 @@ func (e *Enter) Gate(ctx context.Context, id Identity, t ident.Tenant, p access.
 		return s, nil
 	}
 	refusal := error(access.Refuse(p))
-	if at == Object {
+	switch at {
+	case RootObject:
+		refusal = s.Require(p, ident.Node{}) // decided already; here for which of the two refusals it is
+	case Object:
 		refusal = fault.Missing()
+	case Root, Anywhere:
 	}
 	return access.Scope{}, e.refuse(ctx, id, t, member, d, o, refusal)
 }

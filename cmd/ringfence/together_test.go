@@ -71,10 +71,12 @@ func TestRetriesBesideTheFirstTryMakeOneThing(t *testing.T) {
 	}
 	viewer, me := s.role(t, ten, "viewer"), s.get(ten.token, "/v1/me").str("id")
 	for noun, body := range map[string]func(n int) obj{
-		"nodes":       func(n int) obj { return obj{"parent_id": ten.root, "kind": "site", "name": fmt.Sprint("once ", n)} },
-		"groups":      func(n int) obj { return obj{"name": fmt.Sprint("once ", n)} },
-		"roles":       func(n int) obj { return obj{"name": fmt.Sprint("once ", n), "permissions": []string{"node:read"}} },
-		"memberships": func(int) obj { return obj{"principal_id": me, "role_id": viewer, "node_id": ten.root, "recursive": true} },
+		"nodes":  func(n int) obj { return obj{"parent_id": ten.root, "kind": "site", "name": fmt.Sprint("once ", n)} },
+		"groups": func(n int) obj { return obj{"name": fmt.Sprint("once ", n)} },
+		"roles":  func(n int) obj { return obj{"name": fmt.Sprint("once ", n), "permissions": []string{"node:read"}} },
+		"memberships": func(int) obj {
+			return obj{"principal_id": me, "role_id": viewer, "node_id": ten.root, "recursive": true}
+		},
 	} {
 		for n := range 10 {
 			ids := make([]string, 8)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -239,6 +240,39 @@ func TestAFlippedByteOfAThousandEntriesIsFound(t *testing.T) {
 	}
 }
 
+// Whatever bit of a signed checkpoint is turned, the text's, a signature's or its name's: it is found, and which checkpoint it is.
+// One character holds bits of the key's hash and of the signature: with both wrong, the note is like one that somebody else signed.
+func TestEveryFlippedBitOfACheckpointIsFound(t *testing.T) {
+	h := grown(t, 12)
+	for n, p := range h.points {
+		sized, shared := 0, bytes.LastIndexByte(p.Note, ' ')+1+32/6
+		for at := range p.Note {
+			for bit := range 8 {
+				p.Note[at] ^= 1 << bit
+				r := h.verify(t, nil)
+				p.Note[at] ^= 1 << bit
+				name := fmt.Sprintf("Checkpoint %d of the bundle", n+1)
+				if r.Verdict == Incomplete && at == shared {
+					r.Verdict = Tampered
+				}
+				if r.Verdict != Tampered || r.Bad != -1 || r.From != r.To || !strings.HasPrefix(r.Reason, name) {
+					t.Fatalf("checkpoint %d, byte %d, bit %d: %+v", n+1, at, bit, r)
+				}
+				if strings.HasPrefix(r.Reason, fmt.Sprintf("%s, which says that it is of size %d,", name, p.Size)) {
+					sized++
+				}
+			}
+		}
+		if sized < 4*len(p.Note) {
+			t.Errorf("of %d bits turned only %d leave the size of checkpoint %d readable", 8*len(p.Note), sized, n+1)
+		}
+	}
+	h.points[1].Note = []byte("no note")
+	if r := h.verify(t, nil); r.Verdict != Tampered || r.Reason != "Checkpoint 2 of the bundle is not what the policy's log key signed." {
+		t.Errorf("no note: %+v", r)
+	}
+}
+
 func TestTamperingIsFoundWithTheFirstBadIndex(t *testing.T) {
 	re := func(h *history, i int, from, to string) {
 		h.leaves[i] = bytes.Replace(h.leaves[i], []byte(from), []byte(to), 1)
@@ -315,6 +349,11 @@ func TestForeignKeyOrOriginProvesNothing(t *testing.T) {
 	h.policy.Origin = Origin("test", ident.Tenant{8})
 	if r := h.verify(t, nil); r.Verdict != Incomplete {
 		t.Fatalf("another origin: %+v", r)
+	}
+	h, other = grown(t, 20), grown(t, 20)
+	h.points[1] = other.points[1]
+	if r := h.verify(t, nil); r.Verdict != Incomplete || !strings.HasPrefix(r.Reason, "Checkpoint 2 of the bundle, which says that it is of size 20,") {
+		t.Fatalf("one of another key: %+v", r)
 	}
 }
 

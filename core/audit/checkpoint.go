@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,7 +41,11 @@ func (c Checkpoint) Sign(signer note.Signer) ([]byte, error) {
 // MaxCheckpoint bounds a signed checkpoint's bytes.
 const MaxCheckpoint = 16 << 10
 
-var errCheckpoint = errors.New("audit: not a checkpoint signed by this log's key")
+// A note that only others signed says nothing of this log; one that this log's key signed otherwise, or that is none, was changed.
+var (
+	errCheckpoint = errors.New("audit: not a checkpoint signed by this log's key")
+	errChanged    = errors.New("audit: not what this log's key signed")
+)
 
 // OpenCheckpoint checks a signed note against the log's key and reads its checkpoint. Extension lines are allowed and
 // ignored, as C2SP asks.
@@ -49,10 +54,31 @@ func OpenCheckpoint(signed []byte, verifier note.Verifier) (Checkpoint, error) {
 		return Checkpoint{}, errCheckpoint
 	}
 	n, err := note.Open(signed, note.VerifierList(verifier))
-	if err != nil {
+	var foreign *note.UnverifiedNoteError
+	if errors.As(err, &foreign) && !renamed(foreign.Note, verifier) {
 		return Checkpoint{}, errCheckpoint
 	}
-	return parseCheckpoint(n.Text)
+	if err != nil {
+		return Checkpoint{}, errChanged
+	}
+	for _, s := range n.Sigs {
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil { // a second spelling of the same signature
+			return Checkpoint{}, errChanged
+		}
+	}
+	c, err := parseCheckpoint(n.Text)
+	if err != nil {
+		return Checkpoint{}, errChanged
+	}
+	return c, nil
+}
+
+// renamed reports whether a signature that stands under another key's name is this key's.
+func renamed(n *note.Note, verifier note.Verifier) bool {
+	return slices.ContainsFunc(n.UnverifiedSigs, func(s note.Signature) bool {
+		raw, err := base64.StdEncoding.DecodeString(s.Base64)
+		return err == nil && len(raw) > 4 && verifier.Verify([]byte(n.Text), raw[4:]) // behind the key's hash
+	})
 }
 
 func parseCheckpoint(text string) (Checkpoint, error) {

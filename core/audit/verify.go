@@ -59,7 +59,7 @@ type Verdict uint8
 const (
 	Good       Verdict = 0
 	Tampered   Verdict = 1
-	Incomplete Verdict = 3 // could not find out: the bundle is cut short, or nothing in it can be trusted
+	Incomplete Verdict = 3 // could not find out: the bundle is cut short, or nothing in it can be trusted, as when others signed it
 )
 
 // Report is the result of a verification.
@@ -69,7 +69,7 @@ type Report struct {
 	Checkpoints int    // that hold
 	Size        uint64 // of the newest checkpoint that holds
 	Bad         int64  // index of the first bad entry; -1 if none was found
-	From, To    uint64 // if hashes were recomputed too: the entries [From, To) among which the bad one is
+	From, To    uint64 // if hashes were recomputed too: the entries [From, To) among which the bad one is; empty if it is a checkpoint
 	Reason      string
 	Private     int  // private values that were read; each belongs to the commitment that stands in its entry
 	Since       bool // it was held against an older checkpoint: without one a roll-back cannot be seen
@@ -193,14 +193,28 @@ func (v *verifier) checkpoints() (*tar.Header, error) {
 			return nil, v.incomplete("The bundle cannot be read to its end.")
 		}
 		c, err := OpenCheckpoint(raw, v.policy.Verifier)
+		if errors.Is(err, errChanged) {
+			v.stop(Tampered, "%s is not what the policy's log key signed.", v.name(raw))
+			return nil, verdictError{}
+		}
 		if err != nil || c.Origin != v.policy.Origin {
-			return nil, v.incomplete("A checkpoint in the bundle is not signed by the policy's log key for its origin %s.", v.policy.Origin)
+			return nil, v.incomplete("%s is not signed by the policy's log key for its origin %s.", v.name(raw), v.policy.Origin)
 		}
 		if n := len(v.points); n > 0 && c.Size <= v.points[n-1].Size {
 			return nil, v.tampered(c.Size, "The checkpoints are not in the order of their sizes.")
 		}
 		v.points = append(v.points, c)
 	}
+}
+
+// name says which checkpoint the next one is: how manieth in the bundle, and of which size by its own words, if they are any.
+func (v *verifier) name(signed []byte) string {
+	text, _, _ := strings.Cut(string(signed), "\n\n")
+	name := fmt.Sprintf("Checkpoint %d of the bundle", len(v.points)+1)
+	if c, err := parseCheckpoint(text + "\n"); err == nil {
+		name += fmt.Sprintf(", which says that it is of size %d,", c.Size)
+	}
+	return name
 }
 
 // next is the next file's header; nil at the end.

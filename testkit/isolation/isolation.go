@@ -1,6 +1,8 @@
 // Package isolation is the cross-tenant sweep: it learns the routes of a running server from its own OpenAPI document, builds
 // three tenants whose objects have the same names outside, and lets actors of one try to reach what is another's, in every
-// place where an id can stand. It speaks HTTP alone, so that anybody can run it against a server of their own.
+// place where an id can stand. Before that it looks at what is refused at home: a key that is for events alone does nothing
+// else in its own tenant either, and what somebody may not read is told like what never was. It speaks HTTP alone, so that
+// anybody can run it against a server of their own.
 package isolation
 
 import (
@@ -79,11 +81,15 @@ func Sweep(t testing.TB, target Target, p Plan) Result {
 		routes = slices.DeleteFunc(routes, func(r route) bool { return !slices.Contains(p.Objects, r.object) })
 	}
 	s := &sweep{world: w, plan: p}
+	attacker := w.tenants[1]
+	if p.Objects == nil {
+		s.readable(routes)
+		s.home(routes, attacker)
+	}
 	var before []string
 	for _, v := range w.tenants {
 		before = append(before, w.rows(v.id))
 	}
-	attacker := w.tenants[1]
 	for round := 0; s.more(round); round++ {
 		victim := w.tenants[2*(round%2)] // A and C in turn
 		s.round(routes, attacker, victim, round)

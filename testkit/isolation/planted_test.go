@@ -2,6 +2,11 @@ package isolation_test
 
 import (
 	"context"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -336,6 +341,59 @@ func (a asOwner) View(ctx context.Context, s access.Scope, fn func(context.Conte
 		s = access.Grant(tenants[1], s.Actor(), s.Origin(), s.Decision(), s.Policy(), s.Subject(), s.At())
 	}
 	return a.Store.View(ctx, s, fn)
+}
+
+// generous is a store whose sources' accounts may do what operators may.
+type generous struct{ store.Store }
+
+func (g generous) View(ctx context.Context, s access.Scope, fn func(context.Context, store.Reader) error) error {
+	return g.Store.View(ctx, s, func(ctx context.Context, r store.Reader) error { return fn(ctx, promoting{r}) })
+}
+
+type promoting struct{ store.Reader }
+
+func (p promoting) Policy(ctx context.Context) (access.Records, error) {
+	records, err := p.Reader.Policy(ctx)
+	for _, m := range slices.Clone(records.Memberships) {
+		if m.Role == access.SourceAccount {
+			m.ID[0], m.Role = ^m.ID[0], access.Operator
+			records.Memberships = append(records.Memberships, m)
+		}
+	}
+	return records, err
+}
+
+// What an actor may do in its own tenant is no leak, and found by itself.
+func TestPlantedRightsAtHomeAreFound(t *testing.T) {
+	e := engine(t)
+	for name, c := range map[string]struct {
+		spoil func(store.Store) store.Store
+		wrong func(http.Handler) http.Handler
+		want  string
+	}{
+		"sources' accounts are operators": {func(s store.Store) store.Store { return generous{s} }, func(h http.Handler) http.Handler { return h }, "a key that is for events alone was not refused"},
+		"who may not read a member is told that there is one": {nil, func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				res := httptest.NewRecorder()
+				h.ServeHTTP(res, r)
+				maps.Copy(w.Header(), res.Header())
+				if strings.Contains(r.URL.Path, "/members/usr_") && res.Code == http.StatusNotFound {
+					res.Code = http.StatusForbidden
+				}
+				w.WriteHeader(res.Code)
+				_, _ = w.Write(res.Body.Bytes())
+			})
+		}, "is not told like one that never was"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target, _ := server(t, e, inMemory, c.spoil)
+			target.Handler = c.wrong(target.Handler)
+			r := isolation.Sweep(t, target, isolation.Plan{Quit: true})
+			if !slices.ContainsFunc(r.Findings, func(f isolation.Finding) bool { return strings.Contains(f.What, c.want) }) {
+				t.Errorf("%d requests did not find it: %.2000v", r.Requests, r.Findings)
+			}
+		})
+	}
 }
 
 func TestPlantedLeaksAreFound(t *testing.T) {

@@ -6,12 +6,16 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/ringfence/ringfence/core/access"
 )
 
 // route is an operation as the server describes it.
 type route struct {
 	operation, method, path string
 	object, tenantFrom      string
+	permission              access.Permission // None: it is public, or the caller's own
+	public                  bool
 	filters                 []string
 	schema                  map[string]any // of the body; nil if there is none
 	spec                    map[string]any
@@ -28,9 +32,15 @@ func (w *world) routes() []route {
 			if !ok {
 				continue
 			}
-			r := route{operation: text(o, "operationId"), method: strings.ToUpper(method), path: path, object: text(o, "x-object"), tenantFrom: text(o, "x-tenant-from"), spec: w.spec}
+			r := route{operation: text(o, "operationId"), method: strings.ToUpper(method), path: path, object: text(o, "x-object"), tenantFrom: text(o, "x-tenant-from"), public: text(o, "x-public") != "", spec: w.spec}
 			if r.object == "" || r.tenantFrom == "" {
 				w.t.Errorf("%s %s declares neither x-object nor x-tenant-from", method, path)
+			}
+			if name := text(o, "x-permission"); name != "" {
+				var err error
+				if r.permission, err = access.ParsePermission(name); err != nil {
+					w.t.Errorf("%s %s takes a permission that is none: %s", method, path, name)
+				}
 			}
 			params, _ := o["parameters"].([]any)
 			for _, p := range params {

@@ -21,7 +21,8 @@ type tenant struct {
 // actor is one kind of credential.
 type actor struct {
 	name, token, cookie string
-	tenant              string // whose it is; "" for the platform's and nobody's
+	tenant              string     // whose it is; "" for the platform's and nobody's
+	holds               access.Set // what it may do at the root of its tenant, where that is looked at
 }
 
 type world struct {
@@ -149,7 +150,8 @@ func (w *world) tenant(name string) *tenant {
 	t.ids["membership"] = text(post("/memberships", object{"group_id": t.ids["group"], "role_id": t.ids["role"], "node_id": t.ids["node"]}, 201), "id")
 	t.ids["invitation"] = text(post("/invitations", object{"email": t.canary("mail") + "@example.com", "role_id": t.ids["role"], "node_id": t.ids["node"]}, 201), "id")
 	t.ids["import"] = text(post("/imports", object{"csv": "name,serial\n" + t.canary("imported") + ",s1\n"}, 201), "id")
-	pat := post("/tokens", object{"name": t.canary("token"), "permissions": []string{"device:read", "node:read", "reading:read", "uplink:read", "audit:read", "member:read", "device:update", "decoder:write"}}, 201)
+	narrow := access.SetOf(access.DeviceRead, access.NodeRead, access.ReadingRead, access.UplinkRead, access.AuditRead, access.MemberRead, access.DeviceUpdate, access.DecoderWrite)
+	pat := post("/tokens", object{"name": t.canary("token"), "permissions": narrow.List()}, 201)
 	t.ids["token"] = text(pat, "id")
 	w.call(actor{token: text(key, "secret")}, http.MethodPost, "/v1/ingest/plain", object{"device": "70b3d57ed0000001", "payload": "AQID", "id": t.canary("sender")}, 202)
 	w.call(actor{token: text(key, "secret")}, http.MethodPost, "/v1/ingest/plain", object{"device": "70b3d57ed00000ff", "payload": "AQID", "id": "unknown"}, 202)
@@ -158,13 +160,16 @@ func (w *world) tenant(name string) *tenant {
 	w.call(ended, http.MethodPost, "/v1/auth/logout", nil, 204)
 	browser := w.cookie("owner@" + name + ".example")
 	t.actors = []actor{
-		{name: "owner", token: t.owner.token}, {name: "owner's browser", cookie: browser}, {name: "personal access token", token: text(pat, "secret")},
-		{name: "ingestion key", token: text(key, "secret")}, {name: "ended session", token: ended.token}, {name: "nobody"}, {name: "junk", token: "rf_pat_" + strings.Repeat("0", 71)},
+		{name: "owner", token: t.owner.token}, {name: "owner's browser", cookie: browser}, {name: "personal access token", token: text(pat, "secret"), holds: narrow},
+		{name: ingestionKey, token: text(key, "secret"), holds: access.SetOf(access.UplinkSubmit)}, {name: "ended session", token: ended.token}, {name: "nobody"}, {name: "junk", token: "rf_pat_" + strings.Repeat("0", 71)},
 	}
-	for _, role := range []string{"admin", "operator", "viewer", "auditor"} {
-		inv := post("/invitations", object{"email": role + "@" + name + ".example", "role_id": builtIn(role), "recursive": true}, 201)
-		a := w.join(t, role, text(inv, "secret"))
-		t.actors = append(t.actors, actor{name: role, token: a.token})
+	for _, role := range access.BuiltIns() {
+		if role.ID == access.Owner || role.ID == access.SourceAccount || role.ID == access.PlatformAdmin {
+			continue
+		}
+		inv := post("/invitations", object{"email": role.Name + "@" + name + ".example", "role_id": role.ID.String(), "recursive": true}, 201)
+		a := w.join(t, role.Name, text(inv, "secret"))
+		t.actors = append(t.actors, actor{name: role.Name, token: a.token, holds: role.Permissions})
 	}
 	for i := range t.actors {
 		t.actors[i].tenant = name
@@ -174,15 +179,6 @@ func (w *world) tenant(name string) *tenant {
 		t.actors = append(t.actors, admin)
 	}
 	return t
-}
-
-func builtIn(role string) string {
-	for _, r := range access.BuiltIns() {
-		if r.Name == role {
-			return r.ID.String()
-		}
-	}
-	return ""
 }
 
 func (w *world) cookie(email string) string {

@@ -225,7 +225,7 @@ func once(ctx context.Context, s store.Store, r *rand.Rand, scopes []access.Scop
 	i := r.IntN(len(scopes))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	switch r.IntN(50) { // a connection that is broken off costs more than a hundred transactions
+	switch r.IntN(200) { // a connection that is broken off costs more than a hundred transactions
 	case 0:
 		after := time.Duration(r.IntN(1500)) * time.Microsecond
 		ctx, cancel = context.WithTimeout(ctx, after)
@@ -234,7 +234,7 @@ func once(ctx context.Context, s store.Store, r *rand.Rand, scopes []access.Scop
 		timer := time.AfterFunc(time.Duration(r.IntN(1500))*time.Microsecond, cancel)
 		defer timer.Stop()
 	}
-	end := r.IntN(30)
+	end := r.IntN(150)
 	look := func(ctx context.Context, rd store.Reader) error {
 		page, err := rd.Devices().List(ctx, store.Query{Reach: access.Reach{All: true}, Limit: 10})
 		if err != nil {
@@ -249,9 +249,9 @@ func once(ctx context.Context, s store.Store, r *rand.Rand, scopes []access.Scop
 		switch end {
 		case 0:
 			cancel()
-		case 1, 2, 3:
+		case 1, 2, 3, 4, 5, 6, 7, 8, 9, 10:
 			panic("in the middle")
-		case 4, 5, 6:
+		case 11, 12, 13, 14, 15, 16, 17, 18, 19, 20:
 			return errors.New("in the middle")
 		}
 		return nil

@@ -369,7 +369,7 @@ func TestNamesOfPeopleAndTenantsAreText(t *testing.T) {
 		"no UTF-8":       {strings.NewReader("token=" + setup + "&email=a@b.example&name=a%ffb&password=four+random+words+here"), 400},
 		"a field twice":  {strings.NewReader("token=" + setup + "&name=a&name=b"), 400},
 		"broken":         {strings.NewReader("token=" + setup + "&name=%zz"), 400},
-		"without an end": {io.MultiReader(strings.NewReader("token="), strings.NewReader(strings.Repeat("x", 2<<20))), 413},
+		"without an end": {io.MultiReader(strings.NewReader("token="), strings.NewReader(strings.Repeat("x", 1<<20+4096))), 413},
 	} {
 		status(t, what, s.page(t, "/setup", "", c.body), c.want)
 	}

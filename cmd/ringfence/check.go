@@ -24,7 +24,7 @@ func variable(key string) string { return envPrefix + strings.ToUpper(key) }
 
 // variables are the names of the environment that mean something to us.
 func variables() []string {
-	out := []string{tokenVariable, "RINGFENCE_LONG", "RINGFENCE_PLANTED"} // the last two are for our tests
+	out := []string{tokenVariable, databaseVariable, "RINGFENCE_LONG", "RINGFENCE_PLANTED"} // the last two are for our tests
 	for _, s := range settings {
 		out = append(out, variable(s.key))
 		if indexOf(s.key+"_file") < 0 {

@@ -63,6 +63,11 @@ type commands struct {
 	Argon2 struct {
 		Calibrate calibrateCmd `cmd:"" example:"ringfence argon2 calibrate --for 100ms" help:"Measure what a sign-in costs on this machine and print settings that take about as long as is wanted. Changes nothing."`
 	} `cmd:"" example:"ringfence argon2 calibrate" name:"argon2" help:"The hashing of passwords."`
+	Migrate struct {
+		Up     upCmd     `cmd:"" example:"ringfence migrate up --url-file owner.url" help:"Bring the schema up to date. Only one process does at a time; the others wait."`
+		Status statusCmd `cmd:"" example:"ringfence migrate status --url-file owner.url" help:"Say which migrations the database has seen."`
+		Roles  rolesCmd  `cmd:"" example:"ringfence migrate roles | psql postgres" help:"Print what makes the four roles, for an administrator of the cluster to run once."`
+	} `cmd:"" example:"ringfence migrate status --url-file owner.url" help:"The schema of a PostgreSQL database. SQLite's is kept by the server."`
 	Completion completionCmd `cmd:"" example:"ringfence completion bash > /etc/bash_completion.d/ringfence" help:"Print a script that completes commands and flags in a shell."`
 	Version    versionCmd    `cmd:"" example:"ringfence version" help:"Print the version."`
 }

@@ -44,7 +44,12 @@ func (r remote) token(env environment) (secret.Text, error) {
 		}
 		return secret.Text{}, fmt.Errorf("%w: who is asking? Put a token into RINGFENCE_TOKEN or a file named by --token-file", errConfig)
 	}
-	f, err := os.Open(r.TokenFile)
+	return secretIn(r.TokenFile)
+}
+
+// secretIn reads a secret from a file that its owner alone can read.
+func secretIn(file string) (secret.Text, error) {
+	f, err := os.Open(file) //nolint:gosec // named by the caller
 	if err != nil {
 		return secret.Text{}, err
 	}
@@ -54,7 +59,7 @@ func (r remote) token(env environment) (secret.Text, error) {
 		return secret.Text{}, err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return secret.Text{}, fmt.Errorf("%w: others may read %s; run chmod go-rwx %s", errConfig, r.TokenFile, r.TokenFile)
+		return secret.Text{}, fmt.Errorf("%w: others may read %s; run chmod go-rwx %s", errConfig, file, file)
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxToken))
 	return secret.New(strings.TrimSpace(string(raw))), err

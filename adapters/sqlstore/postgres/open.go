@@ -150,7 +150,7 @@ func Migrate(ctx context.Context, url secret.Text) error {
 	if _, err := lock.ExecContext(ctx, "SELECT pg_advisory_lock(hashtextextended('ringfence migrations', 0))"); err != nil {
 		return fmt.Errorf("wait for other migrations: %w", err)
 	}
-	m, err := migrator(db)
+	m, _, err := migrator(db)
 	if err != nil {
 		return err
 	}
@@ -163,35 +163,76 @@ func Migrate(ctx context.Context, url secret.Text) error {
 	return nil
 }
 
-func migrator(db *bun.DB) (*migrate.Migrator, error) {
+// Schema is which migrations a database has seen, by name, in order.
+type Schema struct {
+	Applied []string `json:"applied"`
+	Pending []string `json:"pending"`
+	Unknown []string `json:"unknown"` // applied by another version of this program
+}
+
+// Status looks at a database's schema.
+func Status(ctx context.Context, url secret.Text) (Schema, error) {
+	db, err := connect(url, nil)
+	if err != nil {
+		return Schema{}, err
+	}
+	defer func() { _ = db.Close() }()
+	return status(ctx, db)
+}
+
+func status(ctx context.Context, db *bun.DB) (Schema, error) {
+	s := Schema{Applied: []string{}, Pending: []string{}, Unknown: []string{}}
+	m, all, err := migrator(db)
+	if err != nil {
+		return s, err
+	}
+	var there bool
+	if err := db.DB.QueryRowContext(ctx, "SELECT to_regclass('public.bun_migrations') IS NOT NULL").Scan(&there); err != nil {
+		return s, fmt.Errorf("look at migrations: %w", err)
+	}
+	known, strange := all.Sorted(), migrate.MigrationSlice(nil)
+	if there {
+		if known, err = m.MigrationsWithStatus(ctx); err == nil {
+			strange, err = m.MissingMigrations(ctx)
+		}
+		if err != nil {
+			return s, fmt.Errorf("look at migrations: %w", err)
+		}
+	}
+	for _, k := range known {
+		if k.IsApplied() {
+			s.Applied = append(s.Applied, k.Name)
+		} else {
+			s.Pending = append(s.Pending, k.Name)
+		}
+	}
+	for _, k := range strange {
+		s.Unknown = append(s.Unknown, k.Name)
+	}
+	return s, nil
+}
+
+func migrator(db *bun.DB) (*migrate.Migrator, *migrate.Migrations, error) {
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	known := migrate.NewMigrations()
 	if err := known.Discover(dir); err != nil {
-		return nil, fmt.Errorf("read migrations: %w", err)
+		return nil, nil, fmt.Errorf("read migrations: %w", err)
 	}
-	return migrate.NewMigrator(db, known, migrate.WithMarkAppliedOnSuccess(true)), nil
+	return migrate.NewMigrator(db, known, migrate.WithMarkAppliedOnSuccess(true)), known, nil
 }
 
 // upToDate refuses a schema that is another version's.
 func upToDate(ctx context.Context, db *bun.DB) error {
-	m, err := migrator(db)
-	if err != nil {
-		return err
-	}
-	known, err := m.MigrationsWithStatus(ctx)
-	if err != nil {
-		return fmt.Errorf("look at migrations (has ringfence migrate up been run?): %w", err)
-	}
-	strange, err := m.MissingMigrations(ctx)
+	s, err := status(ctx, db)
 	switch {
 	case err != nil:
-		return fmt.Errorf("look at migrations: %w", err)
-	case len(known.Unapplied()) > 0:
+		return err
+	case len(s.Pending) > 0:
 		return errors.New("the database's schema is older than this program; run ringfence migrate up")
-	case len(strange) > 0:
+	case len(s.Unknown) > 0:
 		return errors.New("the database's schema is newer than this program; use the program that it was made for")
 	}
 	return nil

@@ -65,7 +65,21 @@ func (s *Server) Database(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, err := s.create(t.Context(), "OWNER ringfence_owner TEMPLATE "+template)
+	return s.made(t, " TEMPLATE "+template)
+}
+
+// Empty is a new one without a schema.
+func (s *Server) Empty(t testing.TB) string {
+	t.Helper()
+	if _, err := s.template(); err != nil { // and with it the roles
+		t.Fatal(err)
+	}
+	return s.made(t, "")
+}
+
+func (s *Server) made(t testing.TB, like string) string {
+	t.Helper()
+	name, err := s.create(t.Context(), "OWNER ringfence_owner"+like)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
+	"github.com/ringfence/ringfence/core/secret"
+)
+
+// databaseVariable holds the URL of a database, which has a password in it.
+const databaseVariable = "RINGFENCE_DATABASE_URL"
+
+// owned is a command that signs in to a database as its owner.
+type owned struct {
+	machine
+	URLFile string `name:"url-file" type:"path" help:"File with the database's URL, postgres://ringfence_owner:…@host/ringfence; else RINGFENCE_DATABASE_URL has it." placeholder:"FILE"`
+}
+
+func (o owned) url(env environment) (secret.Text, error) {
+	if o.URLFile != "" {
+		return secretIn(o.URLFile)
+	}
+	if u, ok := env.lookup(databaseVariable); ok && u != "" {
+		return secret.New(strings.TrimSpace(u)), nil
+	}
+	return secret.Text{}, fmt.Errorf("%w: which database? Put its URL, as ringfence_owner signs in, into %s or a file named by --url-file", errConfig, databaseVariable)
+}
+
+type upCmd struct{ owned }
+
+// Run applies what the database has not seen, and says what it is at then.
+func (k upCmd) Run(ctx context.Context, env environment) error {
+	url, err := k.url(env)
+	if err != nil {
+		return err
+	}
+	if err := postgres.Migrate(ctx, url); err != nil {
+		return err
+	}
+	return k.tell(ctx, env, url)
+}
+
+type statusCmd struct{ owned }
+
+// Run says what the database has seen; the exit code is 1 if it is not what this program needs.
+func (k statusCmd) Run(ctx context.Context, env environment) error {
+	url, err := k.url(env)
+	if err != nil {
+		return err
+	}
+	return k.tell(ctx, env, url)
+}
+
+func (o owned) tell(ctx context.Context, env environment, url secret.Text) error {
+	s, err := postgres.Status(ctx, url)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	for _, part := range []struct {
+		what  string
+		names []string
+	}{{"applied", s.Applied}, {"pending", s.Pending}, {"unknown to this program", s.Unknown}} {
+		for _, name := range part.names {
+			fmt.Fprintf(&text, "%s  %s\n", name, part.what)
+		}
+	}
+	if err := o.say(env, text.String(), s); err != nil {
+		return err
+	}
+	if len(s.Pending)+len(s.Unknown) > 0 {
+		return errNo
+	}
+	return nil
+}
+
+type rolesCmd struct{}
+
+// Run prints the text of roles.sql.
+func (rolesCmd) Run(env environment) error {
+	_, err := io.WriteString(env.stdout, postgres.Roles)
+	return err
+}

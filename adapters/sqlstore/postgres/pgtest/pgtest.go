@@ -24,8 +24,8 @@ import (
 
 // Variables that name a server, by the URL that an administrator of the cluster signs in with.
 const (
-	Oldest = "RINGFENCE_TEST_POSTGRES"
-	Newest = "RINGFENCE_TEST_POSTGRES_NEWEST"
+	Oldest = "TESTBED_POSTGRES"
+	Newest = "TESTBED_POSTGRES_NEWEST"
 )
 
 // Server is one PostgreSQL server with our roles and a migrated database to copy.

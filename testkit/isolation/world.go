@@ -1,12 +1,14 @@
 package isolation
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/ident"
 )
 
 // tenant is one of the three: what it holds, by kind, and who acts in it.
@@ -21,7 +23,10 @@ type tenant struct {
 // actor is one kind of credential.
 type actor struct {
 	name, token, cookie string
-	tenant              string // whose it is; "" for the platform's and nobody's
+	tenant              string // whose it is; "" for the platform's
+	also                string // another tenant where the person is a member, too
+	only                string // the one victim that it is tried on; "" is each
+	agent               string // what it says of its browser
 }
 
 type world struct {
@@ -32,8 +37,23 @@ type world struct {
 	spec    map[string]any
 }
 
-// canary is a text that stands in one tenant's fields alone.
+// same is the name that every noun has once in each tenant: what finds by name, or keeps by it, meets another's under it.
+const same = "Pump 7"
+
+// twin is the kind of the object of a kind that has the same name in each tenant.
+func twin(kind string) string { return kind + " of the same name" }
+
+// canary is a text that stands in one tenant's fields alone. It is in lower case, as addresses are kept.
 func (t *tenant) canary(field string) string { return "canary" + t.name + field }
+
+// payload is a canary in the bytes of an uplink: it is base64 itself, which is how payloads are sent and shown.
+func (t *tenant) payload() string {
+	text := t.canary("payload")
+	return text + strings.Repeat("A", (4-len(text)%4)%4)
+}
+
+// address is what a member signs in by.
+func (t *tenant) address(who string) string { return t.canary(who) + "@example.com" }
 
 func (t *tenant) canaryIn(text string) string {
 	if i := strings.Index(text, "canary"+t.name); i >= 0 {
@@ -50,7 +70,7 @@ func (t *tenant) canaryIn(text string) string {
 // foreignTo is a canary in a text that is not of the actor's own tenant.
 func (w *world) foreignTo(a actor, text string) string {
 	for _, t := range w.tenants {
-		if t.name != a.tenant {
+		if t.name != a.tenant && t.name != a.also {
 			if c := t.canaryIn(text); c != "" {
 				return c
 			}
@@ -102,7 +122,7 @@ func (w *world) login(email string) actor {
 	return actor{token: text(w.call(actor{}, http.MethodPost, "/v1/auth/login", object{"email": email, "password": password, "mode": "token"}, 200), "access_token")}
 }
 
-// build makes the platform and three tenants whose objects are called alike outside.
+// build makes the platform, three tenants that have an object of the same name of each noun, and who has to do with two of them.
 func build(t testing.TB, target Target) *world {
 	t.Helper()
 	w := &world{t: t, target: target}
@@ -111,69 +131,109 @@ func build(t testing.TB, target Target) *world {
 	w.admin.name = "platform administrator"
 	w.spec = w.call(actor{}, http.MethodGet, "/openapi.json", nil, 200)
 	for _, name := range []string{"alpha", "bravo", "charlie"} {
-		w.tenants = append(w.tenants, w.tenant(name))
+		key := swept
+		if name == "bravo" { // the attackers have not used it yet
+			key = "built"
+		}
+		w.tenants = append(w.tenants, w.tenant(name, key))
 	}
+	attacker := w.tenants[1]
+	for _, one := range w.tenants {
+		if one != attacker {
+			attacker.actors = append(attacker.actors, w.guest(attacker, one))
+			attacker.actors = append(attacker.actors, w.removed(one, attacker)...)
+		}
+	}
+	attacker.actors = append(attacker.actors, w.admin)
 	if target.Settle != nil {
 		target.Settle()
 	}
 	for _, one := range w.tenants {
 		w.found(one)
+		if one != attacker {
+			w.claim(one)
+		}
 	}
 	return w
 }
 
-func (w *world) tenant(name string) *tenant {
+// tenant makes one of the three. Every text that the API takes and may show is a canary once, but for a DevEUI, which is
+// digits; words of closed lists; numbers and times; and passwords and the tokens of links, which no answer holds and
+// testkit/redacttest looks for. Beside each named object stands its twin, whose name every tenant has: a tenant and its root
+// alone have none, since a tenant is named once and nothing finds it by that.
+func (w *world) tenant(name, onceKey string) *tenant {
 	t := &tenant{name: name, ids: map[string]string{}, cursors: map[string]string{}}
-	made := w.call(w.admin, http.MethodPost, "/v1/platform/tenants", object{"name": t.canary("tenant"), "owner_email": "owner@" + name + ".example"}, 201)
+	made := w.call(w.admin, http.MethodPost, "/v1/platform/tenants", object{"name": t.canary("tenant"), "owner_email": t.address("owner")}, 201)
 	t.id = text(made, "id")
 	t.ids["tenant"], t.ids["node_root"] = t.id, text(made, "root_node_id")
-	t.owner = w.join(t, "owner", text(made, "owner_invitation", "secret"))
+	t.owner = w.join(t, "owner", same, text(made, "owner_invitation", "secret"))
+	t.owner.agent = t.canary("agent")
 	at := "/v1/tenants/" + t.id
-	post := func(path string, body object, want int) object {
-		return w.call(t.owner, http.MethodPost, at+path, body, want)
+	post := func(path string, body object, want int, header ...string) object {
+		return w.call(t.owner, http.MethodPost, at+path, body, want, header...)
 	}
-	t.ids["node"] = text(post("/nodes", object{"parent_id": t.ids["node_root"], "kind": "site", "name": t.canary("node")}, 201), "id")
-	t.ids["decoder"] = text(post("/decoders", object{"name": t.canary("decoder")}, 201), "id")
-	t.ids["version"] = text(post("/decoders/"+t.ids["decoder"]+"/versions", object{"source": "function decodeUplink(i) { return { data: { c: '" + t.canary("reading") + "' } } } // " + t.canary("source")}, 201), "id")
-	w.call(t.owner, http.MethodPost, at+"/decoders/"+t.ids["decoder"]+"/activate", object{"version_id": t.ids["version"]}, 200, "If-Match", `"2"`)
-	t.ids["device"] = text(post("/devices", object{"name": t.canary("device"), "node_id": t.ids["node"], "decoder_id": t.ids["decoder"],
-		"addresses": []object{{"kind": "dev_eui", "value": "70b3d57ed0000001"}}, "variables": []object{{"name": t.canary("variable"), "value": t.canary("value")}}}, 201), "id")
-	t.ids["source"] = text(post("/sources", object{"name": t.canary("source"), "format": "plain"}, 201), "id")
+	named := func(kind, path string, plain, full object) object {
+		plain["name"], full["name"] = same, t.canary(kind)
+		t.ids[twin(kind)] = text(post(path, plain, 201), "id")
+		out := post(path, full, 201)
+		t.ids[kind] = text(out, "id")
+		return out
+	}
+	match := func(rev string) []string { return []string{"If-Match", rev, "Idempotency-Key", onceKey} }
+
+	named("node", "/nodes", object{"parent_id": t.ids["node_root"], "kind": "building"}, object{"parent_id": t.ids["node_root"], "kind": "site"})
+	post("/nodes/"+t.ids[twin("node")]+"/move", object{"parent_id": t.ids["node"]}, 200, match(`"1"`)...)
+	named("decoder", "/decoders", object{}, object{})
+	t.ids["version"] = text(post("/decoders/"+t.ids["decoder"]+"/versions", object{"source": t.script()}, 201), "id")
+	post("/decoders/"+t.ids["decoder"]+"/activate", object{"version_id": t.ids["version"]}, 200, match(`"2"`)...)
+	named("device", "/devices", object{"addresses": []object{{"kind": "dev_eui", "value": "70b3d57ed0000002"}, {"kind": "serial", "value": "7"}}},
+		object{"decoder_id": t.ids["decoder"], "addresses": []object{{"kind": "dev_eui", "value": "70b3d57ed0000001"}, {"kind": "serial", "value": t.canary("serial")}},
+			"variables": []object{{"name": t.canary("variable"), "value": t.canary("value")}, {"name": "secret", "value": t.canary("hidden"), "secret": true}}})
+	post("/devices/"+t.ids["device"]+"/assign", object{"node_id": t.ids["node"]}, 200, match(`"1"`)...)
+	named("source", "/sources", object{"format": "plain"}, object{"format": "plain", "application_ids": []string{t.canary("application")}, "device_ids": []string{t.ids["device"]}})
 	key := post("/sources/"+t.ids["source"]+"/keys", object{"name": t.canary("key")}, 201)
-	t.ids["key"] = text(key, "id")
-	t.ids["role"] = text(post("/roles", object{"name": t.canary("role"), "permissions": []string{"device:read"}}, 201), "id")
+	t.ids["key"], t.ids[twin("key")] = text(key, "id"), text(post("/sources/"+t.ids[twin("source")]+"/keys", object{"name": same}, 201), "id")
+	named("role", "/roles", object{"permissions": []string{"device:read"}}, object{"permissions": []string{"device:read"}})
 	me := w.call(t.owner, http.MethodGet, "/v1/me", nil, 200)
 	t.ids["member"] = text(me, "id")
 	t.ids["person"] = t.ids["member"]
-	t.ids["group"] = text(post("/groups", object{"name": t.canary("group"), "member_ids": []string{t.ids["member"]}}, 201), "id")
+	named("group", "/groups", object{}, object{"member_ids": []string{t.ids["member"]}})
 	t.ids["membership"] = text(post("/memberships", object{"group_id": t.ids["group"], "role_id": t.ids["role"], "node_id": t.ids["node"]}, 201), "id")
-	t.ids["invitation"] = text(post("/invitations", object{"email": t.canary("mail") + "@example.com", "role_id": t.ids["role"], "node_id": t.ids["node"]}, 201), "id")
+	t.ids["invitation"] = text(post("/invitations", object{"email": t.address("invited"), "role_id": t.ids["role"], "node_id": t.ids["node"]}, 201), "id")
 	t.ids["import"] = text(post("/imports", object{"csv": "name,serial\n" + t.canary("imported") + ",s1\n"}, 201), "id")
-	pat := post("/tokens", object{"name": t.canary("token"), "permissions": []string{"device:read", "node:read", "reading:read", "uplink:read", "audit:read", "member:read", "device:update", "decoder:write"}}, 201)
-	t.ids["token"] = text(pat, "id")
-	w.call(actor{token: text(key, "secret")}, http.MethodPost, "/v1/ingest/plain", object{"device": "70b3d57ed0000001", "payload": "AQID", "id": t.canary("sender")}, 202)
-	w.call(actor{token: text(key, "secret")}, http.MethodPost, "/v1/ingest/plain", object{"device": "70b3d57ed00000ff", "payload": "AQID", "id": "unknown"}, 202)
+	pat := named("token", "/tokens", object{"permissions": []string{"device:read"}},
+		object{"permissions": []string{"device:read", "node:read", "reading:read", "uplink:read", "audit:read", "member:read", "device:update", "decoder:write"}})
+	w.uplinks(t, text(key, "secret"))
 
-	ended := w.login("owner@" + name + ".example")
+	ended := w.login(t.address("owner"))
 	w.call(ended, http.MethodPost, "/v1/auth/logout", nil, 204)
-	browser := w.cookie("owner@" + name + ".example")
+	browser := w.cookie(t.address("owner"))
 	t.actors = []actor{
 		{name: "owner", token: t.owner.token}, {name: "owner's browser", cookie: browser}, {name: "personal access token", token: text(pat, "secret")},
 		{name: "ingestion key", token: text(key, "secret")}, {name: "ended session", token: ended.token}, {name: "nobody"}, {name: "junk", token: "rf_pat_" + strings.Repeat("0", 71)},
 	}
 	for _, role := range []string{"admin", "operator", "viewer", "auditor"} {
-		inv := post("/invitations", object{"email": role + "@" + name + ".example", "role_id": builtIn(role), "recursive": true}, 201)
-		a := w.join(t, role, text(inv, "secret"))
-		t.actors = append(t.actors, actor{name: role, token: a.token})
+		inv := post("/invitations", object{"email": t.address(role), "role_id": builtIn(role), "recursive": true}, 201)
+		t.actors = append(t.actors, actor{name: role, token: w.join(t, role, t.canary(role), text(inv, "secret")).token})
 	}
 	for i := range t.actors {
 		t.actors[i].tenant = name
 	}
-	if name == "bravo" {
-		admin := w.admin
-		t.actors = append(t.actors, admin)
-	}
 	return t
+}
+
+// script is a decoder whose readings, warnings and failures tell whose it is.
+func (t *tenant) script() string {
+	return "function decodeUplink(i) { if (i.fPort === 2) { throw new Error('" + t.canary("message") + "') } return { data: { c: '" + t.canary("reading") +
+		"' }, warnings: ['" + t.canary("warning") + "'] } } // " + t.canary("script")
+}
+
+// uplinks sends what is decoded, what fails, and what is kept in quarantine. Senders' ids are the same in all tenants, but one.
+func (w *world) uplinks(t *tenant, key string) {
+	for _, one := range []object{{"device": "70b3d57ed0000001", "id": t.canary("sender")}, {"device": "70b3d57ed0000001", "id": "1", "f_port": 2}, {"device": t.canary("stranger"), "address_kind": "serial", "id": "1"}} {
+		one["payload"], one["application"] = t.payload(), t.canary("application")
+		w.call(actor{token: key}, http.MethodPost, "/v1/ingest/plain", one, 202)
+	}
 }
 
 func builtIn(role string) string {
@@ -195,13 +255,6 @@ func (w *world) cookie(email string) string {
 	return value
 }
 
-func (w *world) join(t *tenant, role, secret string) actor {
-	w.call(actor{}, http.MethodPost, "/v1/auth/invitations/accept", object{"token": secret, "name": t.canary(role), "password": password}, 201)
-	a := w.login(role + "@" + t.name + ".example")
-	a.name, a.tenant = role, t.name
-	return a
-}
-
 // found looks up what processing made, and takes a cursor of every list that has two pages.
 func (w *world) found(t *tenant) {
 	at := "/v1/tenants/" + t.id
@@ -217,7 +270,16 @@ func (w *world) found(t *tenant) {
 	t.ids["event"] = text(first("/readings"), "event_id")
 	t.ids["reading"] = text(first("/readings"), "id")
 	t.ids["outcome"] = text(first("/outcomes"), "id")
-	t.ids["session"] = "ses_" + strings.TrimPrefix(t.ids["node"], "nod_")
+	items, _ := w.call(t.owner, http.MethodGet, "/v1/me/sessions", nil, 200)["items"].([]any)
+	for _, item := range items { // the one that the owner is called by: whoever ends it is found at the end, too
+		if o, _ := item.(object); o["current"] == true {
+			t.ids["session"] = text(o, "id")
+		}
+	}
+	if t.ids["session"] == "" {
+		w.t.Fatalf("the owner of tenant %s has no session", t.name)
+	}
+	t.ids["request"] = text(first("/audit/entries"), "request_id")
 	for _, r := range w.routes() {
 		if r.method != http.MethodGet || r.tenantFrom != "path" {
 			continue
@@ -230,19 +292,27 @@ func (w *world) found(t *tenant) {
 	}
 }
 
-// neverWas is a tenant of ids that nobody has.
+// neverWas is a tenant of ids that nobody has. Each looks like one that was minted, at the moment when the victim's was: what
+// tells them apart is that the store has no such row. It is the same for the same tenant.
 func (t *tenant) neverWas() *tenant {
 	n := &tenant{name: "none", ids: map[string]string{}}
 	for kind, id := range t.ids {
-		prefix, body, ok := strings.Cut(id, "_")
-		if ok && len(body) == 26 {
-			n.ids[kind] = prefix + "_" + body[:10] + "vvvvvvvvvvvvvvvv"[:len(body)-11] + "0"
-		} else {
-			n.ids[kind] = id
-		}
+		n.ids[kind] = unminted(id)
 	}
 	n.id = n.ids["tenant"]
 	return n
+}
+
+func unminted(text string) string {
+	prefix, body, _ := strings.Cut(text, "_")
+	id, err := ident.ParseTenant(ident.Platform.String()[:4] + body) // ids of all kinds are written alike
+	if err != nil {
+		return text
+	}
+	digest := sha256.Sum256([]byte(text))
+	copy(id[6:], digest[:])
+	id[6], id[8] = id[6]&0x0f|0x70, id[8]&0x3f|0x80
+	return prefix + id.String()[3:]
 }
 
 // idFor is the tenant's id for a parameter or a field.
@@ -251,8 +321,12 @@ func (t *tenant) idFor(field string) string {
 	switch field {
 	case "parent":
 		field = "node"
-	case "principal", "owner":
+	case "principal", "owner", "actor":
 		field = "member"
+	case "target":
+		field = "device"
+	case "org":
+		field = "node"
 	case "id":
 		field = "tenant"
 	}

@@ -252,7 +252,7 @@ func places(r route, a actor, own, victim *tenant, round int) []attempt {
 			add(usedKey, attempt{path: r.fill(own, own), body: theirBody, own: true, header: map[string]string{"Idempotency-Key": swept, "If-Match": `"1"`}})
 		}
 		if r.claims() { // byte for byte what the victim's owner sent
-			add("the victim's own request again", attempt{path: r.fill(victim, victim), body: r.bodyOf(victim, 0), header: map[string]string{"Idempotency-Key": swept}})
+			add("the victim's own request again", attempt{path: r.fill(victim, victim), body: r.bodyOf(victim, earlier), header: map[string]string{"Idempotency-Key": swept}})
 		}
 		add("headers that name the tenant", attempt{path: r.fill(own, victim), body: ownBody, own: true, header: map[string]string{
 			"If-Match": `"1"`, "X-Tenant": victim.id, "X-Tenant-Id": victim.id, "X-Original-Url": r.fill(victim, victim), "X-Forwarded-Prefix": "/v1/tenants/" + victim.id}})
@@ -315,23 +315,25 @@ func (s *sweep) alike(routes []route, attacker, victim *tenant) {
 			}
 		}
 	}
-	each(s, all, func(p [2]attempt) {
-		ask := func(at attempt) answer {
-			for tries := 1; ; tries++ {
-				s.mu.Lock()
-				s.result.Requests++
-				s.mu.Unlock()
-				res := s.world.send(at.route.method, at.path, at.query, at.actor, at.body, at.header)
-				if res.status != http.StatusTooManyRequests || tries == 100 { // what waits for its own tenant's others tells of no id
-					return res
-				}
-			}
+	var busy [][2]attempt
+	ask := func(p [2]attempt, alone bool) {
+		theirs := s.world.send(p[0].route.method, p[0].path, p[0].query, p[0].actor, p[0].body, p[0].header)
+		nobodys := s.world.send(p[1].route.method, p[1].path, p[1].query, p[1].actor, p[1].body, p[1].header)
+		limited := theirs.status == http.StatusTooManyRequests || nobodys.status == http.StatusTooManyRequests
+		s.mu.Lock()
+		s.result.Requests += 2
+		if limited && !alone {
+			busy = append(busy, p)
 		}
-		theirs, nobodys := ask(p[0]), ask(p[1])
-		if theirs.status != nobodys.status || theirs.plain() != nobodys.plain() {
+		s.mu.Unlock()
+		if (alone || !limited) && (theirs.status != nobodys.status || theirs.plain() != nobodys.plain()) {
 			s.find(Finding{p[0].route.operation, p[0].actor.name, "a foreign id and one that never was", fmt.Sprintf("%d %s\n%d %s", theirs.status, theirs.plain(), nobodys.status, nobodys.plain())})
 		}
-	})
+	}
+	each(s, all, func(p [2]attempt) { ask(p, false) })
+	for _, p := range busy { // what had to wait for its own tenant's others tells of no id
+		ask(p, true)
+	}
 }
 
 // pairs are requests that differ in an id alone: the victim's in the one, in the other one that never was.

@@ -2,9 +2,7 @@ package isolation
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 )
 
 // join makes a new person of an invitation's link.
@@ -55,16 +53,21 @@ func (a actor) attacks(victim *tenant) bool { return a.only == "" || a.only == v
 // swept is the Idempotency-Key of everybody.
 const swept = "swept"
 
-// claim makes the tenant's owner use the key on every route that makes something, before anybody else does. A rotation would
-// end the key that is there. The world's making has used it on what moves, assigns and activates.
+// earlier is the round of what the victims did themselves, whose names and addresses no later round uses: a conflict with them
+// would refuse what should be refused for another reason.
+const earlier = -1
+
+// claim makes the tenant's owner use the key on every route that makes something, before anybody else does. The world's making
+// has used it on what moves, assigns and activates.
 func (w *world) claim(t *tenant) {
 	for _, r := range w.routes() {
 		if r.claims() {
-			w.call(t.owner, r.method, r.fill(t, t), r.bodyOf(t, 0), 201, "Idempotency-Key", swept)
+			w.call(t.owner, r.method, r.fill(t, t), r.bodyOf(t, earlier), 201, "Idempotency-Key", swept)
 		}
 	}
 }
 
+// claims reports whether a route makes something of a tenant's, once for each key. A rotation would end the key that is there.
 func (r route) claims() bool {
-	return r.tenantFrom == "path" && r.keyed && slices.Contains(slices.Collect(maps.Keys(r.statuses)), "201") && r.operation != "rotateKey"
+	return r.tenantFrom == "path" && r.keyed && r.statuses["201"] != nil && r.operation != "rotateKey"
 }

@@ -131,8 +131,8 @@ func (r route) bodyOf(t *tenant, round int) map[string]any {
 	if r.schema == nil {
 		return nil
 	}
-	if r.operation == "ingestPlain" { // a device that all have sends again what another tenant's has sent
-		return object{"device": "70b3d57ed0000001", "payload": "AQID", "id": t.canary("sender")}
+	if r.operation == "ingestPlain" {
+		return t.uplink()
 	}
 	if strings.HasPrefix(r.path, "/v1/ingest/") {
 		return object{"device": "70b3d57ed0000001", "payload": "AQID", "tenant_id": t.id, "deviceInfo": object{"devEui": "70b3d57ed0000001", "tenantId": t.id}}

@@ -186,9 +186,10 @@ func (w *world) tenant(name, onceKey string) *tenant {
 	named("decoder", "/decoders", object{}, object{})
 	t.ids["version"] = text(post("/decoders/"+t.ids["decoder"]+"/versions", object{"source": t.script()}, 201), "id")
 	post("/decoders/"+t.ids["decoder"]+"/activate", object{"version_id": t.ids["version"]}, 200, match(`"2"`)...)
-	named("device", "/devices", object{"addresses": []object{{"kind": "dev_eui", "value": "70b3d57ed0000002"}, {"kind": "serial", "value": "7"}}},
+	named("device", "/devices", object{"addresses": []object{{"kind": "dev_eui", "value": "70b3d57ed0000002"}, {"kind": "serial", "value": "7"}},
+		"variables": []object{{"name": "secret", "value": t.canary("hidden"), "secret": true}}}, // it would hide the start of each canary in what the device's decoder says
 		object{"decoder_id": t.ids["decoder"], "addresses": []object{{"kind": "dev_eui", "value": "70b3d57ed0000001"}, {"kind": "serial", "value": t.canary("serial")}},
-			"variables": []object{{"name": t.canary("variable"), "value": t.canary("value")}, {"name": "secret", "value": t.canary("hidden"), "secret": true}}})
+			"variables": []object{{"name": t.canary("variable"), "value": t.canary("value")}}})
 	post("/devices/"+t.ids["device"]+"/assign", object{"node_id": t.ids["node"]}, 200, match(`"1"`)...)
 	named("source", "/sources", object{"format": "plain"}, object{"format": "plain", "application_ids": []string{t.canary("application")}, "device_ids": []string{t.ids["device"]}})
 	key := post("/sources/"+t.ids["source"]+"/keys", object{"name": t.canary("key")}, 201)
@@ -228,12 +229,22 @@ func (t *tenant) script() string {
 		"' }, warnings: ['" + t.canary("warning") + "'] } } // " + t.canary("script")
 }
 
-// uplinks sends what is decoded, what fails, and what is kept in quarantine. Senders' ids are the same in all tenants, but one.
+// uplinks sends what is decoded, what fails, and what is kept in quarantine; and last what an attacker sends again, which must
+// not be answered as the duplicate of this one. Some senders' ids are the same in all tenants.
 func (w *world) uplinks(t *tenant, key string) {
-	for _, one := range []object{{"device": "70b3d57ed0000001", "id": t.canary("sender")}, {"device": "70b3d57ed0000001", "id": "1", "f_port": 2}, {"device": t.canary("stranger"), "address_kind": "serial", "id": "1"}} {
-		one["payload"], one["application"] = t.payload(), t.canary("application")
-		w.call(actor{token: key}, http.MethodPost, "/v1/ingest/plain", one, 202)
+	known, failing, stranger := t.uplink(), t.uplink(), t.uplink()
+	known["payload"], known["id"] = t.payload(), t.canary("sender")
+	failing["payload"], failing["id"], failing["f_port"] = t.payload(), "1", 2
+	stranger["payload"], stranger["id"], stranger["device"], stranger["address_kind"] = t.payload(), "1", t.canary("stranger"), "serial"
+	for _, one := range []object{known, failing, stranger, t.uplink()} {
+		one["application"] = t.canary("application")
+		t.ids["sent"] = text(w.call(actor{token: key}, http.MethodPost, "/v1/ingest/plain", one, 202), "event_id")
 	}
+}
+
+// uplink is one of a device that each tenant has, with an id that this one's sender gave it.
+func (t *tenant) uplink() object {
+	return object{"device": "70b3d57ed0000001", "payload": "AQID", "id": "of-" + t.name}
 }
 
 func builtIn(role string) string {

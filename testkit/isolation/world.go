@@ -33,6 +33,7 @@ type world struct {
 	t       testing.TB
 	target  Target
 	tenants []*tenant
+	owners  map[string]owned
 	admin   actor
 	spec    map[string]any
 }
@@ -55,28 +56,39 @@ func (t *tenant) payload() string {
 // address is what a member signs in by.
 func (t *tenant) address(who string) string { return t.canary(who) + "@example.com" }
 
-func (t *tenant) canaryIn(text string) string {
-	if i := strings.Index(text, "canary"+t.name); i >= 0 {
-		return text[i:min(len(text), i+24)]
-	}
-	for kind, id := range t.ids { // an id is one too: no answer repeats what was asked for
-		if len(id) > 20 && strings.Contains(text, id) {
-			return "the id of " + t.name + "'s " + kind
+// foreignTo is a canary in a text that is the victim's, or of any tenant where the actor is not at home. An id is one too: no
+// answer repeats what was asked for.
+func (w *world) foreignTo(a actor, victim *tenant, text string) string {
+	foreign := func(t *tenant) bool { return t == victim || (t.name != a.tenant && t.name != a.also) }
+	for at := 0; ; {
+		i := strings.Index(text[at:], "canary")
+		if i < 0 {
+			break
 		}
-	}
-	return ""
-}
-
-// foreignTo is a canary in a text that is not of the actor's own tenant.
-func (w *world) foreignTo(a actor, text string) string {
-	for _, t := range w.tenants {
-		if t.name != a.tenant && t.name != a.also {
-			if c := t.canaryIn(text); c != "" {
-				return c
+		at += i + len("canary")
+		for _, t := range w.tenants {
+			if foreign(t) && strings.HasPrefix(text[at:], t.name) {
+				return "canary" + text[at:min(len(text), at+18)]
 			}
 		}
 	}
-	return ""
+	for at := 0; ; at++ {
+		i := strings.IndexByte(text[at:], '_')
+		if i < 0 {
+			return ""
+		}
+		if at += i; at >= 3 && at+1+ident.Len <= len(text) {
+			if o, ok := w.owners[text[at-3:at+1+ident.Len]]; ok && foreign(o.tenant) {
+				return "the id of " + o.tenant.name + "'s " + o.kind
+			}
+		}
+	}
+}
+
+// owned is whose an id is, and of what.
+type owned struct {
+	tenant *tenant
+	kind   string
 }
 
 func (w *world) rows(id string) string {
@@ -125,7 +137,7 @@ func (w *world) login(email string) actor {
 // build makes the platform, three tenants that have an object of the same name of each noun, and who has to do with two of them.
 func build(t testing.TB, target Target) *world {
 	t.Helper()
-	w := &world{t: t, target: target}
+	w := &world{t: t, target: target, owners: map[string]owned{}}
 	w.call(actor{}, http.MethodPost, "/v1/auth/setup", object{"token": target.SetupToken, "email": "admin@platform.example", "name": "Admin", "password": password}, 201)
 	w.admin = w.login("admin@platform.example")
 	w.admin.name = "platform administrator"
@@ -152,6 +164,9 @@ func build(t testing.TB, target Target) *world {
 		w.found(one)
 		if one != attacker {
 			w.claim(one)
+		}
+		for kind, id := range one.ids {
+			w.owners[id] = owned{one, kind}
 		}
 	}
 	return w

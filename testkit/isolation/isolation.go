@@ -12,6 +12,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"sort"
 	"strings"
@@ -107,6 +108,11 @@ func Sweep(t testing.TB, target Target, p Plan) Result {
 			s.find(Finding{"all routes", "all actors", "the store", "rows of " + v.name + " changed"})
 		}
 	}
+	for _, v := range w.tenants { // after the rows were compared
+		if res := w.send(http.MethodGet, "/v1/me", "", v.owner, nil, nil); res.status != http.StatusOK {
+			s.find(Finding{"getMe", v.name + "'s owner", "the end", fmt.Sprintf("%d: the owner was thrown out on the way", res.status)})
+		}
+	}
 	for _, r := range routes {
 		s.result.Routes = append(s.result.Routes, r.operation)
 	}
@@ -121,12 +127,19 @@ type sweep struct {
 	result Result
 }
 
-func (s *sweep) more(round int) bool {
+// enough reports whether what was found is all that is wanted.
+func (s *sweep) enough() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.plan.Quit && len(s.result.Findings) > 0 {
+	return s.plan.Quit && len(s.result.Findings) > 0
+}
+
+func (s *sweep) more(round int) bool {
+	if s.enough() {
 		return false
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return round < 2 || (s.plan.Objects == nil && s.result.Requests < s.plan.Requests)
 }
 
@@ -151,7 +164,25 @@ type attempt struct {
 
 // round tries every route with every actor and every place.
 func (s *sweep) round(routes []route, attacker, victim *tenant, round int) {
-	jobs := make(chan attempt)
+	var all []attempt
+	for _, r := range routes {
+		for _, a := range attacker.actors {
+			if !a.attacks(victim) {
+				continue
+			}
+			for _, at := range places(r, a, attacker, victim, round) {
+				if a.also != victim.name || (at.own && r.tenantFrom == "path") { // in the victim's own tenant a member is at home
+					all = append(all, at)
+				}
+			}
+		}
+	}
+	each(s, all, s.try)
+}
+
+// each does something with all of a list, several at a time.
+func each[T any](s *sweep, all []T, do func(T)) {
+	jobs := make(chan T)
 	var wg sync.WaitGroup
 	workers := 8
 	if s.plan.Quit {
@@ -159,17 +190,16 @@ func (s *sweep) round(routes []route, attacker, victim *tenant, round int) {
 	}
 	for range workers {
 		wg.Go(func() {
-			for a := range jobs {
-				s.try(a)
+			for one := range jobs {
+				do(one)
 			}
 		})
 	}
-	for _, r := range routes {
-		for _, a := range attacker.actors {
-			for _, at := range places(r, a, attacker, victim, round) {
-				jobs <- at
-			}
+	for _, one := range all {
+		if s.enough() {
+			break
 		}
+		jobs <- one
 	}
 	close(jobs)
 	wg.Wait()
@@ -211,19 +241,24 @@ func places(r route, a actor, own, victim *tenant, round int) []attempt {
 			add(rowsOfTable, attempt{path: r.fill(own, own), body: mixed, own: true})
 		}
 		for _, q := range r.filters {
-			v := victim.idFor(q)
+			values := []string{victim.idFor(q)}
 			if q == "name" {
-				v = victim.canary(r.object)
+				values = []string{victim.canary(r.object), url.QueryEscape(same)}
 			}
-			if v != "" {
-				add("filter "+q, attempt{path: r.fill(own, own), query: q + "=" + v, body: ownBody, own: true})
+			for _, v := range values {
+				if v != "" {
+					add("filter "+q, attempt{path: r.fill(own, own), query: q + "=" + v, body: ownBody, own: true})
+				}
 			}
 		}
 		if slices.Contains(r.filters, "cursor") && victim.cursors[r.operation] != "" {
 			add("cursor", attempt{path: r.fill(own, own), query: "cursor=" + victim.cursors[r.operation], own: true})
 		}
 		if r.method == http.MethodPost && r.refers() {
-			add("idempotency key", attempt{path: r.fill(own, own), body: theirBody, own: true, header: map[string]string{"Idempotency-Key": "swept", "If-Match": `"1"`}})
+			add(usedKey, attempt{path: r.fill(own, own), body: theirBody, own: true, header: map[string]string{"Idempotency-Key": swept, "If-Match": `"1"`}})
+		}
+		if r.claims() { // byte for byte what the victim's owner sent
+			add("the victim's own request again", attempt{path: r.fill(victim, victim), body: r.bodyOf(victim, earlier), header: map[string]string{"Idempotency-Key": swept}})
 		}
 		add("headers that name the tenant", attempt{path: r.fill(own, victim), body: ownBody, own: true, header: map[string]string{
 			"If-Match": `"1"`, "X-Tenant": victim.id, "X-Tenant-Id": victim.id, "X-Original-Url": r.fill(victim, victim), "X-Forwarded-Prefix": "/v1/tenants/" + victim.id}})
@@ -232,6 +267,9 @@ func places(r route, a actor, own, victim *tenant, round int) []attempt {
 	add("ids in path and body", attempt{path: r.fill(own, victim), body: theirBody})
 	return out
 }
+
+// usedKey is a place where the victim was before: nothing that is refused there takes the key, so that it stays the victim's.
+const usedKey = "idempotency key that the victim has used"
 
 // rowsOfTable is a place where each row stands for itself: a refused one is told in an answer that is a success.
 const rowsOfTable = "ids in a table, in one's own tenant"
@@ -246,10 +284,7 @@ func (s *sweep) try(a attempt) {
 	s.result.Requests++
 	s.mu.Unlock()
 	found := func(what string) { s.find(Finding{a.route.operation, a.actor.name, a.place, what}) }
-	if c := a.victim.canaryIn(res.whole()); c != "" {
-		found(fmt.Sprintf("%d, and the answer holds %s", res.status, c))
-	}
-	if c := s.world.foreignTo(a.actor, res.whole()); c != "" {
+	if c := s.world.foreignTo(a.actor, a.victim, res.whole()); c != "" {
 		found(fmt.Sprintf("%d, and the answer holds %s", res.status, c))
 	}
 	if res.status >= 500 {
@@ -258,39 +293,80 @@ func (s *sweep) try(a attempt) {
 	if !a.own && a.route.tenantFrom == "path" && res.status < 300 {
 		found(fmt.Sprintf("%d: another tenant's route was open", res.status))
 	}
-	if a.own && strings.HasPrefix(a.place, "ids in") && res.status < 300 && res.status != 204 && (a.place != rowsOfTable || !res.noneMade()) {
+	if a.own && (strings.HasPrefix(a.place, "ids in") || a.place == usedKey) && res.status < 300 && res.status != 204 && (a.place != rowsOfTable || !res.noneMade()) {
 		found(fmt.Sprintf("%d: an id of another tenant's was taken", res.status))
 	}
 	if a.own && a.place == "ids in the path of one's own tenant" && res.status == 204 {
 		found("204: something was done to an id of another tenant's")
 	}
+	if a.route.tenantFrom == "nobody" && a.route.hasID() && res.status < 300 {
+		found(fmt.Sprintf("%d: what is another's own was taken for the caller's", res.status))
+	}
+	if a.header["Idempotency-Key"] != "" && (strings.Contains(res.headers, "Idempotency-Replayed") || strings.Contains(res.text, "idempotency_key_reused")) {
+		found(fmt.Sprintf("%d: the answer tells that another has used the key", res.status))
+	}
 }
 
 // alike holds what is another's against what never was: the answers must be the same, less the request's id.
 func (s *sweep) alike(routes []route, attacker, victim *tenant) {
-	never := attacker.neverWas()
+	never := victim.neverWas()
+	var all [][2]attempt
 	for _, r := range routes {
-		if r.tenantFrom != "path" {
-			continue
-		}
 		for _, a := range attacker.actors {
-			header := map[string]string{"If-Match": `"1"`}
-			pairs := [][2]string{{r.fill(victim, victim), r.fill(never, victim)}}
-			if r.hasID() && r.safeAtHome() {
-				pairs = append(pairs, [2]string{r.fill(attacker, victim), r.fill(attacker, never)})
-			}
-			for _, p := range pairs {
-				theirs := s.world.send(r.method, p[0], "", a, r.bodyOf(attacker, 0), header)
-				nobodys := s.world.send(r.method, p[1], "", a, r.bodyOf(attacker, 0), header)
-				s.mu.Lock()
-				s.result.Requests += 2
-				s.mu.Unlock()
-				if theirs.status != nobodys.status || theirs.plain() != nobodys.plain() {
-					s.find(Finding{r.operation, a.name, "a foreign id and one that never was", fmt.Sprintf("%d %s\n%d %s", theirs.status, theirs.plain(), nobodys.status, nobodys.plain())})
-				}
+			if a.attacks(victim) {
+				all = append(all, pairs(r, a, attacker, victim, never)...)
 			}
 		}
 	}
+	var busy [][2]attempt
+	ask := func(p [2]attempt, alone bool) {
+		theirs := s.world.send(p[0].route.method, p[0].path, p[0].query, p[0].actor, p[0].body, p[0].header)
+		nobodys := s.world.send(p[1].route.method, p[1].path, p[1].query, p[1].actor, p[1].body, p[1].header)
+		limited := theirs.status == http.StatusTooManyRequests || nobodys.status == http.StatusTooManyRequests
+		s.mu.Lock()
+		s.result.Requests += 2
+		if limited && !alone {
+			busy = append(busy, p)
+		}
+		s.mu.Unlock()
+		if (alone || !limited) && (theirs.status != nobodys.status || theirs.plain() != nobodys.plain()) {
+			s.find(Finding{p[0].route.operation, p[0].actor.name, "a foreign id and one that never was", fmt.Sprintf("%d %s\n%d %s", theirs.status, theirs.plain(), nobodys.status, nobodys.plain())})
+		}
+	}
+	each(s, all, func(p [2]attempt) { ask(p, false) })
+	for _, p := range busy { // what had to wait for its own tenant's others tells of no id
+		ask(p, true)
+	}
+}
+
+// pairs are requests that differ in an id alone: the victim's in the one, in the other one that never was.
+func pairs(r route, a actor, own, victim, never *tenant) (out [][2]attempt) {
+	of := func(at func(t *tenant) attempt) {
+		both := [2]attempt{at(victim), at(never)}
+		for i := range both {
+			both[i].route, both[i].actor, both[i].header = r, a, map[string]string{"If-Match": `"1"`}
+		}
+		out = append(out, both)
+	}
+	ownBody := r.bodyOf(own, 0)
+	switch {
+	case r.tenantFrom == "path" && a.also != victim.name:
+		of(func(t *tenant) attempt { return attempt{path: r.fill(t, victim), body: ownBody} })
+	case r.tenantFrom != "path" && r.tenantFrom != "nobody":
+		return nil // the platform's routes are shut before an id is looked at
+	}
+	if r.hasID() && (r.tenantFrom == "nobody" || r.safeAtHome()) {
+		of(func(t *tenant) attempt { return attempt{path: r.fill(own, t), body: ownBody} })
+	}
+	if r.refers() && !slices.Contains(r.fields(), table) { // each import has an id of its own
+		of(func(t *tenant) attempt { return attempt{path: r.fill(own, own), body: r.bodyOf(t, 0)} })
+	}
+	for _, q := range r.filters {
+		if victim.idFor(q) != "" && r.object != "entry" { // a log compares ids with its words, and looks none up
+			of(func(t *tenant) attempt { return attempt{path: r.fill(own, own), query: q + "=" + t.idFor(q)} })
+		}
+	}
+	return out
 }
 
 // answer is what the server said.
@@ -346,6 +422,9 @@ func (w *world) send(method, path, query string, a actor, body map[string]any, h
 	}
 	for _, k := range slices.Sorted(maps.Keys(header)) {
 		req.Header.Set(k, header[k])
+	}
+	if a.agent != "" {
+		req.Header.Set("User-Agent", a.agent)
 	}
 	switch {
 	case a.cookie != "":

@@ -17,6 +17,8 @@ type route struct {
 	permission              access.Permission // None: it is public, or the caller's own
 	public                  bool
 	filters                 []string
+	keyed                   bool           // takes an Idempotency-Key
+	statuses                object         // of its answers
 	schema                  map[string]any // of the body; nil if there is none
 	spec                    map[string]any
 }
@@ -44,10 +46,13 @@ func (w *world) routes() []route {
 			}
 			params, _ := o["parameters"].([]any)
 			for _, p := range params {
-				if m, ok := p.(object); ok && m["in"] == "query" {
+				m, _ := p.(object)
+				if m["in"] == "query" {
 					r.filters = append(r.filters, text(m, "name"))
 				}
+				r.keyed = r.keyed || m["name"] == "Idempotency-Key"
 			}
+			r.statuses, _ = o["responses"].(object)
 			if content, ok := o["requestBody"].(object); ok {
 				types, _ := content["content"].(object)
 				media, _ := types["application/json"].(object)
@@ -136,6 +141,9 @@ func (r route) bodyOf(t *tenant, round int) map[string]any {
 	if r.schema == nil {
 		return nil
 	}
+	if r.operation == "ingestPlain" {
+		return t.uplink()
+	}
 	if strings.HasPrefix(r.path, "/v1/ingest/") {
 		return object{"device": "70b3d57ed0000001", "payload": "AQID", "tenant_id": t.id, "deviceInfo": object{"devEui": "70b3d57ed0000001", "tenantId": t.id}}
 	}
@@ -149,7 +157,7 @@ func (r route) value(schema any, name string, t *tenant, round int) any {
 		kind = list[0]
 	}
 	if enum, ok := s["enum"].([]any); ok && len(enum) > 0 {
-		return enum[0]
+		return enum[len(enum)-1] // the last kind of node can stand below any other
 	}
 	switch kind {
 	case "object":

@@ -36,7 +36,7 @@ func TestEveryCommandWithOutputSaysItToMachinesToo(t *testing.T) {
 	}
 	without := map[string]string{
 		"ringfence serve": "its log is JSON", "ringfence demo": "a story for people", "ringfence audit verify": "takes the flags of audit-verify, --json among them",
-		"ringfence audit export": "a file", "ringfence completion": "a script",
+		"ringfence audit export": "a file", "ringfence completion": "a script", "ringfence migrate roles": "a script",
 	}
 	for _, n := range parser.Model.Leaves(false) {
 		has := false

@@ -83,7 +83,8 @@ func TestRetriesBesideTheFirstTryMakeOneThing(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range ids {
 				wg.Go(func() {
-					r := s.keyed(ten.token, "/v1/tenants/"+ten.id+"/"+noun, fmt.Sprint(noun, n), body(n))
+					one := &story{ctx: s.ctx, base: s.base, client: s.client, header: map[string]string{"Idempotency-Key": fmt.Sprint(noun, n)}}
+					r := one.post(ten.token, "/v1/tenants/"+ten.id+"/"+noun, body(n))
 					status(t, noun, r, http.StatusCreated)
 					ids[i] = r.str("id")
 				})

@@ -116,7 +116,9 @@ func (s *session) apart(ctx context.Context, fn func() error) error {
 	if _, err := s.raw.ExecContext(ctx, "SAVEPOINT apart"); err != nil {
 		return err
 	}
+	shown := s.shown
 	if err := fn(); err != nil {
+		s.shown = shown // what was said since the savepoint is taken back with it
 		_, undone := s.raw.ExecContext(ctx, "ROLLBACK TO apart")
 		return errors.Join(err, undone)
 	}

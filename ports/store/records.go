@@ -23,7 +23,8 @@ type Shelf[K comparable, V any] interface {
 //
 // Put must insert a record whose Rev is 0 (fault Conflict, code "exists", if the id is taken) and replace one whose Rev is
 // the stored one (ErrRevision otherwise; fault.Missing() if it is not there); it returns the record with its new Rev, which
-// grows by one. A record equal to another in what must be unique in the tenant is a fault Conflict, code "taken".
+// grows by one. A record equal to another in what must be unique in the tenant is a fault Conflict, code "taken". Whatever is
+// refused, fn may go on with its handles.
 //
 // Delete must remove the record of that Rev (ErrRevision, fault.Missing() likewise).
 type Records[K comparable, V any] interface {

@@ -79,6 +79,16 @@ func unique(t testing.TB, w *World) {
 	w.change(t, w.A, role(1))
 	wantKind(t, w.try(w.A, role(2)), fault.Conflict, "a name that is taken")
 	w.change(t, w.B, role(2))
+	ev := []audit.Event{w.event("p"), w.event("t")}
+	if err := w.Store.Across(w.ctx, w.Platform, w.A, func(ctx context.Context, p, tw store.Writer) ([]audit.Event, []audit.Event, error) {
+		_, perr := p.Roles().Put(ctx, access.Role{ID: ident.Role{3}, Name: "of the platform"})
+		wantKind(t, role(2)(ctx, tw), fault.Conflict, "a name that is taken, beside another tenant's record")
+		_, terr := tw.Roles().Put(ctx, access.Role{ID: ident.Role{4}, Name: "of the tenant"})
+		_, gerr := p.Roles().Get(ctx, ident.Role{3})
+		return ev[:1], ev[1:], errors.Join(perr, terr, gerr)
+	}); err != nil {
+		t.Errorf("going on after a refusal: %v", err)
+	}
 	w.device(t, w.A, ident.Node{1}, "x")
 	err := w.try(w.A, func(ctx context.Context, wr store.Writer) error {
 		_, err := wr.Devices().Put(ctx, device.Device{ID: ident.Device{9}, Node: ident.Node{1}, Addresses: []device.Address{{Kind: device.Serial, Value: "x"}}})

@@ -72,11 +72,16 @@ func (s *session) show(ctx context.Context, t ident.Tenant) error {
 	return nil
 }
 
-func (s *session) query(ctx context.Context, q string, args []any) (*sql.Rows, error) {
-	q = guarded(q)
-	if s.d.Bind != nil {
-		q, args = s.d.Bind(q, args)
+// stated is a statement of ours as the driver is asked it.
+func (s *session) stated(q string, args []any) (string, []any) {
+	if q = guarded(q); s.d.Bind != nil {
+		return s.d.Bind(q, args)
 	}
+	return q, args
+}
+
+func (s *session) query(ctx context.Context, q string, args []any) (*sql.Rows, error) {
+	q, args = s.stated(q, args)
 	if s.prepare == nil {
 		return s.raw.QueryContext(ctx, q, args...)
 	}
@@ -88,10 +93,7 @@ func (s *session) query(ctx context.Context, q string, args []any) (*sql.Rows, e
 }
 
 func (s *session) exec(ctx context.Context, q string, args []any) (int64, error) {
-	q = guarded(q)
-	if s.d.Bind != nil {
-		q, args = s.d.Bind(q, args)
-	}
+	q, args = s.stated(q, args)
 	var res sql.Result
 	var err error
 	if s.prepare == nil {

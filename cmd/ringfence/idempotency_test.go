@@ -54,10 +54,24 @@ func servedTo(t *testing.T, log io.Writer, settings ...string) (*story, string) 
 	}
 }
 
+// unhurried is a server without limits on requests, its administrator's token and a tenant.
+func unhurried(t *testing.T) (s *story, admin string, ten *demoTenant) {
+	t.Helper()
+	s, setup := served(t, "principal_rate=1000000", "principal_burst=1000000", "tenant_rate=1000000")
+	admin, err := s.platform(setup)
+	if err == nil {
+		ten, err = s.tenant(admin, "Acme Water", "ana@acme.example")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, admin, ten
+}
+
+// keyed posts under an Idempotency-Key, by a story of its own: many may at once.
 func (s *story) keyed(token, path, key string, body obj) reply {
-	s.header = map[string]string{"Idempotency-Key": key}
-	defer func() { s.header = nil }()
-	return s.post(token, path, body)
+	one := &story{ctx: s.ctx, base: s.base, client: s.client, header: map[string]string{"Idempotency-Key": key}}
+	return one.post(token, path, body)
 }
 
 func TestACreateThatIsRepeatedMakesOneThing(t *testing.T) {
@@ -97,15 +111,7 @@ func TestACreateThatIsRepeatedMakesOneThing(t *testing.T) {
 
 // F4: a thousand keys, each sent five times at once, some of them cut off by the client at a moment of chance: one device each.
 func TestRetriesThatRaceMakeOneThing(t *testing.T) {
-	s, setup := served(t, "principal_rate=1000000", "principal_burst=1000000", "tenant_rate=1000000")
-	admin, err := s.platform(setup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ten, err := s.tenant(admin, "Acme Water", "ana@acme.example")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, _, ten := unhurried(t)
 	path := "/v1/tenants/" + ten.id + "/devices"
 	before := len(s.get(ten.token, path).list("items"))
 	const keys = 1000

@@ -10,15 +10,7 @@ import (
 // Callers who change one tenant at the same moment, its rights too, do not refuse each other: whoever comes second is decided
 // again.
 func TestCallersOfOneTenantDoNotRefuseEachOther(t *testing.T) {
-	s, setup := served(t, "principal_rate=1000000", "principal_burst=1000000", "tenant_rate=1000000")
-	admin, err := s.platform(setup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ten, err := s.tenant(admin, "Acme Water", "ana@acme.example")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, admin, ten := unhurried(t)
 	at := "/v1/tenants/" + ten.id
 	viewer, me := s.role(t, ten, "viewer"), s.get(ten.token, "/v1/me").str("id")
 	want := func(what string, r reply, code int) reply {
@@ -60,15 +52,7 @@ func TestCallersOfOneTenantDoNotRefuseEachOther(t *testing.T) {
 
 // A retry that runs beside the first try answers what that one made, whatever it makes.
 func TestRetriesBesideTheFirstTryMakeOneThing(t *testing.T) {
-	s, setup := served(t, "principal_rate=1000000", "principal_burst=1000000", "tenant_rate=1000000")
-	admin, err := s.platform(setup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ten, err := s.tenant(admin, "Acme Water", "ana@acme.example")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, _, ten := unhurried(t)
 	viewer, me := s.role(t, ten, "viewer"), s.get(ten.token, "/v1/me").str("id")
 	for noun, body := range map[string]func(n int) obj{
 		"nodes":  func(n int) obj { return obj{"parent_id": ten.root, "kind": "site", "name": fmt.Sprint("once ", n)} },
@@ -83,8 +67,7 @@ func TestRetriesBesideTheFirstTryMakeOneThing(t *testing.T) {
 			var wg sync.WaitGroup
 			for i := range ids {
 				wg.Go(func() {
-					one := &story{ctx: s.ctx, base: s.base, client: s.client, header: map[string]string{"Idempotency-Key": fmt.Sprint(noun, n)}}
-					r := one.post(ten.token, "/v1/tenants/"+ten.id+"/"+noun, body(n))
+					r := s.keyed(ten.token, "/v1/tenants/"+ten.id+"/"+noun, fmt.Sprint(noun, n), body(n))
 					status(t, noun, r, http.StatusCreated)
 					ids[i] = r.str("id")
 				})

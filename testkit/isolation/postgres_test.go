@@ -3,14 +3,12 @@
 package isolation_test
 
 import (
-	"bytes"
 	"testing"
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres/pgtest"
 	"github.com/ringfence/ringfence/app/enter"
-	"github.com/ringfence/ringfence/testkit/isolation"
 )
 
 // onPostgreSQL opens a store there; felled is one whose database has no wall of its own.
@@ -34,18 +32,5 @@ func onPostgreSQL(s *pgtest.Server, felled bool) func(testing.TB, *enter.Cache) 
 			}
 			return digest
 		}}
-	}
-}
-
-// swept runs the sweep on a store.
-func swept(t *testing.T, open func(testing.TB, *enter.Cache) opened, requests int) {
-	t.Helper()
-	target, out := server(t, engine(t), open, nil)
-	r := isolation.Run(t, target, isolation.Plan{Requests: requests})
-	t.Logf("%d requests on %d routes, %d findings", r.Requests, len(r.Routes), len(r.Findings))
-	for _, canary := range []string{"canaryalpha", "canarybravo", "canarycharlie"} {
-		if bytes.Contains([]byte(out.text()), []byte(canary)) {
-			t.Errorf("a log line holds %s", canary)
-		}
 	}
 }

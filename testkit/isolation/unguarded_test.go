@@ -17,7 +17,7 @@ import (
 // In this build no statement of ours says whose rows it is about.
 func TestTheDatabasesWallIsEnoughAlone(t *testing.T) {
 	server := pgtest.New(pgtest.Oldest)
-	swept(t, onPostgreSQL(server, false), 10_000)
+	swept(t, engine(t), onPostgreSQL(server, false), 10_000)
 
 	// And it is what holds: without it too, one tenant counts another's failures.
 	for _, felled := range []bool{false, true} {

@@ -11,7 +11,7 @@ import (
 // PostgreSQL's own wall stands behind ours. Each is enough alone: here the database's is taken away, in unguarded_test.go ours.
 func TestNoActorReachesAnotherTenantOnPostgreSQL(t *testing.T) {
 	oldest := pgtest.New(pgtest.Oldest)
-	t.Run("both walls", func(t *testing.T) { swept(t, onPostgreSQL(oldest, false), 10_000) })
-	t.Run("without row-level security", func(t *testing.T) { swept(t, onPostgreSQL(oldest, true), 10_000) })
-	t.Run("newest", func(t *testing.T) { swept(t, onPostgreSQL(pgtest.New(pgtest.Newest), false), 1_000) })
+	t.Run("both walls", func(t *testing.T) { swept(t, engine(t), onPostgreSQL(oldest, false), 10_000) })
+	t.Run("without row-level security", func(t *testing.T) { swept(t, engine(t), onPostgreSQL(oldest, true), 10_000) })
+	t.Run("newest", func(t *testing.T) { swept(t, engine(t), onPostgreSQL(pgtest.New(pgtest.Newest), false), 1_000) })
 }

@@ -9,7 +9,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"strconv"
 	"strings"
@@ -150,17 +149,7 @@ func Migrate(ctx context.Context, url secret.Text) error {
 	if _, err := lock.ExecContext(ctx, "SELECT pg_advisory_lock(hashtextextended('ringfence migrations', 0))"); err != nil {
 		return fmt.Errorf("wait for other migrations: %w", err)
 	}
-	m, _, err := migrator(db)
-	if err != nil {
-		return err
-	}
-	if err := m.Init(ctx); err != nil {
-		return fmt.Errorf("prepare migrations: %w", err)
-	}
-	if _, err := m.Migrate(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
+	return sqlstore.Migrate(ctx, db, migrations, "migrations")
 }
 
 // Schema is which migrations a database has seen, by name, in order.
@@ -182,7 +171,7 @@ func Status(ctx context.Context, url secret.Text) (Schema, error) {
 
 func status(ctx context.Context, db *bun.DB) (Schema, error) {
 	s := Schema{Applied: []string{}, Pending: []string{}, Unknown: []string{}}
-	m, all, err := migrator(db)
+	m, all, err := sqlstore.Migrator(db, migrations, "migrations")
 	if err != nil {
 		return s, err
 	}
@@ -210,18 +199,6 @@ func status(ctx context.Context, db *bun.DB) (Schema, error) {
 		s.Unknown = append(s.Unknown, k.Name)
 	}
 	return s, nil
-}
-
-func migrator(db *bun.DB) (*migrate.Migrator, *migrate.Migrations, error) {
-	dir, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, nil, err
-	}
-	known := migrate.NewMigrations()
-	if err := known.Discover(dir); err != nil {
-		return nil, nil, fmt.Errorf("read migrations: %w", err)
-	}
-	return migrate.NewMigrator(db, known, migrate.WithMarkAppliedOnSuccess(true)), known, nil
 }
 
 // upToDate refuses a schema that is another version's.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
-	"github.com/uptrace/bun/migrate"
 	_ "modernc.org/sqlite" // the driver registers itself: database/sql knows no other way
 
 	"github.com/ringfence/ringfence/adapters/sqlstore"
@@ -111,12 +110,12 @@ func closed(path string) error {
 
 // Migrate applies the migrations that the database has not seen.
 func Migrate(ctx context.Context, db *bun.DB) error {
-	return migrated(ctx, db, migrations, "migrations")
+	return sqlstore.Migrate(ctx, db, migrations, "migrations")
 }
 
 // upToDate refuses a schema that is another version's: the process that has the file open would be left with ours.
 func upToDate(ctx context.Context, db *bun.DB) error {
-	m, err := migrator(db, migrations, "migrations")
+	m, _, err := sqlstore.Migrator(db, migrations, "migrations")
 	if err != nil {
 		return err
 	}
@@ -130,32 +129,6 @@ func upToDate(ctx context.Context, db *bun.DB) error {
 	}
 	if len(known.Unapplied()) > 0 || len(strange) > 0 {
 		return errors.New("the database is of another version of this program; use the program that serves it")
-	}
-	return nil
-}
-
-func migrator(db *bun.DB, dir fs.FS, below string) (*migrate.Migrator, error) {
-	dir, err := fs.Sub(dir, below)
-	if err != nil {
-		return nil, err
-	}
-	known := migrate.NewMigrations()
-	if err := known.Discover(dir); err != nil {
-		return nil, fmt.Errorf("read migrations: %w", err)
-	}
-	return migrate.NewMigrator(db, known, migrate.WithMarkAppliedOnSuccess(true)), nil
-}
-
-func migrated(ctx context.Context, db *bun.DB, dir fs.FS, below string) error {
-	m, err := migrator(db, dir, below)
-	if err != nil {
-		return err
-	}
-	if err := m.Init(ctx); err != nil {
-		return fmt.Errorf("prepare migrations: %w", err)
-	}
-	if _, err := m.Migrate(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
 }

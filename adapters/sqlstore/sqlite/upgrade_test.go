@@ -43,7 +43,7 @@ func before(t *testing.T, file, name string) *bun.DB {
 		}
 	}
 	db := bun.NewDB(conns, sqlitedialect.New())
-	if err := migrated(t.Context(), db, older, "."); err != nil {
+	if err := sqlstore.Migrate(t.Context(), db, older, "."); err != nil {
 		t.Fatal(err)
 	}
 	return db

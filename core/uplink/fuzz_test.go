@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"reflect"
 	"testing"
 	"time"
 
@@ -198,6 +200,29 @@ func BenchmarkParse(b *testing.B) {
 			if _, err := device.ParseAddress(device.DevEUI, v.DeviceInfo.DevEUI); err != nil {
 				b.Fatal(err)
 			}
+		}
+	})
+}
+
+func FuzzParseEvent(f *testing.F) {
+	for _, file := range []string{"testdata/event-v1-full.json", "testdata/event-v1-least.json"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := ParseEvent(b)
+		if err != nil {
+			return
+		}
+		again, err := e.MarshalVersion(Version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := ParseEvent(again); err != nil || !reflect.DeepEqual(back, e) {
+			t.Fatalf("%s is written as %s and read as %+v: %v", b, again, back, err)
 		}
 	})
 }

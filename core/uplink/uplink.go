@@ -31,6 +31,9 @@ const (
 	OutsideSource  Reason = "outside_source"     // the device is not at or below the source's node, or not on its list
 	WrongApp       Reason = "wrong_application"  // the application id is not on the source's list
 	DedupeConflict Reason = "duplicate_mismatch" // the key of an earlier uplink with another payload
+	TopicMismatch  Reason = "topic_mismatch"     // the topic that it came by names another application or device than the message
+	WrongFormat    Reason = "wrong_format"       // the connection reads another format than the source's
+	Revoked        Reason = "revoked"            // let in after its key or source was revoked, by a process that did not know yet
 )
 
 // Uplink is one raw message of a device as it was accepted. Its id is the event id that runs through everything.

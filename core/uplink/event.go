@@ -1,0 +1,230 @@
+package uplink
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/strictjson"
+)
+
+// Event is an accepted message on its way over a bus: what whoever accepted it knew, decided once. Whose it is was decided
+// there, by a credential or a mapping; everything that may change since is asked again by who finishes it.
+type Event struct {
+	ID         ident.Uplink
+	Tenant     ident.Tenant
+	Source     ident.Source
+	Via        string // accessor of the key, or "connection:" and the connection's name
+	Reason     Reason // goes to quarantine with it; "": nothing is wrong so far
+	Message    Message
+	ArrivedAt  time.Time // our clock when it was let in
+	ReceivedAt time.Time // the network server's if plausible, else the same
+}
+
+// Versions of the form of an event on a bus. Readers take both, writers write one of them.
+const (
+	OldestVersion = 1
+	Version       = 1
+)
+
+// MaxEvent bounds an event's form, in bytes.
+const MaxEvent = 16 << 10
+
+// Uplink is the event as a record, before anything is known of its device. at is the source's node.
+func (e Event) Uplink(at ident.Node) Uplink {
+	m := e.Message
+	u := Uplink{
+		ID: e.ID, Source: e.Source, Node: at, State: Accepted, Address: m.Address, Application: m.Application, Session: m.Session,
+		FPort: m.FPort, FCnt: m.FCnt, HasFCnt: m.HasFCnt, Payload: m.Payload, DedupeKey: m.DedupeKey(e.Source), PayloadHash: m.PayloadHash(),
+		ArrivedAt: e.ArrivedAt, NetworkTime: m.NetworkTime, ReceivedAt: e.ReceivedAt, UpdatedAt: e.ArrivedAt,
+	}
+	if e.Reason != "" {
+		u.State, u.Reason = Quarantined, e.Reason
+	}
+	return u
+}
+
+// Key is what an event is ordered by on a bus: its tenant and device.
+func (e Event) Key() string {
+	return e.Tenant.String() + "/" + string(e.Message.Address.Kind) + ":" + e.Message.Address.Value
+}
+
+// form is version 1 as JSON. Its names and their order are golden-tested: others read it.
+type form struct {
+	Version     int        `json:"version"`
+	ID          string     `json:"event_id"`
+	Tenant      string     `json:"tenant_id"`
+	Source      string     `json:"source_id"`
+	Via         string     `json:"via"`
+	Reason      Reason     `json:"reason,omitempty"`
+	AddressKind string     `json:"address_kind"`
+	Address     string     `json:"device"`
+	Application string     `json:"application,omitempty"`
+	Session     string     `json:"session,omitempty"`
+	DedupeID    string     `json:"id,omitempty"`
+	FPort       int        `json:"f_port"`
+	FCnt        *uint64    `json:"f_cnt,omitempty"`
+	Payload     []byte     `json:"payload"`
+	NetworkTime *time.Time `json:"time,omitempty"`
+	ArrivedAt   time.Time  `json:"arrived_at"`
+	ReceivedAt  time.Time  `json:"received_at"`
+}
+
+// MarshalVersion writes an event for a bus, in a version of the form.
+func (e Event) MarshalVersion(version int) ([]byte, error) {
+	if version < OldestVersion || version > Version {
+		return nil, fault.New(fault.Internal, "event_version", "This program writes events of version %d to %d.", OldestVersion, Version)
+	}
+	m := e.Message
+	f := form{
+		Version: version, ID: e.ID.String(), Tenant: e.Tenant.String(), Source: e.Source.String(), Via: e.Via, Reason: e.Reason,
+		AddressKind: string(m.Address.Kind), Address: m.Address.Value, Application: m.Application, Session: m.Session, DedupeID: m.DedupeID,
+		FPort: m.FPort, Payload: m.Payload, ArrivedAt: e.ArrivedAt.UTC(), ReceivedAt: e.ReceivedAt.UTC(),
+	}
+	if f.Payload == nil {
+		f.Payload = []byte{}
+	}
+	if m.HasFCnt {
+		f.FCnt = &m.FCnt
+	}
+	if !m.NetworkTime.IsZero() {
+		at := m.NetworkTime.UTC()
+		f.NetworkTime = &at
+	}
+	return json.Marshal(f)
+}
+
+// ParseEvent reads an event from a bus. What it refuses was not written by us: it goes to the dead letters.
+func ParseEvent(b []byte) (Event, error) {
+	if len(b) > MaxEvent {
+		return Event{}, fault.New(fault.Invalid, "too_large", "An event on the bus has at most %d bytes.", MaxEvent)
+	}
+	var e Event
+	version, payloads := uint64(0), 0
+	var kind, address string
+	r := strictjson.New(b)
+	err := r.Object(func(key []byte) (err error) {
+		switch string(key) {
+		case "version":
+			if version, err = r.Uint(1 << 30); err == nil && (version < OldestVersion || version > Version) {
+				return fault.New(fault.Invalid, "event_version", "This program reads events of version %d to %d. Bring it up to date, then replay the dead letter.", OldestVersion, Version)
+			}
+			return typed("/version", err)
+		case "event_id":
+			return id(r, "/event_id", &e.ID)
+		case "tenant_id":
+			return id(r, "/tenant_id", &e.Tenant)
+		case "source_id":
+			return id(r, "/source_id", &e.Source)
+		case "via":
+			return text(r, "/via", &e.Via)
+		case "reason":
+			return text(r, "/reason", (*string)(&e.Reason))
+		case "address_kind":
+			return text(r, "/address_kind", &kind)
+		case "device":
+			return text(r, "/device", &address)
+		case "application":
+			return text(r, "/application", &e.Message.Application)
+		case "session":
+			return text(r, "/session", &e.Message.Session)
+		case "id":
+			return text(r, "/id", &e.Message.DedupeID)
+		case "f_port":
+			return port(r, "/f_port", &e.Message.FPort)
+		case "f_cnt":
+			e.Message.HasFCnt = true
+			return counter(r, "/f_cnt", &e.Message)
+		case "payload":
+			payloads++
+			return payload(r, "/payload", &e.Message.Payload)
+		case "time":
+			return moment(r, "/time", &e.Message.NetworkTime)
+		case "arrived_at":
+			return moment(r, "/arrived_at", &e.ArrivedAt)
+		case "received_at":
+			return moment(r, "/received_at", &e.ReceivedAt)
+		}
+		return fault.New(fault.Invalid, "unknown_field", "The event has a field that its version does not know.")
+	})
+	if err == nil {
+		err = r.End()
+	}
+	if err == nil {
+		err = e.Message.address(device.AddressKind(kind), address, "/device")
+	}
+	switch {
+	case err != nil:
+	case version == 0:
+		err = missing("/version")
+	case e.ID.IsZero():
+		err = missing("/event_id")
+	case e.Tenant.IsZero() || e.Tenant == ident.Platform:
+		err = missing("/tenant_id")
+	case e.Source.IsZero():
+		err = missing("/source_id")
+	case e.Reason != "" && !e.Reason.valid():
+		err = missing("/reason")
+	case payloads != 1:
+		err = missing("/payload")
+	case e.ArrivedAt.IsZero():
+		err = missing("/arrived_at")
+	case !e.ReceivedAt.Equal(Message{NetworkTime: e.ReceivedAt}.ReceivedAt(e.ArrivedAt)):
+		err = missing("/received_at")
+	}
+	if err != nil {
+		return Event{}, unreadable(err)
+	}
+	if e.Message.Payload == nil {
+		e.Message.Payload = []byte{}
+	}
+	return e, nil
+}
+
+// valid reports whether a reason is one that whoever accepts an event may give it.
+func (r Reason) valid() bool { return r == TopicMismatch || r == WrongApp || r == WrongFormat }
+
+func id[K ident.Kind](r *strictjson.Reader, pointer string, into *ident.ID[K]) error {
+	var s string
+	err := text(r, pointer, &s)
+	if err != nil {
+		return err
+	}
+	if *into, err = ident.Parse[K](s); err != nil {
+		return missing(pointer)
+	}
+	return nil
+}
+
+// Letter is what a dead letter says of itself beside the value that could not be used.
+type Letter struct {
+	Reason string       // a stable word
+	Tenant ident.Tenant // as far as known; zero: not
+	Via    string       // a connection's name, or the topic it was read from
+	Origin string       // the MQTT topic, or partition and offset
+	Size   int          // of the value, before it was cut
+	Hash   [32]byte     // of the whole value
+	At     time.Time
+}
+
+// Bounds of what a dead letter keeps of a value: all of it, or its beginning alone.
+const (
+	MaxLetter = 512 << 10
+	CutLetter = 1 << 10
+)
+
+// Fields are the letter as a record's headers.
+func (l Letter) Fields() map[string]string {
+	f := map[string]string{
+		"rf-reason": l.Reason, "rf-via": l.Via, "rf-origin": l.Origin, "rf-size": strconv.Itoa(l.Size),
+		"rf-sha256": base64.StdEncoding.EncodeToString(l.Hash[:]), "rf-time": l.At.UTC().Format(time.RFC3339Nano),
+	}
+	if !l.Tenant.IsZero() {
+		f["rf-tenant"] = l.Tenant.String()
+	}
+	return f
+}

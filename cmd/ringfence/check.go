@@ -5,58 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
-	"regexp"
-	"strings"
 
 	"github.com/ringfence/ringfence/adapters/localauth"
+	"github.com/ringfence/ringfence/cmd/internal/settings"
 )
-
-const envPrefix = "RINGFENCE_"
-
-// serviceLink is what Kubernetes puts into every container of a namespace with services named ringfence or ringfence-…: no
-// setting of ours ends so.
-var serviceLink = regexp.MustCompile(`^RINGFENCE_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
-
-// variable is the name of a setting in the environment.
-func variable(key string) string { return envPrefix + strings.ToUpper(key) }
-
-// variables are the names of the environment that mean something to us.
-func variables() []string {
-	out := []string{tokenVariable, databaseVariable, "RINGFENCE_LONG", "RINGFENCE_PLANTED"} // the last two are for our tests
-	for _, s := range settings {
-		out = append(out, variable(s.key))
-		if indexOf(s.key+"_file") < 0 {
-			out = append(out, variable(s.key)+"_FILE")
-		}
-	}
-	return out
-}
-
-// strangers tells of each variable that looks like one of ours and is none, with the nearest one that is.
-func strangers(env environment) (wrong []error) {
-	if env.names == nil {
-		return nil
-	}
-	known := variables()
-	for _, name := range env.names() {
-		if strings.HasPrefix(name, envPrefix) && !serviceLink.MatchString(name) && nearest(name, known) != name {
-			wrong = append(wrong, fmt.Errorf("environment: there is no setting %s; did you mean %s?", name, nearest(name, known)))
-		}
-	}
-	return wrong
-}
-
-// environNames are the names of the process's environment.
-func environNames() []string {
-	var names []string
-	for _, line := range os.Environ() {
-		name, _, _ := strings.Cut(line, "=")
-		names = append(names, name)
-	}
-	return names
-}
 
 // together judges what each setting cannot be judged for alone.
 func (c config) together() (wrong []error) {
@@ -64,22 +17,16 @@ func (c config) together() (wrong []error) {
 	if (c.str("tls_cert_file") == "") != (c.str("tls_key_file") == "") {
 		say("tls_cert_file and tls_key_file belong together; set both, or neither")
 	}
-	if open(c.str("listen")) && c.str("tls_cert_file") == "" && !c.flag("plain_http") {
+	if settings.Open(c.str("listen")) && c.str("tls_cert_file") == "" && !c.flag("plain_http") {
 		say("listen: %s is not loopback and has no TLS; set tls_cert_file and tls_key_file, or plain_http: true behind a proxy that ends TLS", c.str("listen"))
 	}
-	if open(c.str("metrics_listen")) && !c.flag("metrics_plain_http") {
+	if settings.Open(c.str("metrics_listen")) && !c.flag("metrics_plain_http") {
 		say("metrics_listen: %s is not loopback, and metrics are told to everybody, in clear; listen on loopback, or set metrics_plain_http: true if only those who may read them reach it", c.str("metrics_listen"))
 	}
 	if err := c.passwordCost().Check(); err != nil {
 		say("password_memory_kib, password_time: %w; the default is %d and %d", err, localauth.DefaultCost.Memory, localauth.DefaultCost.Time)
 	}
 	return wrong
-}
-
-// open reports whether others than this machine reach an address.
-func open(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	return err == nil && !loopback(host)
 }
 
 // judge reads the files that the settings name.
@@ -154,7 +101,7 @@ func (c config) whole() error {
 
 // there reports whether a file holds anything.
 func there(path string) (bool, error) {
-	info, err := os.Stat(path)
+	info, err := os.Stat(path) //nolint:gosec // named by the operator
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/quickjssandbox"
+	"github.com/ringfence/ringfence/cmd/internal/settings"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/ident"
@@ -100,7 +101,7 @@ func warm(t testing.TB, data string) {
 
 // hasty serves as serve does, on a store with one of two bugs.
 func hasty(ctx context.Context, args []string) int {
-	env := environment{lookup: os.LookupEnv, names: environNames, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	env := environment{lookup: os.LookupEnv, names: settings.EnvironNames, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	var sets []string
 	for i, a := range args {
 		if a == "--set" {

@@ -171,7 +171,7 @@ type showCmd struct {
 }
 
 func (s showCmd) Run(c *commands, env environment) error {
-	conf := config{values: defaults()}
+	conf := config{table.Defaults()}
 	if !s.Defaults {
 		var err error
 		if conf, err = c.load(env); err != nil {
@@ -179,16 +179,16 @@ func (s showCmd) Run(c *commands, env environment) error {
 		}
 	}
 	if s.JSON {
-		return json.NewEncoder(env.stdout).Encode(conf.values)
+		return json.NewEncoder(env.stdout).Encode(conf.Shown())
 	}
 	if s.Markdown {
 		fmt.Fprintln(env.stdout, "| setting | default | what it is |\n|---|---|---|")
 	}
-	for _, st := range settings {
+	for _, st := range table {
 		if s.Markdown {
-			fmt.Fprintf(env.stdout, "| `%s` | `%s` | %s |\n", st.key, conf.values[st.key], st.doc)
+			fmt.Fprintf(env.stdout, "| `%s` | `%s` | %s |\n", st.Key, conf.Redacted(st.Key), st.Doc)
 		} else {
-			fmt.Fprintf(env.stdout, "# %s\n%s: %s\n", st.doc, st.key, quoteYAML(conf.values[st.key]))
+			fmt.Fprintf(env.stdout, "# %s\n%s: %s\n", st.Doc, st.Key, quoteYAML(conf.Redacted(st.Key)))
 		}
 	}
 	return nil

@@ -125,7 +125,7 @@ func TestTheSettingsAreShownAsOneDocument(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitDone {
 		t.Fatalf("exit %d %v %s%s", code, err, out, errs)
 	}
-	if got["devices"] != "7" || got["listen"] != "127.0.0.1:8080" || len(got) != len(settings) {
+	if got["devices"] != "7" || got["listen"] != "127.0.0.1:8080" || len(got) != len(table) {
 		t.Errorf("%s", out)
 	}
 }

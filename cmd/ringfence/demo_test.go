@@ -67,7 +67,7 @@ func TestSettingsComeFromFileEnvironmentAndFlagsInThatOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.flag("docs") || c.str("log_level") != "error" || c.num("devices") != 9 || c.str("public_url") != "https://iot.example.com" {
-		t.Fatalf("%v", c.values)
+		t.Fatalf("%v", c.Shown())
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ringfence/ringfence/cmd/internal/settings"
 )
 
 // A file of settings is taken whole or refused with a sentence; what is taken is within each setting's bounds.
@@ -22,9 +24,9 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, s := range settings {
-			if v := c.str(s.key); v != s.def && s.check(v) != nil {
-				t.Fatalf("%s is %q", s.key, v)
+		for _, s := range table {
+			if v := c.str(s.Key); v != s.Default && s.Check(v) != nil {
+				t.Fatalf("%s is %q", s.Key, v)
 			}
 		}
 	})
@@ -35,7 +37,7 @@ func FuzzPrefixes(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, err := parsePrefixes(s)
+		got, err := settings.ParsePrefixes(s)
 		for _, p := range got {
 			if err != nil || !p.IsValid() || p != p.Masked() {
 				t.Fatalf("%q became %v, %v", s, got, err)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ringfence/ringfence/cmd/internal/settings"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
@@ -71,7 +72,7 @@ func (r remote) client() (*http.Client, error) {
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, fmt.Errorf("%w: --server wants https://HOST", errConfig)
 	}
-	if u.Scheme == "http" && !loopback(u.Hostname()) {
+	if u.Scheme == "http" && !settings.Loopback(u.Hostname()) {
 		return nil, fmt.Errorf("%w: --server %s would carry the token in clear; use https", errConfig, r.Server)
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ResponseHeaderTimeout: time.Minute}

@@ -25,6 +25,7 @@ import (
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/app/signin"
+	"github.com/ringfence/ringfence/cmd/internal/settings"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/ports/store"
@@ -101,7 +102,7 @@ func opened(ctx context.Context, c config, stderr io.Writer) (*application, erro
 	if err := app.openData(ctx, c, sqlite.Options{Revised: app.cache.Revised}); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(c.dataFile(completeFile), []byte("keys and database of this folder belong together\n"), 0o600); err != nil {
+	if err := os.WriteFile(c.dataFile(completeFile), []byte("keys and database of this folder belong together\n"), 0o600); err != nil { //nolint:gosec // as above
 		return nil, errors.Join(err, app.close(ctx))
 	}
 	return app, nil
@@ -171,10 +172,10 @@ func (app *application) rest(ctx context.Context, c config, passwords *localauth
 		return err // and app.engine stays nil, which a nil engine in it would not be
 	}
 	app.engine = engine
-	limits := c.limits()
+	limits := c.Limits()
 	app.ingest = ingest.New(app.enter, app.store, app.engine, app.limiter, limits, app.log)
 	app.disclose = disclose.New(app.enter, app.store, app.keys)
-	trusted, err := parsePrefixes(c.str("trusted_proxies"))
+	trusted, err := settings.ParsePrefixes(c.str("trusted_proxies"))
 	if err != nil {
 		return err
 	}

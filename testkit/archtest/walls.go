@@ -106,7 +106,7 @@ func (m *module) refuses(folder, in string, w wall, imported string, test bool) 
 		}
 		return ", a module that this room does without"
 	case in == "core" || in == "cmd" && !test:
-		if room(inner) == in && (in == "core" || parentOf(folder, inner) || parentOf(inner, folder)) || slices.Contains(w.may, room(inner)) {
+		if room(inner) == in && (in == "core" || inner != in+"/internal" && strings.HasPrefix(inner, in+"/internal/") || parentOf(folder, inner) || parentOf(inner, folder)) || slices.Contains(w.may, room(inner)) {
 			return ""
 		}
 	case test:

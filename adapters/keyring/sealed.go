@@ -24,6 +24,9 @@ const (
 
 // Seal encrypts with AES-256-GCM under a key for this value alone.
 func (k *Keyring) Seal(_ context.Context, p seal.Place, plain []byte) ([]byte, error) {
+	if k.sealing == "" {
+		return nil, errNotGiven
+	}
 	out := make([]byte, 0, 2+len(k.sealing)+saltSize+len(plain)+tagSize)
 	out = append(out, sealVersion, byte(len(k.sealing)))
 	out = append(out, k.sealing...)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -447,18 +448,23 @@ func (e *Enter) Ready(ctx context.Context) error {
 }
 
 // Strangers answers the names of keys that are not those that the store knows by these names, and of those that it knows and
-// that are not there. What it does not know yet, it knows from then on.
+// that are not there, of the kinds of which this process was given any. What the store does not know yet, it knows from then on.
 func (e *Enter) Strangers(ctx context.Context, keys seal.Marks) ([]string, error) {
 	marks, err := keys.Marks()
 	if err != nil {
 		return nil, err
+	}
+	kind := func(name string) string { k, _, _ := strings.Cut(name, "-"); return k }
+	given := map[string]bool{}
+	for name := range marks {
+		given[kind(name)] = true
 	}
 	var strange []string
 	err = e.store.Ingest(ctx, e.System(ident.Platform, "keys", access.Origin{}), func(ctx context.Context, f store.Flow) error {
 		kept, err := f.Marks(ctx, marks)
 		strange = nil // fn may run again
 		for name, mark := range kept {
-			if mine, there := marks[name]; !there || mine != mark {
+			if mine, there := marks[name]; given[kind(name)] && (!there || mine != mark) {
 				strange = append(strange, name)
 			}
 		}

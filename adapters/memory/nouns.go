@@ -37,6 +37,7 @@ const (
 	bearerNoun
 	linkNoun
 	claimNoun
+	mappingNoun
 	nouns
 )
 

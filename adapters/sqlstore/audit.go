@@ -39,6 +39,7 @@ const (
 	devicesAlive
 	decodersAlive
 	sourcesAlive
+	mappingsAlive
 	counters
 )
 

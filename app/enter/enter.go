@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/ports/seal"
 	"github.com/ringfence/ringfence/ports/store"
 )
@@ -57,16 +58,22 @@ type Enter struct {
 // Cache holds what the gate remembers between requests. It is made before the store, which tells it of every change.
 type Cache struct {
 	policies *policies
+	mapped   *mapped
 	homes    sync.Map // accessor → store.Location: whose a credential is never changes
 	homesLen int
 	mu       sync.Mutex
 }
 
 // NewCache returns a cache of at most tenants policies.
-func NewCache(tenants int) *Cache { return &Cache{policies: newPolicies(tenants)} }
+func NewCache(tenants int) *Cache {
+	return &Cache{policies: newPolicies(tenants), mapped: newMapped(source.MaxMappings)}
+}
 
 // Revised is to be given to the store.
-func (c *Cache) Revised(t ident.Tenant, rev uint64) { c.policies.revised(t, rev) }
+func (c *Cache) Revised(t ident.Tenant, rev uint64) {
+	c.policies.revised(t, rev)
+	c.mapped.revised(t)
+}
 
 // New returns the gate of a store.
 func New(st store.Store, cache *Cache, r Recorder, log *slog.Logger) *Enter {
@@ -81,6 +88,7 @@ func New(st store.Store, cache *Cache, r Recorder, log *slog.Logger) *Enter {
 		}
 		return got, nil
 	}
+	e.mappings(cache.mapped)
 	return e
 }
 

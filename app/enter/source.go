@@ -56,14 +56,46 @@ func (e *Enter) Source(ctx context.Context, id Identity, o access.Origin) (acces
 	if err != nil {
 		return access.Scope{}, source.Source{}, tenant.Limits{}, known(err)
 	}
-	src := st.sources[id.Source]
-	if err := st.admit(true); err != nil {
-		return access.Scope{}, src, tenant.Limits{}, e.refuse(ctx, id, id.Tenant, true, st.closed(access.UplinkSubmit), o, err)
-	}
-	now := e.Now()
-	d := st.policy.Decide(id.Subject, access.UplinkSubmit, src.Node, now)
-	if !d.Allowed {
-		return access.Scope{}, src, tenant.Limits{}, e.refuse(ctx, id, id.Tenant, true, d, o, access.Refuse(access.UplinkSubmit))
+	src, now := st.sources[id.Source], e.Now()
+	d, err := st.submits(id.Subject, src, now)
+	if err != nil {
+		return access.Scope{}, src, tenant.Limits{}, e.refuse(ctx, id, id.Tenant, true, d, o, err)
 	}
 	return access.Grant(id.Tenant, id.Actor, o, d, &st.policy, id.Subject, now), src, st.limits, nil
+}
+
+// Through lets a message in for a source, by a connection of the operator's that brought it and no key: whose it is was told by
+// Mapped or by the connection's configuration. A tenant or source that is not there is fault.Missing(), one that is not in force
+// a fault of kind Denied; neither is recorded here, since who asks may not write: it is, where the message is put.
+func (e *Enter) Through(ctx context.Context, t ident.Tenant, src ident.Source, via string, o access.Origin) (access.Scope, source.Source, tenant.Limits, error) {
+	st, err := e.cache.policies.get(ctx, t)
+	if err != nil {
+		return access.Scope{}, source.Source{}, tenant.Limits{}, err
+	}
+	way, ok := st.sources[src]
+	if !ok {
+		return access.Scope{}, source.Source{}, tenant.Limits{}, fault.Missing()
+	}
+	if way.State != source.Active {
+		return access.Scope{}, way, tenant.Limits{}, fault.New(fault.Denied, "source_disabled", "The source is disabled. Ask an administrator of the tenant to enable it.")
+	}
+	who, now := access.Subject{Principal: way.Account}, e.Now()
+	d, err := st.submits(who, way, now)
+	if err != nil {
+		return access.Scope{}, way, tenant.Limits{}, err
+	}
+	actor := access.Actor{Kind: access.Service, ID: way.Account, Accessor: "connection:" + via, AMR: "connection"}
+	return access.Grant(t, actor, o, d, &st.policy, who, now), way, st.limits, nil
+}
+
+// submits decides whether a source's account may submit events, and answers the refusal if not.
+func (s *standing) submits(who access.Subject, src source.Source, now time.Time) (access.Decision, error) {
+	if err := s.admit(true); err != nil {
+		return s.closed(access.UplinkSubmit), err
+	}
+	d := s.policy.Decide(who, access.UplinkSubmit, src.Node, now)
+	if !d.Allowed {
+		return d, access.Refuse(access.UplinkSubmit)
+	}
+	return d, nil
 }

@@ -22,6 +22,7 @@ type (
 	outcomeKind    struct{}
 	entryKind      struct{}
 	requestKind    struct{}
+	mappingKind    struct{}
 )
 
 func (tenantKind) prefix() string     { return "ten" }
@@ -44,6 +45,7 @@ func (readingKind) prefix() string    { return "rdg" }
 func (outcomeKind) prefix() string    { return "out" }
 func (entryKind) prefix() string      { return "aud" }
 func (requestKind) prefix() string    { return "req" }
+func (mappingKind) prefix() string    { return "map" }
 
 type (
 	// Tenant names a tenant.
@@ -85,6 +87,8 @@ type (
 	Entry = ID[entryKind]
 	// Request names one request to the API.
 	Request = ID[requestKind]
+	// Mapping names what says whose an application of a network server is.
+	Mapping = ID[mappingKind]
 )
 
 // Platform is the operator's own tenant: its id is fixed and never served under /v1/tenants/.

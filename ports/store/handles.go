@@ -25,6 +25,7 @@ type Reader interface {
 
 	Tenants() Shelf[ident.Tenant, tenant.Tenant] // platform: the register of all; tenant: its own record alone
 	Limits() Shelf[ident.Tenant, Limits]         // platform: what each tenant was granted beyond the server's settings
+	Mappings() Mappings                          // platform: whose the applications of its connections are
 
 	Nodes() Nodes
 	Roles() Catalogue[ident.Role, access.Role]
@@ -62,6 +63,7 @@ type Writer interface {
 
 	Tenants() Records[ident.Tenant, tenant.Tenant]
 	Limits() Records[ident.Tenant, Limits]
+	Mappings() Records[ident.Mapping, source.Mapping]
 
 	Nodes() Records[ident.Node, org.Node]
 	Roles() Records[ident.Role, access.Role]

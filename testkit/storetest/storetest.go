@@ -215,6 +215,7 @@ func Checks() []Check {
 		{"MembersAreFoundByName", membersByName},
 		{"RecordsAreFoundByName", recordsByName},
 		{"CountIsWhatAListAnswers", counts},
+		{"AnApplicationIsMappedOnce", mappings},
 		{"TheSameScriptLeavesTheSameLog", golden},
 		{"AcrossIsOneTransactionOverTwoTrees", across},
 		{"DirectoryLocatesCredentialsAndWork", directoryCheck},

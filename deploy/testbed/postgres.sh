@@ -23,15 +23,6 @@ postgres_found() {
   for found in "/usr/lib/postgresql/$1/bin" "$(dirname "$(command -v initdb || echo /none/initdb)")"; do
     if [ -x "$found/initdb" ] && "$found/initdb" --version | grep -q " $1\."; then return; fi
   done
-  if installs; then
-    apt-get update -qq >&2 || true
-    if [ -n "$(apt-cache madison "postgresql-$1" 2>/dev/null)" ]; then
-      mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
-      install "postgresql-$1" || fail "postgresql-$1 could not be installed"
-      found=/usr/lib/postgresql/$1/bin
-      return
-    fi
-  fi
   local kind into kept
   case "$(uname -s)-$(uname -m)" in
     Linux-x86_64) kind=linux-amd64 ;; Linux-aarch64) kind=linux-arm64v8 ;;
@@ -40,6 +31,15 @@ postgres_found() {
   esac
   kept=$cache/postgres-$2-$kind
   if [ ! -x "$kept/bin/initdb" ]; then
+    if installs; then
+      apt-get update -qq >&2 || true
+      if [ -n "$(apt-cache madison "postgresql-$1" 2>/dev/null)" ]; then
+        mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+        install "postgresql-$1" || fail "postgresql-$1 could not be installed"
+        found=/usr/lib/postgresql/$1/bin
+        return
+      fi
+    fi
     need unzip unzip && need xz xz-utils
     mkdir -p "$cache" && into=$(mktemp -d "$cache/XXXXXX")
     undo+=("rm -rf $into")
@@ -58,7 +58,7 @@ postgres() {
   password=$(random)
   mkdir "$data" && echo "$password" >"$work/pw$2"
   [ "${as[0]}" = env ] || chown "$owner" "$data" "$work/pw$2"
-  during "${as[@]}" "$3/initdb" -D "$data" -U postgres --auth=scram-sha-256 --pwfile="$work/pw$2" --locale=C --encoding=UTF8 >"$work/initdb$2.log" 2>&1 || { cat "$work/initdb$2.log" >&2; fail "initdb of PostgreSQL $2"; }
+  during "${as[@]}" "$3/initdb" -D "$data" -U postgres --auth=scram-sha-256 --pwfile="$work/pw$2" --locale=C --encoding=UTF8 --no-sync >"$work/initdb$2.log" 2>&1 || { cat "$work/initdb$2.log" >&2; fail "initdb of PostgreSQL $2"; }
   for _ in 1 2 3 4 5; do
     port=$(ports 1 | tr -d ' ')
     signal=QUIT # at once; the data is thrown away

@@ -78,6 +78,7 @@ var advice = map[string]string{
 	"method_not_allowed":     "The Allow field lists the methods of this path.",
 	"node_in_use":            "Move or remove what stands on the node or below it, then delete it.",
 	"private_tampered":       "Somebody with access to the store changed a private value. Export a bundle with private values and verify it: every entry that lacks its values is found, and the log itself is judged.",
+	"no_partition":           "The database was not prepared for the time of what is to be written; nothing is lost. The operator runs ringfence maintain, best with --loop. Send the request again then.",
 	"not_for_roles":          "This permission is held by sources' accounts or by the platform alone. Leave it out.",
 	"not_found":              "There is no such thing, or none that you may see; which of these is not told. Check the id and the tenant.",
 	"not_ready":              "The server is starting, stopping, or has lost its store. Ask again.",

@@ -22,6 +22,8 @@ type Dialect struct {
 	LockName string                                         // statement that locks a name until the transaction ends; "": nobody else writes
 	Spoils   bool                                           // a refused statement takes its transaction along
 	Again    func(error) bool                               // a transaction that failed so is run again; nil: none is
+	Told     func(error) error                              // what is wrong with a statement, where somebody can mend it; nil: as the driver says it
+	Parts    bool                                           // readings lie in parts by their time, and are looked for where they are likely to be first
 	Greatest string                                         // function: the larger of two values
 	Waiting  string                                         // query (now, limit): tenants that have something to process (hex), and since when
 	Tenants  string                                         // query (after, limit): tenants that there is a log of, in order
@@ -103,6 +105,9 @@ func (s *session) exec(ctx context.Context, q string, args []any) (int64, error)
 		if stmt, err = s.prepare(ctx, q); err == nil {
 			res, err = stmt.ExecContext(ctx, args...)
 		}
+	}
+	if err != nil && s.d.Told != nil {
+		err = s.d.Told(err)
 	}
 	if err != nil {
 		return 0, err

@@ -68,6 +68,7 @@ type commands struct {
 		Status statusCmd `cmd:"" example:"ringfence migrate status --url-file owner.url" help:"Say which migrations the database has seen."`
 		Roles  rolesCmd  `cmd:"" example:"ringfence migrate roles | psql postgres" help:"Print what makes the four roles, for an administrator of the cluster to run once."`
 	} `cmd:"" example:"ringfence migrate status --url-file owner.url" help:"The schema of a PostgreSQL database. SQLite's is kept by the server."`
+	Maintain   maintainCmd   `cmd:"" example:"ringfence maintain --url-file owner.url --retention-url-file retention.url --loop" help:"Prepare a PostgreSQL database for the days to come and drop what it has kept for long enough. Any number may run at once."`
 	Completion completionCmd `cmd:"" example:"ringfence completion bash > /etc/bash_completion.d/ringfence" help:"Print a script that completes commands and flags in a shell."`
 	Version    versionCmd    `cmd:"" example:"ringfence version" help:"Print the version."`
 }

@@ -49,7 +49,7 @@ func loadConfig(file string, flags []string, env environment) (config, error) {
 }
 
 // others are the names of the environment that mean something to us and are no settings.
-var others = []string{tokenVariable, databaseVariable}
+var others = []string{tokenVariable, databaseVariable, retentionVariable}
 
 // dataFile is a path inside the data folder.
 func (c config) dataFile(name string) string { return filepath.Join(c.str("data"), name) }

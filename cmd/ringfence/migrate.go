@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
 	"github.com/ringfence/ringfence/core/secret"
@@ -20,11 +21,8 @@ type owned struct {
 }
 
 func (o owned) url(env environment) (secret.Text, error) {
-	if o.URLFile != "" {
-		return secretIn(o.URLFile)
-	}
-	if u, ok := env.lookup(databaseVariable); ok && u != "" {
-		return secret.New(strings.TrimSpace(u)), nil
+	if u, err := secretFrom(env, o.URLFile, databaseVariable); err != nil || !u.IsZero() {
+		return u, err
 	}
 	return secret.Text{}, fmt.Errorf("%w: which database? Put its URL, as ringfence_owner signs in, into %s or a file named by --url-file", errConfig, databaseVariable)
 }
@@ -68,10 +66,23 @@ func (o owned) tell(ctx context.Context, env environment, url secret.Text) error
 			fmt.Fprintf(&text, "%s  %s\n", name, part.what)
 		}
 	}
-	if err := o.say(env, text.String(), s); err != nil {
+	document := struct {
+		postgres.Schema
+		Alarm string `json:"alarm,omitempty"`
+	}{Schema: s}
+	if len(s.Pending) == 0 {
+		p, err := postgres.Partitioned(ctx, url, time.Now())
+		if err != nil {
+			return err
+		}
+		if document.Alarm = p.Alarm(); document.Alarm != "" {
+			fmt.Fprintf(&text, "ALARM: %s\n", document.Alarm)
+		}
+	}
+	if err := o.say(env, text.String(), document); err != nil {
 		return err
 	}
-	if len(s.Pending)+len(s.Unknown) > 0 {
+	if len(s.Pending)+len(s.Unknown) > 0 || document.Alarm != "" {
 		return errNo
 	}
 	return nil

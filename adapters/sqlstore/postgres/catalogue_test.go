@@ -37,7 +37,17 @@ var wrongs = []string{
 			AND pg_get_expr(p.polwithcheck, p.polrelid) = pg_get_expr(p.polqual, p.polrelid)) <> 1`,
 	`SELECT c.relname || ': more than one policy' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid) > 1`,
 	// Nothing leads around it.
-	`SELECT p.proname || ': runs with its owner''s rights' FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef`,
+	`SELECT p.proname || ': runs with its owner''s rights' FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef AND p.proname <> 'expire_partition'`,
+	`SELECT p.proname || ': can be led astray' FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef AND NOT coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'`,
+	`SELECT p.proname || ': ' || r.rolname || ' may run it' FROM pg_proc p, pg_roles r WHERE p.pronamespace = 'public'::regnamespace AND (p.prosecdef OR p.proname = 'add_partition') AND r.rolname LIKE 'ringfence\_%' AND r.rolname <> 'ringfence_owner'
+		AND NOT (p.proname = 'expire_partition' AND r.rolname = 'ringfence_retention') AND has_function_privilege(r.rolname, p.oid, 'EXECUTE')`,
+	// A partition is read and written through its parent alone, by whoever is not the backup.
+	`SELECT c.relname || ': ' || coalesce(g.rolname, 'everybody') || ' has ' || a.privilege_type || ' on a partition' FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
+		WHERE c.relnamespace = 'public'::regnamespace AND c.relispartition AND c.relkind IN ('r', 'p') AND a.grantee <> c.relowner AND (g.rolname = 'ringfence_backup' AND a.privilege_type = 'SELECT') IS NOT TRUE`,
+	`SELECT c.relname || ': ringfence_retention has ' || v.p FROM pg_class c, (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) v(p) WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND has_table_privilege('ringfence_retention', c.oid, v.p)`,
+	`SELECT c.relname || ': takes what no partition was made for' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relispartition AND pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT'`,
+	`SELECT c.relname || ': is none of the days'' partitions' FROM pg_class c LEFT JOIN partitions() p ON p.name = c.relname WHERE c.relnamespace = 'public'::regnamespace AND c.relispartition AND c.relkind IN ('r', 'p')
+		AND (p.ends - p.starts = interval '1 day' AND c.relname = p.parent || '_' || to_char(p.starts AT TIME ZONE 'UTC', 'YYYYMMDD')) IS NOT TRUE`,
 	`SELECT c.relname || ': a view with its owner''s rights' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND NOT coalesce(c.reloptions, '{}') && '{security_invoker=true,security_invoker=on}'`,
 	`SELECT c.relname || ': a materialized view, which no policy guards' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'm'`,
 	`SELECT rolname || ': may more than a service should' FROM pg_roles r WHERE rolname IN ('ringfence_runtime', 'ringfence_retention') AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
@@ -81,6 +91,22 @@ func TestEveryTableStandsBehindTheWall(t *testing.T) {
 			"ringfence_runtime: may more than a service should":           "ALTER ROLE ringfence_runtime BYPASSRLS",
 			"ringfence_retention: may more than a service should":         "GRANT ringfence_owner TO ringfence_retention",
 			"devices: ringfence_backup writes":                            "GRANT DELETE ON devices TO ringfence_backup",
+			"expire_partition: can be led astray":                         "ALTER FUNCTION expire_partition(text, timestamptz) SET search_path = public",
+			"expire_partition: ringfence_runtime may run it":              "GRANT EXECUTE ON FUNCTION expire_partition(text, timestamptz) TO ringfence_runtime",
+			"add_partition: ringfence_retention may run it":               "GRANT EXECUTE ON FUNCTION add_partition(text, date) TO PUBLIC",
+			"seen: ringfence_retention has DELETE":                        "GRANT DELETE ON seen TO ringfence_retention",
+			"readings_20261124: row-level security is not forced":         "ALTER TABLE readings_20261124 NO FORCE ROW LEVEL SECURITY",
+			"readings_20261125: row-level security is not forced":         "ALTER TABLE readings_20261125 DISABLE ROW LEVEL SECURITY",
+			"readings_20261124: ringfence_runtime has SELECT on a part":   "GRANT SELECT ON readings_20261124 TO ringfence_runtime",
+			"readings_20261124: everybody has SELECT on a partition":      "GRANT SELECT ON readings_20261124 TO PUBLIC",
+			"readings_20261124: ringfence_backup has INSERT on a parti":   "GRANT INSERT ON readings_20261124 TO ringfence_backup",
+			"readings_20261124: has not the one policy":                   "ALTER POLICY tenant ON readings_20261124 USING (true)",
+			"readings_20261125: has not the one policy":                   "DROP POLICY tenant ON readings_20261125",
+			"readings_20261126: more than one policy":                     "CREATE POLICY also ON readings_20261126 FOR SELECT USING (true)",
+			"readings_20261124_at_idx: an index that does not begin with": "CREATE INDEX ON readings_20261124 (at)",
+			"readings_rest: takes what no partition was made for":         "CREATE TABLE readings_rest PARTITION OF readings DEFAULT",
+			"readings_old: is none of the days' partitions":               "CREATE TABLE readings_old PARTITION OF readings FOR VALUES FROM (0) TO (86400000000)",
+			"readings_19700102: is none of the days' partitions":          "CREATE TABLE readings_19700102 PARTITION OF readings FOR VALUES FROM (0) TO (86400000000)",
 			"seen_device_fkey: a reference that does not begin with the ": "ALTER TABLE devices ADD UNIQUE (id); ALTER TABLE seen ADD FOREIGN KEY (device) REFERENCES devices (id)",
 		} {
 			if wrong := catalogue(t, db, planted); !slices.ContainsFunc(wrong, func(line string) bool { return strings.HasPrefix(line, want) }) {

@@ -9,6 +9,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"strconv"
 	"strings"
@@ -77,7 +78,7 @@ func connect(url secret.Text, settings map[string]string) (*bun.DB, error) {
 // dialect is PostgreSQL's: transactions side by side, with a wall of their own.
 func dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{
-		Bind: bind, Show: "SELECT set_config('app.tenant', ?, true)", Snapshot: sql.LevelRepeatableRead, LockHead: " FOR UPDATE", LockName: "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", Spoils: true, Again: again,
+		Bind: bind, Show: "SELECT set_config('app.tenant', ?, true)", Snapshot: sql.LevelRepeatableRead, LockHead: " FOR UPDATE", LockName: "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", Spoils: true, Again: again, Told: told, Parts: true,
 		Greatest: "GREATEST",
 		Changed:  "SELECT s.oldest::text, encode(k.tenant, 'hex') FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS oldest) s LEFT JOIN known k ON k.changed >= ?::text::xid8",
 		Now:      "18446744073709551615",
@@ -135,6 +136,18 @@ func harmless(ctx context.Context, db *bun.DB) error {
 
 // Migrate brings the schema up to date, as its owner. One process does at a time, the others wait.
 func Migrate(ctx context.Context, url secret.Text) error {
+	return bring(ctx, url, migrations, prepared)
+}
+
+// prepared makes the first partitions: what comes next need not wait for ringfence maintain.
+func prepared(ctx context.Context, db *bun.DB) error {
+	now := time.Now()
+	_, err := prepare(ctx, db, now.Add(-DaysBehind*day), now.Add(DaysAhead*day))
+	return err
+}
+
+// bring applies what is missing of a folder's migrations, and does what is to be done after them.
+func bring(ctx context.Context, url secret.Text, dir fs.FS, then func(context.Context, *bun.DB) error) error {
 	db, err := connect(url, nil)
 	if err != nil {
 		return err
@@ -149,7 +162,10 @@ func Migrate(ctx context.Context, url secret.Text) error {
 	if _, err := lock.ExecContext(ctx, "SELECT pg_advisory_lock(hashtextextended('ringfence migrations', 0))"); err != nil {
 		return fmt.Errorf("wait for other migrations: %w", err)
 	}
-	return sqlstore.Migrate(ctx, db, migrations, "migrations")
+	if err := sqlstore.Migrate(ctx, db, dir, "migrations"); err != nil {
+		return err
+	}
+	return then(ctx, db)
 }
 
 // Schema is which migrations a database has seen, by name, in order.

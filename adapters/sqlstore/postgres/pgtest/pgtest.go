@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver registers itself
 
@@ -53,7 +54,12 @@ func New(variable string) *Server {
 		if err != nil {
 			return "", err
 		}
-		return name, postgres.Migrate(ctx, s.URL(name, "owner"))
+		if err := postgres.Migrate(ctx, s.URL(name, "owner")); err != nil {
+			return "", err
+		}
+		clock := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) // of storetest, whose days the migration need not have made
+		_, err = postgres.Prepare(ctx, s.URL(name, "owner"), clock.AddDate(0, 0, -2), clock.AddDate(0, 0, 2))
+		return name, err
 	})
 	return s
 }

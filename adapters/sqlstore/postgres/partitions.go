@@ -1,0 +1,169 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/uptrace/bun"
+
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/secret"
+)
+
+// How far ahead partitions are made, how few days ahead are an alarm, and how long what has a partition a day is kept at least:
+// the database refuses to drop anything younger. It is well above the time that a bus keeps records which are still to be written.
+const (
+	DaysAhead   = 7
+	AlarmBelow  = 2
+	DaysBehind  = 2
+	MinimumKept = 30
+)
+
+const day = 24 * time.Hour
+
+// byDay are the tables that have a partition a day.
+func byDay() []string { return []string{"readings"} }
+
+// Kept says for how many days the database's largest tables are kept: MinimumKept or more.
+type Kept struct{ Readings int }
+
+func (k Kept) of(string) int { return k.Readings }
+
+// Check refuses what would be dropped too early.
+func (k Kept) Check() error {
+	for _, table := range byDay() {
+		if k.of(table) < MinimumKept {
+			return fmt.Errorf("%s are kept for at least %d days, not %d: what a bus still holds, and what waits for somebody's decision, needs its day", table, MinimumKept, k.of(table))
+		}
+	}
+	return nil
+}
+
+// Partitions is how a database is prepared for the days to come, and how far back its tables reach.
+type Partitions struct {
+	Ahead  int               `json:"days_ahead"` // whole days after today for which every table has its partition, with none missing before
+	Oldest map[string]string `json:"oldest"`     // first day of each table
+	Count  map[string]int    `json:"partitions"`
+}
+
+// Alarm says what is wrong; "" if nothing is.
+func (p Partitions) Alarm() string {
+	if p.Ahead >= AlarmBelow {
+		return ""
+	}
+	return fmt.Sprintf("partitions are there for %d days ahead, less than %d: after that nothing can be written; run ringfence maintain", max(p.Ahead, 0), AlarmBelow)
+}
+
+// Prepare makes the partitions of the days from one moment's to another's, as the owner, and answers those that were missing.
+// Any number of processes may do so at once.
+func Prepare(ctx context.Context, url secret.Text, from, to time.Time) (made []string, err error) {
+	db, err := connect(url, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = db.Close() }()
+	return prepare(ctx, db, from, to)
+}
+
+func prepare(ctx context.Context, db *bun.DB, from, to time.Time) (made []string, err error) {
+	made = []string{}
+	for at := from.UTC().Truncate(day); !at.After(to); at = at.Add(day) {
+		for _, table := range byDay() {
+			var fresh bool
+			if err := db.DB.QueryRowContext(ctx, "SELECT add_partition($1, $2::date)", table, at.Format(time.DateOnly)).Scan(&fresh); err != nil {
+				return made, fmt.Errorf("make the partition of %s for %s: %w", table, at.Format(time.DateOnly), err)
+			}
+			if fresh {
+				made = append(made, table+"_"+at.Format("20060102"))
+			}
+		}
+	}
+	return made, nil
+}
+
+// Expire drops, as the retention role, the partitions of days that are over for as long as they were to be kept, and answers
+// them. One that somebody uses for longer than a second is left for the next time, with an error beside what was done.
+func Expire(ctx context.Context, url secret.Text, now time.Time, keep Kept) (dropped []string, err error) {
+	if err := keep.Check(); err != nil {
+		return nil, err
+	}
+	db, err := connect(url, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = db.Close() }()
+	dropped = []string{}
+	for _, table := range byDay() {
+		older := now.UTC().Truncate(day).Add(-time.Duration(keep.of(table)) * day)
+		for busy := 0; ; {
+			var name sql.NullString
+			err := db.DB.QueryRowContext(ctx, "SELECT expire_partition($1, $2)", table, older).Scan(&name)
+			var pg *pgconn.PgError
+			if errors.As(err, &pg) && (pg.Code == "55P03" || pg.Code == "40P01") && busy < patience { // it is in use: whoever waited behind us goes first
+				busy++
+				continue
+			}
+			if err != nil {
+				return dropped, fmt.Errorf("drop the oldest partition of %s: %w", table, err)
+			}
+			if !name.Valid {
+				break
+			}
+			dropped, busy = append(dropped, name.String), 0
+		}
+	}
+	return dropped, nil
+}
+
+// patience is how often a partition that is in use is tried.
+const patience = 10
+
+// Partitioned looks at a database's partitions; any of our roles may.
+func Partitioned(ctx context.Context, url secret.Text, now time.Time) (Partitions, error) {
+	db, err := connect(url, nil)
+	if err != nil {
+		return Partitions{}, err
+	}
+	defer func() { _ = db.Close() }()
+	p := Partitions{Oldest: map[string]string{}, Count: map[string]int{}}
+	rows, err := db.DB.QueryContext(ctx, "SELECT parent, starts FROM partitions() ORDER BY starts")
+	if err != nil {
+		return p, fmt.Errorf("look at partitions: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	days := map[string][]string{}
+	for rows.Next() {
+		var parent string
+		var starts time.Time
+		if err := rows.Scan(&parent, &starts); err != nil {
+			return p, fmt.Errorf("look at partitions: %w", err)
+		}
+		days[parent] = append(days[parent], starts.UTC().Format(time.DateOnly))
+	}
+	if err := rows.Err(); err != nil {
+		return p, fmt.Errorf("look at partitions: %w", err)
+	}
+	p.Ahead = -1
+	for table, of := range days {
+		p.Oldest[table], p.Count[table] = of[0], len(of)
+	}
+	for at := now.UTC(); !slices.ContainsFunc(byDay(), func(table string) bool { return !slices.Contains(days[table], at.Format(time.DateOnly)) }); at = at.Add(day) {
+		p.Ahead++
+	}
+	return p, nil
+}
+
+// told says of an error that somebody can mend what it is and how.
+func told(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "23514" && pg.ConstraintName == "" && strings.Contains(pg.Routine, "ExecFindPartition") {
+		return fault.Wrap(err, fault.Unavailable, "no_partition", "The database is not prepared for this time. The operator is to run ringfence maintain; try again then.").WithRetry(time.Minute)
+	}
+	return err
+}

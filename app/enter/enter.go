@@ -59,6 +59,7 @@ type Enter struct {
 type Cache struct {
 	policies *policies
 	mapped   *mapped
+	followed *followed
 	homes    sync.Map // accessor → store.Location: whose a credential is never changes
 	homesLen int
 	mu       sync.Mutex
@@ -66,7 +67,7 @@ type Cache struct {
 
 // NewCache returns a cache of at most tenants policies.
 func NewCache(tenants int) *Cache {
-	return &Cache{policies: newPolicies(tenants), mapped: newMapped(source.MaxMappings)}
+	return &Cache{policies: newPolicies(tenants), mapped: newMapped(source.MaxMappings), followed: newFollowed(time.Now)}
 }
 
 // Revised is to be given to the store.
@@ -297,7 +298,7 @@ func (e *Enter) Gate(ctx context.Context, id Identity, t ident.Tenant, p access.
 	if id.elsewhere(t) || (t == ident.Platform) != p.OfPlatform() {
 		return access.Scope{}, e.refuse(ctx, id, t, false, access.Decision{Permission: p, Reason: access.ReasonNoMembership}, o, fault.Missing())
 	}
-	st, err := e.cache.policies.get(ctx, t)
+	st, err := e.standing(ctx, t)
 	if fault.Is(err, fault.NotFound) {
 		return access.Scope{}, e.refuse(ctx, id, t, false, access.Decision{Permission: p, Reason: access.ReasonNoMembership}, o, fault.Missing())
 	}
@@ -357,7 +358,7 @@ func (e *Enter) Member(ctx context.Context, id Identity, t ident.Tenant, o acces
 	if id.elsewhere(t) || t == ident.Platform || id.Actor.Kind != access.Human {
 		return access.Scope{}, fault.Missing()
 	}
-	st, err := e.cache.policies.get(ctx, t)
+	st, err := e.standing(ctx, t)
 	if err != nil {
 		return access.Scope{}, err
 	}

@@ -15,7 +15,7 @@ type Known struct{ st *standing }
 
 // Known answers it without a query while nothing changes.
 func (e *Enter) Known(ctx context.Context, t ident.Tenant) (Known, error) {
-	st, err := e.cache.policies.get(ctx, t)
+	st, err := e.standing(ctx, t)
 	return Known{st}, err
 }
 

@@ -228,7 +228,7 @@ func granted(ctx context.Context, st store.Store, s access.Scope, t ident.Tenant
 // Limits answers what the platform granted a tenant; a zero field is the server's setting. It costs no query while nothing
 // changes.
 func (e *Enter) Limits(ctx context.Context, t ident.Tenant) (tenant.Limits, error) {
-	st, err := e.cache.policies.get(ctx, t)
+	st, err := e.door(ctx, t)
 	if err != nil {
 		return tenant.Limits{}, err
 	}

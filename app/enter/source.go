@@ -19,7 +19,7 @@ func (e *Enter) ingestion(ctx context.Context, t credential.Token, o access.Orig
 	if err != nil {
 		return Identity{}, err
 	}
-	st, err := e.cache.policies.get(ctx, home.Tenant)
+	st, err := e.door(ctx, home.Tenant)
 	if err != nil {
 		return Identity{}, known(err)
 	}
@@ -36,7 +36,8 @@ func (e *Enter) ingestion(ctx context.Context, t credential.Token, o access.Orig
 		return Identity{}, errCredential
 	}
 	if last := key.used.Load(); now.UnixMicro()-last >= credential.TouchEvery.Microseconds() && key.used.CompareAndSwap(last, now.UnixMicro()) { // one caller notes it
-		if err := e.touch(ctx, home.Tenant, t.Accessor, time.UnixMicro(last), now, o); err != nil {
+		// While the store is away a use is not noted: events are let in by what is known.
+		if err := e.touch(ctx, home.Tenant, t.Accessor, time.UnixMicro(last), now, o); err != nil && !fault.Is(err, fault.Unavailable) {
 			return Identity{}, err
 		}
 	}
@@ -52,7 +53,7 @@ func (e *Enter) Source(ctx context.Context, id Identity, o access.Origin) (acces
 	if id.Kind != credential.KindIngestion {
 		return access.Scope{}, source.Source{}, tenant.Limits{}, fault.New(fault.Denied, "ingestion_key_needed", "Events are submitted with a source's ingestion key. Create one for the source and use it here.").WithPermission(access.UplinkSubmit.String())
 	}
-	st, err := e.cache.policies.get(ctx, id.Tenant)
+	st, err := e.door(ctx, id.Tenant)
 	if err != nil {
 		return access.Scope{}, source.Source{}, tenant.Limits{}, known(err)
 	}
@@ -68,7 +69,7 @@ func (e *Enter) Source(ctx context.Context, id Identity, o access.Origin) (acces
 // Mapped or by the connection's configuration. A tenant or source that is not there is fault.Missing(), one that is not in force
 // a fault of kind Denied; neither is recorded here, since who asks may not write: it is, where the message is put.
 func (e *Enter) Through(ctx context.Context, t ident.Tenant, src ident.Source, via string, o access.Origin) (access.Scope, source.Source, tenant.Limits, error) {
-	st, err := e.cache.policies.get(ctx, t)
+	st, err := e.door(ctx, t)
 	if err != nil {
 		return access.Scope{}, source.Source{}, tenant.Limits{}, err
 	}

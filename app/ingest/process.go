@@ -188,17 +188,25 @@ func (rm *room) read(ctx context.Context, r store.Reader, now time.Time) error {
 	}
 	rm.tree = org.NewTree(nodes)
 	for _, u := range rm.uplinks {
-		if _, ok := rm.sources[u.Source]; !ok {
-			s, err := r.Sources().Get(ctx, u.Source)
-			if err != nil && !fault.Is(err, fault.NotFound) {
-				return err
-			}
-			rm.sources[u.Source] = s // zero: it is gone
+		if err := rm.source(ctx, r, u.Source); err != nil {
+			return err
 		}
 		if err := rm.device(ctx, r, u); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (rm *room) source(ctx context.Context, r store.Reader, id ident.Source) error {
+	if _, ok := rm.sources[id]; ok {
+		return nil
+	}
+	s, err := r.Sources().Get(ctx, id)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	rm.sources[id] = s // zero: it is gone
 	return nil
 }
 
@@ -217,11 +225,13 @@ func (rm *room) device(ctx context.Context, r store.Reader, u uplink.Uplink) err
 	if d == nil {
 		return nil
 	}
-	node, err := r.Devices().AssignedAt(ctx, d.ID, u.RuledAt())
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return err
+	if rm.nodes[u.ID] = d.Node; u.RuledAt().Before(d.UpdatedAt) { // it may have stood elsewhere then: a new assignment is an update
+		node, err := r.Devices().AssignedAt(ctx, d.ID, u.RuledAt())
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		rm.nodes[u.ID] = node
 	}
-	rm.nodes[u.ID] = node
 	if _, ok := rm.decoders[d.Decoder]; ok || d.Decoder.IsZero() {
 		return nil
 	}
@@ -233,7 +243,10 @@ func (rm *room) device(ctx context.Context, r store.Reader, u uplink.Uplink) err
 	if dec.Active.IsZero() {
 		return nil
 	}
-	rm.versions[dec.Active], err = r.Versions().Get(ctx, dec.Active)
+	v, err := r.Versions().Get(ctx, dec.Active)
+	if err == nil {
+		rm.versions[dec.Active] = v
+	}
 	return err
 }
 

@@ -96,3 +96,6 @@ var Platform = Tenant{0x01, 0x90, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0
 
 // ParseTenant reads a tenant's id.
 func ParseTenant(s string) (Tenant, error) { return Parse[tenantKind](s) }
+
+// ParseSource reads a source's id.
+func ParseSource(s string) (Source, error) { return Parse[sourceKind](s) }

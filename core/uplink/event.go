@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/fault"
@@ -217,14 +219,55 @@ const (
 	CutLetter = 1 << 10
 )
 
-// Fields are the letter as a record's headers.
-func (l Letter) Fields() map[string]string {
-	f := map[string]string{
-		"rf-reason": l.Reason, "rf-via": l.Via, "rf-origin": l.Origin, "rf-size": strconv.Itoa(l.Size),
-		"rf-sha256": base64.StdEncoding.EncodeToString(l.Hash[:]), "rf-time": l.At.UTC().Format(time.RFC3339Nano),
+// Field is one thing that a letter says.
+type Field struct{ Name, Value string }
+
+// Fields are what a letter says, as headers of a record, in a fixed order.
+func (l Letter) Fields() []Field {
+	f := []Field{
+		{"rf-reason", l.Reason}, {"rf-via", l.Via}, {"rf-origin", l.Origin}, {"rf-size", strconv.Itoa(l.Size)},
+		{"rf-sha256", base64.StdEncoding.EncodeToString(l.Hash[:])}, {"rf-time", l.At.UTC().Format(time.RFC3339Nano)},
 	}
 	if !l.Tenant.IsZero() {
-		f["rf-tenant"] = l.Tenant.String()
+		f = append(f, Field{"rf-tenant", l.Tenant.String()})
 	}
 	return f
+}
+
+// ReadLetter reads them again. What is missing or malformed stays zero: a dead letter must be listed whatever it is.
+func ReadLetter(fields []Field) (l Letter) {
+	for _, f := range fields {
+		switch f.Name {
+		case "rf-reason":
+			l.Reason = printable(f.Value)
+		case "rf-via":
+			l.Via = printable(f.Value)
+		case "rf-origin":
+			l.Origin = printable(f.Value)
+		case "rf-size":
+			l.Size, _ = strconv.Atoi(f.Value)
+		case "rf-sha256":
+			if b, err := base64.StdEncoding.DecodeString(f.Value); err == nil && len(b) == len(l.Hash) {
+				l.Hash = [32]byte(b)
+			}
+		case "rf-time":
+			l.At, _ = time.Parse(time.RFC3339Nano, f.Value)
+		case "rf-tenant":
+			l.Tenant, _ = ident.ParseTenant(f.Value)
+		}
+	}
+	return l
+}
+
+// printable is foreign text that may be shown: bounded, and nothing in it but what can be seen.
+func printable(s string) string {
+	if len(s) > MaxTopic {
+		s = s[:MaxTopic]
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }

@@ -109,7 +109,7 @@ func TestATemplateReadsTopicsAndNothingElse(t *testing.T) {
 		told                    Told
 		ok                      bool
 	}{
-		{ChirpStackTopic, "application/+/device/+/event/+", "application/17c82e96/device/70b3d57ed0000001/event/up", Told{"17c82e96", "70b3d57ed0000001", "up"}, true},
+		{ChirpStackTopic, "application/+/device/+/event/+", "application/17c82e96/device/70b3d57ed0000001/event/up", Told{Application: "17c82e96", Device: "70b3d57ed0000001", Event: "up"}, true},
 		{ChirpStackTopic, "application/+/device/+/event/+", "application//device/70b3d57ed0000001/event/up", Told{}, false},
 		{ChirpStackTopic, "application/+/device/+/event/+", "application/a/device/b/event/up/more", Told{}, false},
 		{ChirpStackTopic, "application/+/device/+/event/+", "application/a/device/b/event", Told{}, false},
@@ -117,6 +117,7 @@ func TestATemplateReadsTopicsAndNothingElse(t *testing.T) {
 		{ChirpStackTopic, "application/+/device/+/event/+", "application/+/device/b/event/up", Told{}, false},
 		{TTSTopic, "v3/+/devices/+/up", "v3/pumps@acme/devices/pump-1/up", Told{Application: "pumps"}, true},
 		{TTSTopic, "v3/+/devices/+/up", "v3/@acme/devices/pump-1/up", Told{}, false},
+		{CheckedTopic, "rf/+/+/up", "rf/ten_1/src_2/up", Told{Tenant: "ten_1", Source: "src_2"}, true},
 		{"eu868/+/{device}/#", "eu868/+/+/#", "eu868/x/70b3d57ed0000001/a/b", Told{Device: "70b3d57ed0000001"}, true},
 	} {
 		tpl, err := ParseTemplate(c.template)
@@ -128,7 +129,7 @@ func TestATemplateReadsTopicsAndNothingElse(t *testing.T) {
 			t.Errorf("%s: filter %s, %s tells %+v, %v", c.template, f, c.topic, told, ok)
 		}
 	}
-	for _, bad := range []string{"", "a//b", "a/#/b", "a/x+", "{application}/{application}", "{tenant}/x", "{application}x", "a/\x00", "{device}@+"} {
+	for _, bad := range []string{"", "a//b", "a/#/b", "a/x+", "{application}/{application}", "{tenent}/x", "{application}x", "a/\x00", "{device}@+"} {
 		if _, err := ParseTemplate(bad); err == nil {
 			t.Errorf("%q is taken for a template", bad)
 		}

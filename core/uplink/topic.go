@@ -8,8 +8,8 @@ import (
 	"github.com/ringfence/ringfence/core/device"
 )
 
-// Template is the form of the MQTT topics that a connection brings: levels, of which {application}, {device} and {event} are
-// told by the topic, + is any one level, and # at the end any number of them.
+// Template is the form of the MQTT topics that a connection brings: levels, of which {application}, {device}, {event}, {tenant}
+// and {source} are told by the topic, + is any one level, and # at the end any number of them.
 type Template struct{ levels []string }
 
 // MaxTopic bounds a topic, in bytes.
@@ -19,6 +19,7 @@ const MaxTopic = 1 << 10
 const (
 	ChirpStackTopic = "application/{application}/device/{device}/event/{event}"
 	TTSTopic        = "v3/{application}@+/devices/+/up"
+	CheckedTopic    = "rf/{tenant}/{source}/up" // of our own direct publishers
 )
 
 // ParseTemplate reads a template.
@@ -31,7 +32,7 @@ func ParseTemplate(s string) (Template, error) {
 	for i, l := range t.levels {
 		name, _, _ := strings.Cut(l, "@")
 		switch {
-		case l == "+", l == "#" && i == len(t.levels)-1, name == "{application}", l == "{device}", l == "{event}":
+		case l == "+", l == "#" && i == len(t.levels)-1, name == "{application}", l == "{device}", l == "{event}", l == "{tenant}", l == "{source}":
 			if l != "+" && seen[name] {
 				return Template{}, errors.New("the topic names " + name + " twice")
 			}
@@ -58,10 +59,10 @@ func (t Template) Filter() string {
 	return strings.Join(out, "/")
 }
 
-// Names reports whether topics of the template say which application they are of.
-func (t Template) Names() bool {
+// Names reports whether topics of the template tell something: "application", "tenant", …
+func (t Template) Names(what string) bool {
 	for _, l := range t.levels {
-		if strings.HasPrefix(l, "{application}") {
+		if strings.HasPrefix(l, "{"+what+"}") {
 			return true
 		}
 	}
@@ -69,7 +70,7 @@ func (t Template) Names() bool {
 }
 
 // Told is what a topic says of its message. What it does not say is empty.
-type Told struct{ Application, Device, Event string }
+type Told struct{ Application, Device, Event, Tenant, Source string }
 
 // Match reads a topic; false if it has another form.
 func (t Template) Match(topic string) (Told, bool) {
@@ -99,6 +100,10 @@ func (t Template) Match(topic string) (Told, bool) {
 			told.Device = at
 		case l == "{event}":
 			told.Event = at
+		case l == "{tenant}":
+			told.Tenant = at
+		case l == "{source}":
+			told.Source = at
 		case l != at:
 			return told, false
 		}

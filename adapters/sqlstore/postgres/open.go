@@ -41,8 +41,10 @@ type Options struct {
 	Conns   int         // connections at most; 0: 10
 	Now     func() time.Time
 	Revised store.Revised
-	Version string // of our program, for audit entries
-	Node    string // which of our processes
+	// Followed is told, twice a second, that Revised was told of all that other processes had changed by then.
+	Followed func()
+	Version  string // of our program, for audit entries
+	Node     string // which of our processes
 }
 
 // Open opens the database as a service does. It refuses a role that could see more than one tenant at a time, and a schema that
@@ -61,7 +63,7 @@ func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 	if err := errors.Join(harmless(ctx, db), upToDate(ctx, db)); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return sqlstore.New(ctx, sqlstore.Options{Write: db, Read: db, Dialect: dialect(), Now: o.Now, Revised: o.Revised, Version: o.Version, Node: o.Node})
+	return sqlstore.New(ctx, sqlstore.Options{Write: db, Read: db, Dialect: dialect(), Now: o.Now, Revised: o.Revised, Followed: o.Followed, Version: o.Version, Node: o.Node})
 }
 
 func connect(url secret.Text, settings map[string]string) (*bun.DB, error) {

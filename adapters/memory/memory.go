@@ -1,6 +1,6 @@
-// Package memory fills ports/store within a process: for tests, for examples, and for a gateway that may forget. It is the
-// adapter to read first when writing another: what the port asks for is here in its shortest form. It keeps nothing on a
-// disk, so "durable" means as long as the process lives.
+// Package memory fills ports/store and ports/bus within a process: for tests, for examples, and for a gateway that may
+// forget. It is the adapter to read first when writing another: what the ports ask for is here in its shortest form. It keeps
+// nothing on a disk, so "durable" means as long as the process lives.
 package memory
 
 import (

@@ -10,8 +10,8 @@ type Topics struct {
 	out     string
 }
 
-// Named returns the topics under a prefix, which is a part of no other deployment's on the same bus.
-func Named(prefix string) Topics {
+// TopicsUnder returns the topics under a prefix, which is a part of no other deployment's on the same bus.
+func TopicsUnder(prefix string) Topics {
 	return Topics{Uplinks: prefix + ".uplinks", Later: prefix + ".uplinks.later", Dead: prefix + ".uplinks.dead", out: prefix + ".out."}
 }
 

@@ -19,6 +19,7 @@ var walls = map[string]wall{
 	"app":      {may: []string{"core", "ports"}, outside: []string{}, io: true},
 	"testkit":  {may: []string{"core", "ports", "app"}, outside: []string{"pgregory.net/rapid", "github.com/anishathalye/porcupine"}, io: true},
 	"adapters": {may: []string{"core", "ports", "app"}, io: true},
+	"deploy":   {outside: []string{}, io: true}, // its package starts servers for tests; nobody's wall lets it in elsewhere
 	"cmd":      {may: []string{"core", "ports", "app", "adapters"}, io: true},
 }
 
@@ -30,6 +31,7 @@ var Reasons = map[string]string{
 	"app-wall":         "app is what is done: it works on any adapter because it knows none",
 	"testkit-wall":     "testkit is imported by adapters outside this repository: it brings them nothing but itself",
 	"adapters-wall":    "an adapter that imports another ties two technologies together; app and cmd are where they meet",
+	"deploy-wall":      "tests of every room ask it for servers: what it imported, each of them would carry",
 	"cmd-wall":         "a binary that links testkit ships what is made to break things",
 	"rooms":            "a package without a room has no wall",
 	"scope":            "a Scope is proof that the gate let somebody in: who can make one elsewhere needs no gate",

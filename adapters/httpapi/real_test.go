@@ -419,7 +419,7 @@ func TestEveryRouteRefusesBadInput(t *testing.T) {
 func missing(parameter string) string {
 	kind := map[string]string{
 		"node": "nod", "member": "usr", "principal": "usr", "person": "usr", "id": "ten", "group": "grp", "role": "rol", "membership": "mem", "device": "dev", "decoder": "dec", "version": "ver",
-		"source": "src", "key": "key", "token": "tok", "session": "ses", "invitation": "lnk", "import": "imp", "uplink": "upl", "event": "upl", "reading": "rdg", "outcome": "out", "entry": "aud",
+		"source": "src", "key": "key", "token": "tok", "session": "ses", "invitation": "lnk", "import": "imp", "uplink": "upl", "event": "upl", "reading": "rdg", "outcome": "out", "entry": "aud", "mapping": "map",
 	}[parameter]
 	if kind == "" {
 		return "1"

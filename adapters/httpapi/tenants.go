@@ -174,6 +174,7 @@ func (a *API) platformRoutes() {
 			})
 	}
 	a.limitRoutes()
+	a.mappingRoutes()
 	a.platformRoleRoutes()
 	a.personRoutes()
 }

@@ -93,6 +93,8 @@ const (
 	PlatformAuditRead
 	PlatformSettingRead
 	PlatformSettingWrite
+	PlatformConnectionRead
+	PlatformConnectionWrite
 
 	permissions // how many there are, None included
 )
@@ -116,6 +118,7 @@ var permissionNames = [permissions]string{
 	PlatformRoleRead: "platform-role:read", PlatformRoleGrant: "platform-role:grant", PlatformRoleRevoke: "platform-role:revoke",
 	PlatformPersonRead: "platform-person:read", PlatformPersonDisable: "platform-person:disable", PlatformPersonReset: "platform-person:reset",
 	PlatformAuditRead: "platform-audit:read", PlatformSettingRead: "platform-setting:read", PlatformSettingWrite: "platform-setting:write",
+	PlatformConnectionRead: "platform-connection:read", PlatformConnectionWrite: "platform-connection:write",
 }
 
 // String is the permission's name, noun:verb.

@@ -33,6 +33,9 @@ const (
 	TenantDeleted   Action = "tenant_deleted"
 	LimitsChanged   Action = "tenant_limits_changed"
 
+	MappingCreated Action = "mapping_created"
+	MappingDeleted Action = "mapping_deleted"
+
 	NodeCreated Action = "node_created"
 	NodeUpdated Action = "node_updated"
 	NodeMoved   Action = "node_moved"
@@ -85,6 +88,7 @@ func Actions() []Action {
 		SetupDone,
 		PersonCreated, PersonDisabled, PersonEnabled, ResetStarted,
 		TenantCreated, TenantUpdated, TenantSuspended, TenantResumed, TenantDeleted, LimitsChanged,
+		MappingCreated, MappingDeleted,
 		NodeCreated, NodeUpdated, NodeMoved, NodeBarrier, NodeDeleted,
 		MemberInvited, InvitationRevoked, MemberAdded, MemberRemoved, MembershipGranted, MembershipRevoked, GroupCreated, GroupUpdated, GroupDeleted, RoleCreated, RoleUpdated, RoleDeleted,
 		DeviceCreated, DeviceUpdated, DeviceAssigned, DeviceDeleted, DevicesImport,

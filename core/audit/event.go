@@ -154,6 +154,7 @@ var classes = map[string]Class{
 	"*.count": Clear, "*.rows": Clear, "*.created": Clear, "*.failed": Clear, "*.bucket": Clear, "*.permission": Clear,
 	"*.size": Clear, "*.root": Clear, "*.from": Clear, "*.to": Clear, "*.session": Clear, "*.family": Clear,
 	"*.password": Secret, "*.secret": Secret, "*.variables": Secret, "*.token": Secret,
+	"mapping.connection": Clear, "mapping.tenant": Clear,
 	"limits.*": Clear, "*.limit": Clear,
 	"*." + FieldLogin: Equal,
 }

@@ -49,8 +49,8 @@ type Store interface {
 	Ingest(ctx context.Context, s access.Scope, fn func(context.Context, Flow) error) error
 
 	// Across is one transaction over the platform and one tenant, the platform's head locked first. Events are required in
-	// both trees. It is for setup, a tenant's lifecycle, members who come and go, and a tenant's reset links alone (held by
-	// archtest).
+	// both trees. It is for setup, a tenant's lifecycle, members who come and go, a tenant's reset links, and what
+	// a connection of the operator's brings it, alone (held by archtest).
 	// The tenant may be new: its tree begins with these events.
 	Across(ctx context.Context, platform, tenant access.Scope, fn func(ctx context.Context, p, t Writer) (pe, te []audit.Event, err error)) error
 

@@ -318,7 +318,7 @@ func (c *check) do(name string, w who, ids map[string]string, body object) answe
 	if a.status >= 300 {
 		c.t.Fatalf("%s: %d %s", name, a.status, a.body)
 	}
-	c.compare(o, w, tree, a, path+" "+fmt.Sprint(body)+string(a.body))
+	c.compare(o, w, tree, a, path+" "+ids["tenant"]+fmt.Sprint(body)+string(a.body))
 	if o.keyed() {
 		c.repeated(o, w, path, body, rev, a)
 	}

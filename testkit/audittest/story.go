@@ -40,6 +40,7 @@ func (c *check) story() {
 	c.people(ten, owner, node)
 	dec := c.decoders(ten, owner)
 	source := c.devices(ten, owner, node, dec)
+	c.mapped(ten, admin, source)
 	c.flow(ten, owner, source)
 	c.reads(ten, owner, admin)
 	c.failures()
@@ -208,6 +209,12 @@ func (c *check) devices(ten ids, ana who, node, dec string) string {
 	return src
 }
 
+// mapped gives an application of a connection to the tenant's source, and takes it away.
+func (c *check) mapped(ten ids, admin who, source string) {
+	id := c.do("createMapping", admin, nil, object{"connection": "chirpstack-eu", "application_id": "17c82e96", "tenant_id": ten["tenant"], "source_id": source}).text("id")
+	c.do("deleteMapping", admin, with(ten, "mapping", id), nil)
+}
+
 // flow sends events. They leave no entry each: telemetry is not audited, what people decide about it is.
 func (c *check) flow(ten ids, ana who, source string) {
 	at := with(ten, "source", source)
@@ -371,6 +378,6 @@ func (c *check) refused(o operation, w who, ten ids, tree ident.Tenant) {
 
 // stranger is an id of a kind that nobody has.
 func stranger(kind string) string {
-	prefix := map[string]string{"device": "dev", "decoder": "dec", "version": "ver", "source": "src", "key": "key", "role": "rol", "group": "grp", "member": "usr", "membership": "mem", "invitation": "lnk", "import": "imp", "token": "tok", "uplink": "upl", "reading": "upl", "outcome": "upl"}[kind]
+	prefix := map[string]string{"device": "dev", "decoder": "dec", "version": "ver", "source": "src", "key": "key", "role": "rol", "group": "grp", "member": "usr", "membership": "mem", "invitation": "lnk", "import": "imp", "token": "tok", "uplink": "upl", "reading": "upl", "outcome": "upl", "mapping": "map"}[kind]
 	return prefix + "_06ethoo0000000000000000010"
 }

@@ -121,7 +121,7 @@ func (s *sweep) readable(routes []route) {
 			a, whose := actor{name: t.owner.name, token: t.owner.token}, t
 			if r.tenantFrom == "platform" {
 				a = actor{name: w.admin.name, token: w.admin.token}
-				whose = &tenant{id: t.id, ids: map[string]string{"person": t.ids["person"], "membership": text(first, "id")}}
+				whose = &tenant{id: t.id, ids: map[string]string{"person": t.ids["person"], "membership": text(first, "id"), "mapping": t.ids["mapping"]}}
 			}
 			if res := w.send(r.method, r.fill(t, whose), "", a, nil, nil); res.status != http.StatusOK {
 				s.find(Finding{r.operation, a.name, atHome, fmt.Sprintf("%d to who may read it: %s", res.status, res.text)})

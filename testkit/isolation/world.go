@@ -208,6 +208,7 @@ func (w *world) tenant(name, onceKey string) *tenant {
 			"variables": []object{{"name": t.canary("variable"), "value": t.canary("value")}}})
 	post("/devices/"+t.ids["device"]+"/assign", object{"node_id": t.ids["node"]}, 200, match(`"1"`)...)
 	named("source", "/sources", object{"format": "plain"}, object{"format": "plain", "application_ids": []string{t.canary("application")}, "device_ids": []string{t.ids["device"]}})
+	t.ids["mapping"] = text(w.call(w.admin, http.MethodPost, "/v1/platform/mappings", object{"connection": t.canary("connection"), "application_id": t.canary("mapped"), "tenant_id": t.id, "source_id": t.ids["source"]}, 201), "id")
 	key := post("/sources/"+t.ids["source"]+"/keys", object{"name": t.canary("key")}, 201)
 	t.ids["key"], t.ids[twin("key")] = text(key, "id"), text(post("/sources/"+t.ids[twin("source")]+"/keys", object{"name": same}, 201), "id")
 	named("role", "/roles", object{"permissions": []string{"device:read"}}, object{"permissions": []string{"device:read"}})

@@ -19,30 +19,31 @@ func nouns() []string { return slices.Sorted(maps.Keys(places())) }
 
 func places() map[string][]string {
 	return map[string][]string{
-		"tenant name":     {"tenants.body", "nodes.label", "nodes.body"}, // its root is named after it
-		"node name":       {"nodes.label", "nodes.body"},
-		"person's name":   {"persons.body", "members.body", "members.label"},
-		"e-mail address":  {"persons.label", "persons.body", "members.body", "invitations.body"},
-		"role name":       {"roles.label", "roles.body"},
-		"group name":      {"groups.label", "groups.body"},
-		"decoder name":    {"decoders.label", "decoders.body"},
-		"script":          {"versions.body"},
-		"device name":     {"devices.label", "devices.body"},
-		"device address":  {"devices.body", "device_addresses.value", "uplinks.address"},
-		"variable name":   {"devices.body"},
-		"variable":        {"devices.body", "readings.data", "readings.warnings", "outcomes.message"}, // a script may show it: it is none of the secret ones
-		"source name":     {"sources.label", "sources.body", "members.body", "members.label"},         // its service account is named after it
-		"application":     {"sources.body", "uplinks.application"},
-		"token name":      {"tokens.body"},
-		"key name":        {"source_keys.body"},
-		"network session": {"uplinks.session", "readings.session"},
-		"payload":         {"uplinks.payload", "readings.data", "readings.warnings", "outcomes.message"},
-		"sender's id":     {}, // it is hashed into the key of duplicates and kept nowhere
+		"tenant name":        {"tenants.body", "nodes.label", "nodes.body"}, // its root is named after it
+		"node name":          {"nodes.label", "nodes.body"},
+		"person's name":      {"persons.body", "members.body", "members.label"},
+		"e-mail address":     {"persons.label", "persons.body", "members.body", "invitations.body"},
+		"role name":          {"roles.label", "roles.body"},
+		"group name":         {"groups.label", "groups.body"},
+		"decoder name":       {"decoders.label", "decoders.body"},
+		"script":             {"versions.body"},
+		"device name":        {"devices.label", "devices.body"},
+		"device address":     {"devices.body", "device_addresses.value", "uplinks.address"},
+		"variable name":      {"devices.body"},
+		"variable":           {"devices.body", "readings.data", "readings.warnings", "outcomes.message"}, // a script may show it: it is none of the secret ones
+		"source name":        {"sources.label", "sources.body", "members.body", "members.label"},         // its service account is named after it
+		"mapped application": {"mappings.label", "mappings.body"},
+		"application":        {"sources.body", "uplinks.application"},
+		"token name":         {"tokens.body"},
+		"key name":           {"source_keys.body"},
+		"network session":    {"uplinks.session", "readings.session"},
+		"payload":            {"uplinks.payload", "readings.data", "readings.warnings", "outcomes.message"},
+		"sender's id":        {}, // it is hashed into the key of duplicates and kept nowhere
 	}
 }
 
 // platformNouns are what the platform's operator sees of tenants.
-var platformNouns = []string{"tenant name", "person's name", "e-mail address"}
+var platformNouns = []string{"tenant name", "person's name", "e-mail address", "mapped application"}
 
 // stands notes that a name was found where it belongs: one that is found nowhere at all would have tried nothing.
 func (c *check) stands(of *canary) {

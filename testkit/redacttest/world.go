@@ -92,7 +92,7 @@ func (c *check) fill(o operation, at ids) string {
 // stranger is an id of a kind that nobody has.
 func stranger(kind string) string {
 	prefix := map[string]string{"tenant": "ten", "id": "ten", "node": "nod", "device": "dev", "decoder": "dec", "version": "ver", "source": "src", "key": "key", "role": "rol", "group": "grp", "member": "usr",
-		"membership": "mem", "invitation": "lnk", "import": "imp", "token": "tok", "uplink": "upl", "session": "ses"}[kind]
+		"membership": "mem", "invitation": "lnk", "import": "imp", "token": "tok", "uplink": "upl", "session": "ses", "mapping": "map"}[kind]
 	return prefix + "_06ethoo0000000000000000010"
 }
 
@@ -155,6 +155,7 @@ func (c *check) tenant(w *world, name string) *tenant {
 	c.people(w, t)
 	c.things(t)
 	c.flow(t)
+	t.ids["mapping"] = c.do("createMapping", w.admin, nil, object{"connection": "network-server", "application_id": c.known("mapped application", "createMapping", c.next(), t.id).text, "tenant_id": t.ids["tenant"], "source_id": t.ids["source"]}).text("id")
 	return t
 }
 

@@ -135,7 +135,7 @@ var perLink = limit.Rate{Every: 10 * time.Second, Burst: 10}
 // tried runs what a link's holder asks for with a new password. It is counted by link before anything is hashed, and by the
 // network if it fails, as a sign-in is.
 func (s *SignIn) tried(accessor string, o access.Origin, do func() error) error {
-	prefix := "signin " + network(o.Address)
+	prefix := "signin " + enter.Network(o.Address)
 	if v := s.limiter.Take(prefix, 0, perPrefix); v.Remaining == 0 {
 		return tooMany(perPrefix.Every)
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -68,7 +67,7 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 	if err != nil {
 		return Granted{}, err
 	}
-	prefix := "signin " + network(o.Address)
+	prefix := "signin " + enter.Network(o.Address)
 	var p principal.Person
 	system := s.enter.System(ident.Platform, "signin", o)
 	err = s.store.View(ctx, system, func(ctx context.Context, r store.Reader) error {
@@ -104,24 +103,6 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 
 func tooMany(after time.Duration) error {
 	return fault.New(fault.Exhausted, "sign_in_throttled", "Too many sign-ins failed. Wait before the next try.").WithRetry(after)
-}
-
-// network is the part of an address that one customer of an access provider has: /24 of IPv4, /56 of IPv6.
-func network(address string) string {
-	ip, err := netip.ParseAddr(address)
-	if err != nil {
-		return "unknown"
-	}
-	ip = ip.Unmap()
-	bits := 24
-	if ip.Is6() {
-		bits = 56
-	}
-	p, err := ip.Prefix(bits)
-	if err != nil {
-		return "unknown"
-	}
-	return p.String()
 }
 
 // failureKey counts by person, and names that nobody has by a digest of the normalised name: no variant starts anew.

@@ -1,0 +1,163 @@
+package enter
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/credential"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/ports/limit"
+)
+
+// Broker is the gate of MQTT brokers, of ours and of those that ask us: who connects, and what they may publish and hear.
+// There is no second one. Use NewBroker.
+type Broker struct {
+	enter   *Enter
+	limiter limit.Limiter
+}
+
+// NewBroker returns the gate for brokers. The limiter counts the connects that failed.
+func NewBroker(e *Enter, l limit.Limiter) *Broker { return &Broker{enter: e, limiter: l} }
+
+// Publisher is a client of a broker that proved to be a source's. It carries no right: what it may do is asked anew each time,
+// of the key that it came with. The zero Publisher may do nothing.
+type Publisher struct {
+	Identity
+	Client string // its client id
+	key    ident.Key
+}
+
+// Topics are those that are the publisher's own.
+func (p Publisher) Topics() source.Topics { return source.Topics{Tenant: p.Tenant, Source: p.Source} }
+
+// perConnect bounds the connects that fail, of one network and of one source.
+var perConnect = limit.Rate{Every: 3 * time.Second, Burst: 20}
+
+func errConnects() error {
+	return fault.New(fault.Exhausted, "connect_throttled", "Too many connects failed. Wait before the next try.").WithRetry(perConnect.Every)
+}
+
+// Connect answers whose a client of a broker is: the user name is the source's id, the password one of its ingestion keys, and
+// the client id begins with the source's. Whatever else it is, is one refusal: that the key is another source's is not told.
+//
+// Connects that fail are counted, by network and by the source that they name. Beyond what is free, keys that were not seen
+// lately are refused without being looked up; a right one that is in use opens as before, so that neither a neighbour's broken
+// gateway nor a stranger who knows an id shuts a source out.
+func (b *Broker) Connect(ctx context.Context, user string, password secret.Text, client string, o access.Origin) (Publisher, error) {
+	e := b.enter
+	claimed, err := ident.Source{}, error(nil)
+	named := "nobody"
+	if err = claimed.UnmarshalText([]byte(user)); err == nil {
+		named = claimed.String()
+	}
+	failed := func(err error) error {
+		if fault.Is(err, fault.Unauthenticated) {
+			b.limiter.Take("connect from "+Network(o.Address), 1, perConnect)
+			b.limiter.Take("connect as "+named, 1, perConnect)
+		}
+		return err
+	}
+	t, perr := credential.Parse(password.Reveal())
+	if err != nil || perr != nil || t.Kind != credential.KindIngestion { // no other credential opens a broker
+		return Publisher{}, failed(errCredential)
+	}
+	if _, seen := e.cache.homes.Load(t.Accessor); !seen {
+		for _, key := range []string{"connect from " + Network(o.Address), "connect as " + named} {
+			if v := b.limiter.Take(key, 0, perConnect); v.Remaining == 0 {
+				return Publisher{}, errConnects()
+			}
+		}
+	}
+	home, err := e.Locate(ctx, t)
+	if err != nil {
+		return Publisher{}, failed(err)
+	}
+	id, err := e.ingestion(ctx, t, o)
+	if err == nil && id.Source != claimed {
+		err = errCredential
+	}
+	if err != nil {
+		return Publisher{}, failed(err)
+	}
+	p := Publisher{Identity: id, Client: client, key: ident.Key(home.Row)}
+	if err := p.Topics().MayBe(client); err != nil {
+		return Publisher{}, err
+	}
+	if _, _, _, err := e.Source(ctx, id, o); err != nil {
+		return Publisher{}, err
+	}
+	return p, nil
+}
+
+// Still answers whether a publisher would be let in now: its key is in force, its source and tenant are active, and the source
+// may submit. It costs no query while nothing changes, and records nothing.
+func (b *Broker) Still(ctx context.Context, p Publisher) error {
+	if p.Kind != credential.KindIngestion || p.key.IsZero() {
+		return errCredential
+	}
+	e := b.enter
+	st, err := e.cache.policies.get(ctx, p.Tenant)
+	if err != nil {
+		return known(err)
+	}
+	now := e.Now()
+	key, src := st.keys[p.key], st.sources[p.Source]
+	if key == nil || !key.Live(now) || key.Source != p.Source || src.State != source.Active {
+		return errCredential
+	}
+	if err := st.admit(true); err != nil {
+		return err
+	}
+	if !st.policy.Decide(p.Subject, access.UplinkSubmit, src.Node, now).Allowed {
+		return access.Refuse(access.UplinkSubmit)
+	}
+	return nil
+}
+
+// Publish lets a publisher say something at a topic. A will is asked for when it is left with the broker, and again when it is
+// said. What is refused of somebody known is recorded.
+func (b *Broker) Publish(ctx context.Context, p Publisher, topic string, retain bool, o access.Origin) error {
+	if err := b.Still(ctx, p); err != nil {
+		return err
+	}
+	return b.answer(ctx, p, p.Topics().MayPublish(topic, retain), o)
+}
+
+// Subscribe lets a publisher hear what matches a filter, which is as the client wrote it.
+func (b *Broker) Subscribe(ctx context.Context, p Publisher, filter string, o access.Origin) error {
+	if err := b.Still(ctx, p); err != nil {
+		return err
+	}
+	return b.answer(ctx, p, p.Topics().MaySubscribe(filter), o)
+}
+
+// answer records a refusal of the rule of topics. What is merely no topic is the sender's mistake.
+func (b *Broker) answer(ctx context.Context, p Publisher, err error, o access.Origin) error {
+	if !fault.Is(err, fault.Denied) {
+		return err
+	}
+	return b.enter.refuse(ctx, p.Identity, p.Tenant, true, access.Decision{Permission: access.UplinkSubmit, Reason: access.ReasonNoReach}, o, err)
+}
+
+// Network is the part of an address that one customer of an access provider has: /24 of IPv4, /56 of IPv6.
+func Network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return "unknown"
+	}
+	ip = ip.Unmap()
+	bits := 24
+	if ip.Is6() {
+		bits = 56
+	}
+	p, err := ip.Prefix(bits)
+	if err != nil {
+		return "unknown"
+	}
+	return p.String()
+}

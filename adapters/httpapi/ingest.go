@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -14,10 +13,10 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/uptrace/bunrouter"
 
+	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/source"
-	"github.com/ringfence/ringfence/core/uplink"
 )
 
 // ingestRoutes are raw handlers, since validating a body by schema costs more than keeping it. They are declared, gated and
@@ -68,47 +67,24 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 	if err != nil {
 		return err
 	}
-	scope, src, granted, err := a.o.Enter.Source(ctx, c.Identity, c.Origin)
-	if err != nil {
-		return err
-	}
-	if src.Format != source.Format(format) {
-		return fault.New(fault.Denied, "wrong_format", "This source's events are taken in at /v1/ingest/%s.", src.Format)
-	}
-	verdict, err := a.o.Ingest.Admit(ctx, scope, src, granted)
-	policy := "source"
-	if f := fault.As(err); f != nil && f.Code == "limited_tenant_rate" {
-		policy = "tenant"
-	}
-	setRate(w, policy, verdict)
-	if err != nil {
+	v, err := a.o.Ingest.Take(ctx, c.Identity, c.Origin, ingest.Delivery{Format: source.Format(format), Event: kindOf(r.URL), Body: func() ([]byte, error) {
+		text, err := entire(r)
+		if err != nil {
+			err = cutShort(err)
+		}
+		return text, err
+	}})
+	setRate(w, v.Policy, v.Rate)
+	switch {
+	case fault.Is(err, fault.Exhausted):
 		a.o.Metrics.Add("ringfence_ingest_limited_total", 1)
 		return err
-	}
-	text, err := entire(r)
-	if err != nil {
-		return cutShort(err)
-	}
-	leave, err := a.o.Ingest.Begin(scope, granted)
-	if err != nil {
-		w.Header().Del("Ratelimit") // of the source's rate, which has room: it is not what refused
-		w.Header().Del("Ratelimit-Policy")
-		a.o.Metrics.Add("ringfence_ingest_limited_total", 1)
+	case err != nil:
 		return err
-	}
-	defer leave()
-	m, err := uplink.Parse(format, text, kindOf(r.URL))
-	if errors.Is(err, uplink.ErrIgnored) {
+	case v.Ignored:
 		a.o.Metrics.Add("ringfence_ingest_ignored_total", 1)
 		w.WriteHeader(http.StatusNoContent)
 		return nil
-	}
-	if err != nil {
-		return err
-	}
-	v, err := a.o.Ingest.Accept(ctx, scope, src, m)
-	if err != nil {
-		return err
 	}
 	a.o.Metrics.Add("ringfence_ingest_accepted_total", 1)
 	event := v.ID.String()

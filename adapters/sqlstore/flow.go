@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"maps"
@@ -144,6 +145,14 @@ func (f flow) Finish(ctx context.Context, done store.Finished) error {
 }
 
 func (f flow) Hasten(ctx context.Context, until time.Time, limit int) (int, error) {
+	if f.h.session.d.Parts {
+		ids, err := f.h.queued(ctx, "not_before = ?", until, limit)
+		if err != nil || len(ids) == 0 {
+			return 0, err
+		}
+		n, err := f.h.exec(ctx, "UPDATE uplinks SET rev = rev + 1, not_before = 0 WHERE tenant = ? AND id = ANY(?) AND state = 'accepted' AND not_before = ?", f.h.tenant[:], ids, micros(until))
+		return int(n), err
+	}
 	n, err := f.h.exec(ctx, "UPDATE uplinks SET rev = rev + 1, not_before = 0 WHERE tenant = ? AND id IN (SELECT id FROM uplinks WHERE tenant = ? AND state = 'accepted' AND not_before = ? LIMIT ?)",
 		f.h.tenant[:], f.h.tenant[:], micros(until), limit)
 	return int(n), err
@@ -354,13 +363,30 @@ func (s uplinkShelf) Find(ctx context.Context, q store.Query, f store.UplinkFilt
 	return paged(ctx, s.h, q, c, scanUplink, "SELECT "+uplinkColumns+" FROM uplinks", func(u uplink.Uplink) []byte { return u.ID[:] })
 }
 
+// queued are ids of what waits, from the table that follows the queue: of uplinks in parts, all would have to be asked.
+func (h *handle) queued(ctx context.Context, when string, at time.Time, limit int) ([][]byte, error) {
+	return found(ctx, h, func(rows *sql.Rows) (id []byte, err error) { return id, rows.Scan(&id) },
+		"SELECT id FROM due WHERE tenant = ? AND "+when+" ORDER BY arrived, id LIMIT ?", h.tenant[:], micros(at), limit)
+}
+
 func (s uplinkShelf) Due(ctx context.Context, now time.Time, limit int) ([]uplink.Uplink, error) {
+	if s.h.session.d.Parts {
+		ids, err := s.h.queued(ctx, "not_before <= ?", now, limit)
+		if err != nil || len(ids) == 0 {
+			return nil, err
+		}
+		return found(ctx, s.h, scanUplink, "SELECT "+uplinkColumns+" FROM uplinks WHERE tenant = ? AND id = ANY(?) AND state = 'accepted' ORDER BY arrived, id", s.h.tenant[:], ids)
+	}
 	return found(ctx, s.h, scanUplink, "SELECT "+uplinkColumns+" FROM uplinks WHERE tenant = ? AND state = 'accepted' AND not_before <= ? ORDER BY arrived, id LIMIT ?", s.h.tenant[:], micros(now), limit)
 }
 
 func (s uplinkShelf) Backlog(ctx context.Context) (int, error) {
 	var n int
-	err := s.h.one(ctx, "SELECT count(*) FROM uplinks WHERE tenant = ? AND state = 'accepted'", []any{s.h.tenant[:]}, &n)
+	from := "uplinks WHERE tenant = ? AND state = 'accepted'"
+	if s.h.session.d.Parts {
+		from = "due WHERE tenant = ?"
+	}
+	err := s.h.one(ctx, "SELECT count(*) FROM "+from, []any{s.h.tenant[:]}, &n)
 	return n, err
 }
 
@@ -453,6 +479,11 @@ func (s readingShelf) Latest(ctx context.Context, d ident.Device, r access.Reach
 	return first(page.Items, err)
 }
 
+// madeAfter begins no later than the id of anything that came of an uplink, by clocks that differ a little.
+func madeAfter(u ident.Uplink) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(u.Time().Add(-uplink.MaxFuture).UnixMilli())<<16)[:6] //nolint:gosec // ids are of 48 bits of time
+}
+
 type outcomeShelf struct{ h *handle }
 
 const outcomeColumns = "id, uplink, device, node, decoder, version, hash, engine, category, fuel, duration, message, at"
@@ -481,6 +512,7 @@ func (s outcomeShelf) List(ctx context.Context, q store.Query) (store.Page[uplin
 func (s outcomeShelf) Find(ctx context.Context, q store.Query, f store.OutcomeFilter) (store.Page[uplink.Outcome], error) {
 	c := s.h.where(q.Reach)
 	c.and(!f.Uplink.IsZero(), "uplink = ?", f.Uplink[:])
+	c.and(!f.Uplink.IsZero() && s.h.session.d.Parts, "id >= ?", madeAfter(f.Uplink)) // and so not in parts of before
 	c.and(!f.Device.IsZero(), "device = ?", f.Device[:])
 	c.and(!f.Decoder.IsZero(), "decoder = ?", f.Decoder[:])
 	c.and(f.Category != "", "category = ?", string(f.Category))

@@ -23,7 +23,7 @@ type Dialect struct {
 	Spoils   bool                                           // a refused statement takes its transaction along
 	Again    func(error) bool                               // a transaction that failed so is run again; nil: none is
 	Told     func(error) error                              // what is wrong with a statement, where somebody can mend it; nil: as the driver says it
-	Parts    bool                                           // readings lie in parts by their time, and are looked for where they are likely to be first
+	Parts    bool                                           // what is many lies in parts by its time, and a table, due, says what waits
 	Greatest string                                         // function: the larger of two values
 	Waiting  string                                         // query (now, limit): tenants that have something to process (hex), and since when
 	Tenants  string                                         // query (after, limit): tenants that there is a log of, in order

@@ -22,7 +22,8 @@ const (
 type maintainCmd struct {
 	owned
 	RetentionURLFile string `name:"retention-url-file" type:"path" help:"File with the database's URL as ringfence_retention signs in; else RINGFENCE_RETENTION_URL has it. Without either nothing is dropped." placeholder:"FILE"`
-	ReadingsDays     int    `name:"readings-days" default:"400" help:"How many days readings are kept: 30 or more." placeholder:"DAYS"`
+	ReadingsDays     int    `name:"readings-days" default:"400" help:"How many days readings are kept: two more than uplinks at least." placeholder:"DAYS"`
+	UplinksDays      int    `name:"uplinks-days" default:"390" help:"How many days uplinks and their outcomes are kept: 30 or more." placeholder:"DAYS"`
 	Loop             bool   `help:"Go on for ever, once an hour."`
 	Check            bool   `help:"Change nothing; say how far ahead partitions are there. Exit code 1 below two days."`
 }
@@ -45,7 +46,7 @@ func (k maintainCmd) Run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	keep := postgres.Kept{Readings: k.ReadingsDays}
+	keep := postgres.Kept{Uplinks: k.UplinksDays, Readings: k.ReadingsDays}
 	if err := keep.Check(); err != nil {
 		return fmt.Errorf("%w: %w", errConfig, err)
 	}

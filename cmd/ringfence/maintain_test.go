@@ -56,11 +56,11 @@ func TestMaintainPreparesTheDaysToComeAndDropsThoseThatAreOver(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if code, out, told := ask("maintain", "--json", "--url-file", owner, "--retention-url-file", retention, "--readings-days", "700"); code != exitDone ||
-		!strings.HasPrefix(out, `{"made":[],"dropped":["readings_`+old.Format("20060102")+`"`) || !strings.Contains(out, `"days_ahead":7`) {
+	if code, out, told := ask("maintain", "--json", "--url-file", owner, "--retention-url-file", retention, "--readings-days", "700", "--uplinks-days", "698"); code != exitDone ||
+		!strings.HasPrefix(out, `{"made":[],"dropped":["uplinks_`+old.Format("20060102")+`"`) || !strings.Contains(out, `"days_ahead":7`) {
 		t.Errorf("%d %s %s", code, out, told)
 	}
-	if code, _, told := ask("maintain", "--url-file", owner, "--readings-days", "29"); code != exitUsage || !strings.Contains(told, "at least 30 days") {
+	if code, _, told := ask("maintain", "--url-file", owner, "--uplinks-days", "29"); code != exitUsage || !strings.Contains(told, "at least 30 days") {
 		t.Errorf("29 days: %d %s", code, told)
 	}
 	if code, out, told := ask("maintain", "--check", "--url-file", owner); code != exitDone {
@@ -79,7 +79,9 @@ func TestMaintainGoesOnUntilItIsStopped(t *testing.T) {
 	out, in := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"maintain", "--loop"}, environment{lookup: func(name string) (string, bool) { return map[string]string{databaseVariable: url}[name], name == databaseVariable }, stdout: in, stderr: io.Discard})
+		ended <- run(ctx, []string{"maintain", "--loop"}, environment{lookup: func(name string) (string, bool) {
+			return map[string]string{databaseVariable: url}[name], name == databaseVariable
+		}, stdout: in, stderr: io.Discard})
 	}()
 	if n, err := out.Read(make([]byte, 100)); err != nil || n == 0 {
 		t.Fatal(err)

@@ -100,6 +100,8 @@ func TestEveryTableStandsBehindTheWall(t *testing.T) {
 			"readings_20261124: ringfence_runtime has SELECT on a part":   "GRANT SELECT ON readings_20261124 TO ringfence_runtime",
 			"readings_20261124: everybody has SELECT on a partition":      "GRANT SELECT ON readings_20261124 TO PUBLIC",
 			"readings_20261124: ringfence_backup has INSERT on a parti":   "GRANT INSERT ON readings_20261124 TO ringfence_backup",
+			"uplinks_20261124: ringfence_runtime has UPDATE on a parti":   "GRANT UPDATE ON uplinks_20261124 TO ringfence_runtime",
+			"outcomes_20261124: row-level security is not forced":         "ALTER TABLE outcomes_20261124 NO FORCE ROW LEVEL SECURITY",
 			"readings_20261124: has not the one policy":                   "ALTER POLICY tenant ON readings_20261124 USING (true)",
 			"readings_20261125: has not the one policy":                   "DROP POLICY tenant ON readings_20261125",
 			"readings_20261126: more than one policy":                     "CREATE POLICY also ON readings_20261126 FOR SELECT USING (true)",

@@ -5,8 +5,10 @@ package postgres
 import (
 	"context"
 	"io/fs"
+	"slices"
 	"testing/fstest"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
 
 	"github.com/ringfence/ringfence/core/secret"
@@ -28,3 +30,18 @@ func MigrateTo(ctx context.Context, url secret.Text, name string) error {
 	}
 	return bring(ctx, url, then, func(context.Context, *bun.DB) error { return nil })
 }
+
+// Heard are options by which a function is told of every statement of a store, with its arguments.
+func Heard(o Options, tell func(query string, args []any)) Options {
+	o.tracer = ear(tell)
+	return o
+}
+
+type ear func(string, []any)
+
+func (e ear) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	e(q.SQL, slices.DeleteFunc(slices.Clone(q.Args), func(a any) bool { _, mode := a.(pgx.QueryExecMode); return mode }))
+	return ctx
+}
+
+func (ear) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}

@@ -45,16 +45,20 @@ type Options struct {
 	Followed func()
 	Version  string // of our program, for audit entries
 	Node     string // which of our processes
+
+	tracer pgx.QueryTracer // is told of each statement; for tests
 }
 
 // Open opens the database as a service does. It refuses a role that could see more than one tenant at a time, and a schema that
 // is not this program's.
 func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 	// Nobody waits for ever: not for a lock, not for an answer, and not with a transaction open that others wait for.
-	db, err := connect(o.URL, map[string]string{"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"})
+	config, err := configured(o.URL, map[string]string{"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"})
 	if err != nil {
 		return nil, err
 	}
+	config.Tracer = o.tracer
+	db := bun.NewDB(stdlib.OpenDB(*config), pgdialect.New())
 	if o.Conns == 0 {
 		o.Conns = 10
 	}
@@ -66,7 +70,15 @@ func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 	return sqlstore.New(ctx, sqlstore.Options{Write: db, Read: db, Dialect: dialect(), Now: o.Now, Revised: o.Revised, Followed: o.Followed, Version: o.Version, Node: o.Node})
 }
 
-func connect(url secret.Text, settings map[string]string) (*bun.DB, error) {
+func connect(url secret.Text) (*bun.DB, error) {
+	config, err := configured(url, nil)
+	if err != nil {
+		return nil, err
+	}
+	return bun.NewDB(stdlib.OpenDB(*config), pgdialect.New()), nil
+}
+
+func configured(url secret.Text, settings map[string]string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(url.Reveal())
 	if err != nil {
 		return nil, errors.New("the database's URL cannot be read; it looks like postgres://user:password@host:5432/ringfence?sslmode=verify-full") // pgx's error quotes it
@@ -74,7 +86,7 @@ func connect(url secret.Text, settings map[string]string) (*bun.DB, error) {
 	maps.Copy(config.RuntimeParams, settings)
 	// bun writes arguments into the text, so that preparing would keep a statement for each value. Our own are prepared (bind).
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	return bun.NewDB(stdlib.OpenDB(*config), pgdialect.New()), nil
+	return config, nil
 }
 
 // dialect is PostgreSQL's: transactions side by side, with a wall of their own.
@@ -150,7 +162,7 @@ func prepared(ctx context.Context, db *bun.DB) error {
 
 // bring applies what is missing of a folder's migrations, and does what is to be done after them.
 func bring(ctx context.Context, url secret.Text, dir fs.FS, then func(context.Context, *bun.DB) error) error {
-	db, err := connect(url, nil)
+	db, err := connect(url)
 	if err != nil {
 		return err
 	}
@@ -179,7 +191,7 @@ type Schema struct {
 
 // Status looks at a database's schema.
 func Status(ctx context.Context, url secret.Text) (Schema, error) {
-	db, err := connect(url, nil)
+	db, err := connect(url)
 	if err != nil {
 		return Schema{}, err
 	}

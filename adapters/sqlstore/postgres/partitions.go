@@ -28,12 +28,21 @@ const (
 const day = 24 * time.Hour
 
 // byDay are the tables that have a partition a day.
-func byDay() []string { return []string{"readings"} }
+func byDay() []string { return []string{"uplinks", "outcomes", "readings"} }
 
-// Kept says for how many days the database's largest tables are kept: MinimumKept or more.
-type Kept struct{ Readings int }
+// Kept says for how many days the database's largest tables are kept: MinimumKept or more. What an uplink that waits is to become
+// needs its day, so readings are kept for some days longer.
+type Kept struct {
+	Uplinks  int // and their outcomes
+	Readings int
+}
 
-func (k Kept) of(string) int { return k.Readings }
+func (k Kept) of(table string) int {
+	if table == "readings" {
+		return k.Readings
+	}
+	return k.Uplinks
+}
 
 // Check refuses what would be dropped too early.
 func (k Kept) Check() error {
@@ -41,6 +50,9 @@ func (k Kept) Check() error {
 		if k.of(table) < MinimumKept {
 			return fmt.Errorf("%s are kept for at least %d days, not %d: what a bus still holds, and what waits for somebody's decision, needs its day", table, MinimumKept, k.of(table))
 		}
+	}
+	if k.Readings < k.Uplinks+DaysBehind {
+		return fmt.Errorf("readings are kept for at least %d days longer than uplinks (%d, %d): what becomes of one that waited needs its day", DaysBehind, k.Readings, k.Uplinks)
 	}
 	return nil
 }
@@ -63,7 +75,7 @@ func (p Partitions) Alarm() string {
 // Prepare makes the partitions of the days from one moment's to another's, as the owner, and answers those that were missing.
 // Any number of processes may do so at once.
 func Prepare(ctx context.Context, url secret.Text, from, to time.Time) (made []string, err error) {
-	db, err := connect(url, nil)
+	db, err := connect(url)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +105,7 @@ func Expire(ctx context.Context, url secret.Text, now time.Time, keep Kept) (dro
 	if err := keep.Check(); err != nil {
 		return nil, err
 	}
-	db, err := connect(url, nil)
+	db, err := connect(url)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +138,7 @@ const patience = 10
 
 // Partitioned looks at a database's partitions; any of our roles may.
 func Partitioned(ctx context.Context, url secret.Text, now time.Time) (Partitions, error) {
-	db, err := connect(url, nil)
+	db, err := connect(url)
 	if err != nil {
 		return Partitions{}, err
 	}

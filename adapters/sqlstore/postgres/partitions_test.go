@@ -91,8 +91,8 @@ func TestWhatIsThereMovesIntoPartitions(t *testing.T) {
 			t.Fatal(err)
 		}
 		admin := connect(t, server.URL(name, ""))
-		if _, err := admin.ExecContext(t.Context(), `INSERT INTO readings SELECT decode(lpad(to_hex(n % 7 + 1), 32, '0'), 'hex'), '\x01', (n * 40000)::bigint * 1000000, decode(lpad(to_hex(n), 32, '0'), 'hex'), '\x02', '\x03', '\x04', '\x05', n, true, '', '{}', 'null' FROM generate_series(1, 500) n;
-			INSERT INTO uplinks SELECT decode(lpad(to_hex(n % 7 + 1), 32, '0'), 'hex'), decode(lpad(to_hex(n::bigint * 40000000), 12, '0') || repeat('00', 10), 'hex'), 1, '\x01', '\x01', '\x01', CASE n % 5 WHEN 0 THEN 'accepted' ELSE 'processed' END, '', '', '', '', '', 0, 0, false, '', '', '', n, 0, n, 0, 0, 0, 0 FROM generate_series(1, 500) n;
+		if _, err := admin.ExecContext(t.Context(), `INSERT INTO readings SELECT decode(lpad(to_hex(n % 7 + 1), 32, '0'), 'hex'), '\x01', (n * 4000)::bigint * 1000000, decode(lpad(to_hex(n), 32, '0'), 'hex'), '\x02', '\x03', '\x04', '\x05', n, true, '', '{}', 'null' FROM generate_series(1, 500) n;
+			INSERT INTO uplinks SELECT decode(lpad(to_hex(n % 7 + 1), 32, '0'), 'hex'), decode(lpad(to_hex(n::bigint * 4000000), 12, '0') || repeat('00', 10), 'hex'), 1, '\x01', '\x01', '\x01', CASE n % 5 WHEN 0 THEN 'accepted' ELSE 'processed' END, '', '', '', '', '', 0, 0, false, '', '', '', n, 0, n, 0, 0, 0, 0 FROM generate_series(1, 500) n;
 			INSERT INTO outcomes SELECT tenant, id, id, device, node, '', '', '', '', '', 0, 0, '', arrived FROM uplinks`); err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestWhatIsThereMovesIntoPartitions(t *testing.T) {
 			t.Errorf("%q", wrong)
 		}
 		p, err := postgres.Partitioned(t.Context(), server.URL(name, "runtime"), time.Now())
-		if err != nil || p.Ahead != postgres.DaysAhead || p.Oldest["readings"] != "1970-01-01" || p.Count["readings"] < 200 || p.Alarm() != "" {
+		if err != nil || p.Ahead != postgres.DaysAhead || p.Oldest["readings"] != "1970-01-01" || p.Count["readings"] != 24+postgres.DaysBehind+1+postgres.DaysAhead || p.Alarm() != "" {
 			t.Errorf("%+v, %v", p, err)
 		}
 	})
@@ -182,7 +182,7 @@ func TestManyMaintainersMakeEachDayOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if made.Load() != postgres.DaysAhead {
+		if made.Load() != postgres.DaysAhead { // the others were there
 			t.Errorf("%d were made", made.Load())
 		}
 		ahead(postgres.DaysAhead, false)
@@ -217,18 +217,25 @@ func TestTheRetentionRoleDropsWholeOldDaysAndNothingElse(t *testing.T) {
 		if _, err := db.ExecContext(t.Context(), "CREATE TEMP TABLE due (id bytea); CREATE FUNCTION pg_temp.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT 'infinity'::timestamptz $$; SET search_path = pg_temp, public, pg_catalog; SELECT public.expire_partition('readings', pg_catalog.now() - interval '29 days')"); err == nil {
 			t.Error("a false clock was believed")
 		}
-		if _, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Readings: 29}); err == nil {
+		if _, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Uplinks: 29, Readings: 40}); err == nil {
 			t.Error("29 days were taken")
 		}
-		dropped, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Readings: 34})
-		if want := []string{"readings_" + ago(40).Format("20060102"), "readings_" + ago(35).Format("20060102")}; err != nil || !slices.Equal(dropped, want) {
+		if _, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Uplinks: 40, Readings: 41}); err == nil {
+			t.Error("readings were to go while what they come of may wait")
+		}
+		dropped, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Uplinks: 32, Readings: 34})
+		var want []string
+		for _, table := range []string{"uplinks_", "outcomes_", "readings_"} {
+			want = append(want, table+ago(40).Format("20060102"), table+ago(35).Format("20060102"))
+		}
+		if err != nil || !slices.Equal(dropped, want) {
 			t.Errorf("dropped %v, %v; want %v", dropped, err, want)
 		}
-		if dropped, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Readings: 30}); err != nil || len(dropped) != 1 {
-			t.Errorf("dropped %v, %v; want one", dropped, err)
+		if dropped, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Uplinks: 30, Readings: 32}); err != nil || len(dropped) != 2 {
+			t.Errorf("dropped %v, %v; want two", dropped, err)
 		}
 		for _, role := range []string{"runtime", "backup"} {
-			if _, err := postgres.Expire(t.Context(), server.URL(name, role), time.Now(), postgres.Kept{Readings: 30}); err == nil {
+			if _, err := postgres.Expire(t.Context(), server.URL(name, role), time.Now(), postgres.Kept{Uplinks: 30, Readings: 32}); err == nil {
 				t.Errorf("%s drops", role)
 			}
 		}
@@ -249,8 +256,8 @@ func TestDaysAreDroppedUnderLoad(t *testing.T) {
 		var old []uplink.Reading
 		for _, d := range days {
 			for _, scope := range []access.Scope{w.A, w.B} {
-				u := arrived(t, w.Store, scope, ago(0)) // the queue has them as of today
-				u.ReceivedAt = ago(d).Truncate(time.Microsecond)
+				arrived(t, w.Store, scope, ago(d)) // one that waits until it is gone
+				u := arrived(t, w.Store, scope, ago(d))
 				r, err := read(t.Context(), w.Store, scope, devices[0], u)
 				if err != nil {
 					t.Fatal(err)
@@ -288,8 +295,8 @@ func TestDaysAreDroppedUnderLoad(t *testing.T) {
 			})
 		}
 		dropped := []string{}
-		for len(dropped) < len(days)-1 && !t.Failed() {
-			more, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Readings: 60})
+		for len(dropped) < 3*len(days)-1 && !t.Failed() {
+			more, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Uplinks: 58, Readings: 60})
 			if err != nil {
 				t.Error(err)
 			}
@@ -303,10 +310,11 @@ func TestDaysAreDroppedUnderLoad(t *testing.T) {
 		close(stop)
 		wg.Wait()
 		admin := connect(t, server.URL(name, ""))
-		if n := tables(t, admin, "readings"); n[0] != int(written.Load())+2*(len(days)-len(dropped)) || len(dropped) != len(days)-1 {
-			t.Errorf("%d readings after %d were written and %d days dropped", n[0], written.Load(), len(dropped))
+		want := int(written.Load())
+		if n := tables(t, admin, "readings", "uplinks", "outcomes", "due"); !slices.Equal(n, []int{want + 2, want, want, 0}) || len(dropped) != 3*len(days)-1 {
+			t.Errorf("readings, uplinks, outcomes, due: %v after %d were written and %d partitions dropped", n, want, len(dropped))
 		}
-		t.Logf("%d days were dropped while %d were written and %d looked", len(dropped), written.Load(), looked.Load())
+		t.Logf("%d partitions were dropped while %d were written and %d looked", len(dropped), written.Load(), looked.Load())
 	})
 }
 
@@ -324,6 +332,15 @@ func look(ctx context.Context, s store.Store, scope access.Scope, devices []iden
 			if _, err := r.Readings().Get(ctx, r0.ID); err != nil && !fault.Is(err, fault.NotFound) {
 				return err
 			}
+			if _, err := r.Uplinks().Get(ctx, r0.Uplink); err != nil && !fault.Is(err, fault.NotFound) {
+				return err
+			}
+			if _, err := r.Outcomes().Find(ctx, store.Query{Reach: access.Everywhere}, store.OutcomeFilter{Uplink: r0.Uplink}); err != nil {
+				return err
+			}
+		}
+		if _, err := r.Uplinks().Due(ctx, time.Now(), 10); err != nil {
+			return err
 		}
 		_, err := r.Readings().Find(ctx, store.Query{Reach: access.Everywhere, Limit: 50}, store.ReadingFilter{})
 		return err
@@ -348,7 +365,7 @@ func TestTheLatestReadingIsMissingOnceItsDayIsDropped(t *testing.T) {
 		}
 		made[scope] = r
 	}
-	if dropped, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Readings: 46}); err != nil || len(dropped) != 1 {
+	if dropped, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Uplinks: 44, Readings: 46}); err != nil || len(dropped) != 5 {
 		t.Fatalf("%v, %v", dropped, err)
 	}
 	for scope, there := range map[access.Scope]bool{w.A: false, w.B: true} {
@@ -380,5 +397,47 @@ func TestTheLatestReadingIsMissingOnceItsDayIsDropped(t *testing.T) {
 		return err
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// An uplink that still waits when its day is dropped is waited for no more: the queue and the backlog forget it, its tenant is named
+// to no worker, and whoever asks for it is told that there is none.
+func TestWhatWaitsIsForgottenWithItsDay(t *testing.T) {
+	server := pgtest.New(pgtest.Oldest)
+	name := server.Database(t)
+	year(t, server, name, 50, 40)
+	w := storetest.NewWorld(t, func(t testing.TB, o storetest.Options) store.Store { return open(t, server.URL(name, "runtime"), o, 0) })
+	gone, kept, decoded := arrived(t, w.Store, w.A, ago(50)), arrived(t, w.Store, w.B, ago(40)), arrived(t, w.Store, w.A, ago(50))
+	decoded.ReceivedAt = ago(40).Truncate(time.Microsecond)
+	r, err := read(t.Context(), w.Store, w.A, ident.Device{1}, decoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dropped, err := postgres.Expire(t.Context(), server.URL(name, "retention"), time.Now(), postgres.Kept{Uplinks: 45, Readings: 50}); err != nil || len(dropped) != 2 {
+		t.Fatalf("%v, %v", dropped, err)
+	}
+	if waiting, err := w.Store.Directory().Waiting(t.Context(), time.Now(), 10); err != nil || len(waiting) != 1 || waiting[0].Tenant != w.B.Tenant() {
+		t.Errorf("waiting: %v, %v", waiting, err)
+	}
+	for scope, want := range map[access.Scope][]ident.Uplink{w.A: {}, w.B: {kept.ID}} {
+		if err := w.Store.View(t.Context(), scope, func(ctx context.Context, rd store.Reader) error {
+			due, err := rd.Uplinks().Due(ctx, time.Now(), 10)
+			n, err2 := rd.Uplinks().Backlog(ctx)
+			if err != nil || err2 != nil || len(due) != len(want) || n != len(want) || len(due) == 1 && due[0].ID != want[0] {
+				t.Errorf("due %d, backlog %d, %v, %v; want %d", len(due), n, err, err2, len(want))
+			}
+			for _, id := range []ident.Uplink{gone.ID, decoded.ID} {
+				if _, err := rd.Uplinks().Get(ctx, id); !fault.Is(err, fault.NotFound) {
+					t.Errorf("an uplink that is gone: %v", err)
+				}
+			}
+			got, err := rd.Readings().Get(ctx, r.ID)
+			if scope == w.A && (err != nil || got.Uplink != decoded.ID) || scope == w.B && !fault.Is(err, fault.NotFound) {
+				t.Errorf("its reading, which is kept for longer: %v, %v", got, err)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
 	}
 }

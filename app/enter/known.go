@@ -28,19 +28,35 @@ func (k Known) Tenant() tenant.Tenant { return k.st.tenant }
 // Limits is what the platform granted it.
 func (k Known) Limits() tenant.Limits { return k.st.limits }
 
+// Key is the ingestion key with an accessor, and its revision.
+func (k Known) Key(via string) (ident.Key, uint64, bool) {
+	for id, key := range k.st.keys {
+		if key.Accessor == via {
+			return id, key.Rev, true
+		}
+	}
+	return ident.Key{}, 0, false
+}
+
 // late is for how long after a revocation another process may have let something in, not knowing of it.
 const late = time.Second
 
 // Revoked reports whether what a source sent by a key was let in although key or source were revoked by then: by a process
 // that did not know yet, for longer than it may not know.
 func (k Known) Revoked(s ident.Source, via string, arrived time.Time) bool {
-	if src, ok := k.st.sources[s]; ok && src.State != source.Active && arrived.After(src.UpdatedAt.Add(late)) {
+	src := k.st.sources[s]
+	if src.State == source.Disabled && arrived.After(src.UpdatedAt.Add(late)) {
 		return true
+	}
+	for _, e := range src.Ended {
+		if e.Accessor == via {
+			return arrived.After(e.At.Add(late))
+		}
 	}
 	for _, key := range k.st.keys {
 		if key.Accessor == via {
-			return !key.RevokedAt.IsZero() && arrived.After(key.RevokedAt.Add(late)) || arrived.After(key.ExpiresAt.Add(late))
+			return arrived.After(key.ExpiresAt.Add(late))
 		}
 	}
-	return false // a connection's, or a key that was deleted with its source
+	return false // a connection's, or a key that went with its source
 }

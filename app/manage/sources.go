@@ -334,6 +334,11 @@ func (m *Manage) RevokeKey(ctx context.Context, c *Call, of ident.Source, id ide
 		if err := w.Keys().Delete(ctx, id, rev); err != nil {
 			return nil, err
 		}
+		ended := src
+		ended.End(k.Accessor, m.now())
+		if _, err := w.Sources().Put(ctx, ended); err != nil {
+			return nil, err
+		}
 		return one(m.event(ctx, c, audit.KeyRevoked, m.sourceTarget(c, src), audit.Set("key", id.String(), ""), audit.Set("accessor", k.Accessor, ""),
 			audit.Set("expires_at", k.ExpiresAt.Format(time.RFC3339), ""), audit.Set("name", k.Name, "")))
 	})

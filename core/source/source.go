@@ -2,6 +2,7 @@
 package source
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ringfence/ringfence/core/ident"
@@ -32,6 +33,23 @@ const (
 // MaxAllowed bounds the lists that narrow a source.
 const MaxAllowed = 1_000
 
+// Ended says when a key of the source was revoked, for events that were let in by it and are not finished yet.
+type Ended struct {
+	Accessor string
+	At       time.Time
+}
+
+// maxEnded is how many of them are kept: keys are few, and nothing waits on a bus for long.
+const maxEnded = 16
+
+// End notes that a key was revoked.
+func (s *Source) End(accessor string, at time.Time) {
+	s.Ended = append(slices.Clone(s.Ended), Ended{accessor, at})
+	if n := len(s.Ended) - maxEnded; n > 0 {
+		s.Ended = s.Ended[n:]
+	}
+}
+
 // Source is one way in. It stands on a node and speaks for the devices at or below it.
 type Source struct {
 	ID           ident.Source
@@ -43,6 +61,7 @@ type Source struct {
 	Account      ident.Principal // the service account that acts for it
 	Applications []string        // if any: only messages of these application ids
 	Devices      []ident.Device  // if any: only these devices
+	Ended        []Ended         `json:",omitempty"` // keys that were revoked lately, oldest first
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }

@@ -20,6 +20,7 @@ type Dialect struct {
 	Snapshot sql.IsolationLevel                             // of a View
 	LockHead string                                         // end of a query that locks what it reads; "": nobody else writes
 	LockName string                                         // statement that locks a name until the transaction ends; "": nobody else writes
+	TryLock  string                                         // query that locks a name until the transaction ends, and answers whether it could; "": nobody else works on the database
 	Spoils   bool                                           // a refused statement takes its transaction along
 	Again    func(error) bool                               // a transaction that failed so is run again; nil: none is
 	Told     func(error) error                              // what is wrong with a statement, where somebody can mend it; nil: as the driver says it

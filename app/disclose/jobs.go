@@ -22,7 +22,7 @@ func (d *Disclose) Jobs(ctx context.Context) error {
 		}
 		for _, t := range page {
 			after = t
-			if err := d.jobs(ctx, t); err != nil {
+			if _, err := store.Turn(ctx, d.store, "jobs", t, func(ctx context.Context) error { return d.jobs(ctx, t) }); err != nil {
 				failed = err
 			}
 		}

@@ -76,7 +76,11 @@ func (g *Ingest) turn(ctx context.Context, workers int) (bool, error) {
 	for range min(workers, len(due)) {
 		wg.Go(func() {
 			for t := range jobs {
-				n, err := g.Process(ctx, t)
+				n := 0
+				_, err := store.Turn(ctx, g.store, "process", t, func(ctx context.Context) (err error) {
+					n, err = g.Process(ctx, t)
+					return err
+				})
 				mu.Lock()
 				written += n
 				if err != nil && first == nil {

@@ -117,7 +117,7 @@ func TestATemplateReadsTopicsAndNothingElse(t *testing.T) {
 		{ChirpStackTopic, "application/+/device/+/event/+", "application/+/device/b/event/up", Told{}, false},
 		{TTSTopic, "v3/+/devices/+/up", "v3/pumps@acme/devices/pump-1/up", Told{Application: "pumps"}, true},
 		{TTSTopic, "v3/+/devices/+/up", "v3/@acme/devices/pump-1/up", Told{}, false},
-		{CheckedTopic, "rf/+/+/up", "rf/ten_1/src_2/up", Told{Tenant: "ten_1", Source: "src_2"}, true},
+		{CheckedTopic, "rf/+/+/up/#", "rf/ten_1/src_2/up", Told{Tenant: "ten_1", Source: "src_2"}, true},
 		{"eu868/+/{device}/#", "eu868/+/+/#", "eu868/x/70b3d57ed0000001/a/b", Told{Device: "70b3d57ed0000001"}, true},
 	} {
 		tpl, err := ParseTemplate(c.template)

@@ -19,7 +19,7 @@ const MaxTopic = 1 << 10
 const (
 	ChirpStackTopic = "application/{application}/device/{device}/event/{event}"
 	TTSTopic        = "v3/{application}@+/devices/+/up"
-	CheckedTopic    = "rf/{tenant}/{source}/up" // of our own direct publishers
+	CheckedTopic    = "rf/{tenant}/{source}/up/#" // of our own direct publishers
 )
 
 // ParseTemplate reads a template.

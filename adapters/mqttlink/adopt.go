@@ -54,9 +54,8 @@ func Adopt(ctx context.Context, c Connection, clientID string, a Adoption) (int,
 			return 0, err
 		}
 	}
-	c.Presence = false
-	l := newLine(c, o, clientID)
-	l.role.adopts, l.role.idle, l.role.on, l.role.begun = true, a.Idle, make(chan bool, 1), make(chan struct{})
+	l := newLine(c, o, clientID, true)
+	l.role.idle, l.role.on, l.role.begun = a.Idle, make(chan bool, 1), make(chan struct{})
 	if err := l.open(ctx); err != nil {
 		return 0, fault.Wrap(err, fault.Internal, "mqtt_adopt", "The connection could not be made.")
 	}
@@ -138,17 +137,17 @@ func dead(ctx context.Context, c Connection, o Options, clientID string, within 
 		mu.Lock()
 		defer mu.Unlock()
 		for _, m := range ms {
-			said[strings.TrimPrefix(m.Topic, prefix)] = Presence(m.Payload)
+			said[strings.TrimPrefix(m.Topic, prefix)], _ = told(m.Payload)
 		}
 		return make([]error, len(ms))
 	}
 	c.Filters, c.Group, c.Presence, c.SessionExpiry = []string{prefix + "+"}, "", false, time.Second
-	l := newLine(c, o, "look-"+strings.ToLower(rand.Text()))
+	l := newLine(c, o, "look-"+strings.ToLower(rand.Text()), false)
 	l.role.ends.Store(true)
 	if err := l.open(ctx); err != nil {
 		return fault.Wrap(err, fault.Internal, "mqtt_adopt", "The connection could not be made.")
 	}
-	err := l.told(ctx, within)
+	err := l.settled(ctx, within)
 	if closed := l.close(context.WithoutCancel(ctx)); err == nil {
 		err = closed
 	}
@@ -166,8 +165,8 @@ func dead(ctx context.Context, c Connection, o Options, clientID string, within 
 	return unknown
 }
 
-// told waits until the broker has sent what it retains.
-func (l *line) told(ctx context.Context, within time.Duration) error {
+// settled waits until the broker has sent what it retains.
+func (l *line) settled(ctx context.Context, within time.Duration) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for quiet, waited := 0, time.Duration(0); quiet < 10; waited += 50 * time.Millisecond {

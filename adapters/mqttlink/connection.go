@@ -68,11 +68,11 @@ const (
 	maxSession  = 90 * 24 * time.Hour
 	maxInFlight = 50_000
 	maxPacket   = 16 << 20
-	wantName    = "want 1 to 32 of a-z 0-9 and -, beginning with a letter or digit"
+	wantName    = "want 1 to 32 of a-z 0-9 and -, the hyphens within"
 )
 
 func isName(s string) bool {
-	if s == "" || len(s) > maxName || s[0] == '-' {
+	if s == "" || len(s) > maxName || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
 	}
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""

@@ -45,8 +45,10 @@ func (l *line) trouble(now time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
+	case !l.rival.IsZero() && now.Sub(l.rival) < takenMost:
+		return refusals(refusal{code: packets.DisconnectSessionTakenOver})
 	case l.up && l.subscribed && l.runs >= endless && now.Sub(l.upAt) < shortLived:
-		return "The broker takes the connection and drops it at once, again and again. Look at its log."
+		return "The broker takes the connection and drops it at once, again and again. Look at its log, and whether another worker has the same ordinal."
 	case l.up && l.subscribed:
 		return ""
 	case !l.up && w != nil && w.code.Load() == packets.DisconnectSessionTakenOver:

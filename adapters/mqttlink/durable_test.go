@@ -5,16 +5,16 @@ package mqttlink_test
 import (
 	"context"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/ringfence/ringfence/adapters/mqttlink"
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 )
 
 // killed takes a worker away while Take has not answered, and says how many messages its successor did not get.
 func killed(t *testing.T, change func(mqttlink.Options) mqttlink.Options) (lost int) {
-	b := mosquitto(t)
+	b := mosquitto(t, servers.Options{})
 	first := newSink()
 	first.held(true)
 	one := open(t, change(options(first)), b.connection())
@@ -55,7 +55,7 @@ func TestAskingForANewSessionIsFound(t *testing.T) {
 func TestAStoppedBrokerLosesNothing(t *testing.T) {
 	for _, group := range []string{"", "workers"} {
 		t.Run("group "+group, func(t *testing.T) {
-			b := mosquitto(t)
+			b := mosquitto(t, servers.Options{})
 			s := newSink()
 			c := b.connection()
 			c.Group = group
@@ -64,9 +64,9 @@ func TestAStoppedBrokerLosesNothing(t *testing.T) {
 			s.held(true)
 			publish(t, client(t, b.url()), "a", 300, 3)
 			eventually(t, "all is in flight", func() bool { return count(ls, "received_total") == 300 })
-			b.end(syscall.SIGTERM)
+			b.Stop()
 			s.held(false)
-			b.start()
+			b.Start()
 			if group != "" {
 				eventually(t, "it is back", func() bool { return count(ls, "connects_total") == 2 && count(ls, "subscribes_total") == 2 })
 			}
@@ -77,14 +77,9 @@ func TestAStoppedBrokerLosesNothing(t *testing.T) {
 	}
 }
 
-// count is a series of the one connection that tests have.
-func count(ls *mqttlink.Links, name string) int64 {
-	return ls.Counts()["ringfence_mqtt_"+name+`{connection="site"}`]
-}
-
 // A lost connection voids the acknowledgements: what was in hand comes again and is taken once.
 func TestWhatIsInHandWhenTheConnectionIsLostComesAgain(t *testing.T) {
-	b := mosquitto(t)
+	b := mosquitto(t, servers.Options{})
 	s := newSink()
 	s.held(true)
 	ls := open(t, options(s), b.connection())
@@ -122,7 +117,7 @@ func inOrder(t *testing.T, s *sink) {
 }
 
 func TestOneMemberKeepsTheOrderOfADevice(t *testing.T) {
-	b := mosquitto(t)
+	b := mosquitto(t, servers.Options{})
 	s := newSink()
 	failing := 0
 	s.err = func(mqttlink.Message) error {
@@ -152,7 +147,7 @@ func TestOneMemberKeepsTheOrderOfADevice(t *testing.T) {
 }
 
 func TestStoppingAcknowledgesWhatTakeIsAt(t *testing.T) {
-	b := mosquitto(t)
+	b := mosquitto(t, servers.Options{})
 	s := newSink()
 	s.held(true)
 	ls := open(t, options(s), b.connection())
@@ -179,7 +174,7 @@ func TestStoppingAcknowledgesWhatTakeIsAt(t *testing.T) {
 }
 
 func TestATakeThatDoesNotEndIsNotWaitedForForEver(t *testing.T) {
-	b := mosquitto(t)
+	b := mosquitto(t, servers.Options{})
 	s := newSink()
 	s.held(true)
 	o := options(s)
@@ -197,7 +192,7 @@ func TestATakeThatDoesNotEndIsNotWaitedForForEver(t *testing.T) {
 }
 
 func TestTenThousandMessagesAreTakenAndAcknowledged(t *testing.T) {
-	b := mosquitto(t)
+	b := mosquitto(t, servers.Options{})
 	s := newSink()
 	ls := open(t, options(s), b.connection())
 	ready(t, ls)
@@ -214,7 +209,7 @@ func TestTenThousandMessagesAreTakenAndAcknowledged(t *testing.T) {
 
 // Mosquitto does not keep to Receive Maximum: our own bound holds, and the connection lives on however long nobody takes.
 func TestWhatIsInFlightIsBoundedWhileNobodyTakes(t *testing.T) {
-	b := mosquitto(t)
+	b := mosquitto(t, servers.Options{})
 	s := newSink()
 	s.held(true)
 	c := b.connection()
@@ -238,7 +233,7 @@ func TestWhatIsInFlightIsBoundedWhileNobodyTakes(t *testing.T) {
 }
 
 func TestBytesInFlightAreBounded(t *testing.T) {
-	b := mosquitto(t)
+	b := mosquitto(t, servers.Options{})
 	s := newSink()
 	s.held(true)
 	c := b.connection()

@@ -60,7 +60,7 @@ func explain(err error) string {
 	case errors.As(err, &op) && op.Op == "dial":
 		return "The broker cannot be reached. Look whether it runs, and at url."
 	}
-	return "The broker does not answer as one that speaks MQTT 5. Look whether it runs, at url, and at its log."
+	return "The broker does not answer as one that speaks MQTT 5. Look whether it runs, at url, at cert_file and key_file if it wants a certificate, and at its log."
 }
 
 func refusals(r refusal) string {

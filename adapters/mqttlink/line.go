@@ -52,6 +52,7 @@ type line struct {
 	reason     string    // why it is down or not subscribed: what to do about it
 	runs       int       // connections in a row that ended at once
 	takenOver  time.Duration
+	rival      time.Time // when another process last said that it is there by our client id
 	alarmed    bool
 }
 
@@ -65,12 +66,13 @@ type role struct {
 	ends   atomic.Bool   // the session ends with the connection
 }
 
-func newLine(c Connection, o Options, id string) *line {
+func newLine(c Connection, o Options, id string, adopts bool) *line {
 	l := &line{
 		c: c, o: o, id: id, budget: newBudget(c.MaxInFlight, c.MaxInFlightBytes), queue: make(chan item, c.MaxInFlight),
 		backoff:  autopaho.NewExponentialBackoff(100*time.Millisecond, 3*time.Second, 300*time.Millisecond, 1.6),
 		stopping: make(chan struct{}), working: make(chan struct{}), troubled: o.Now(), reason: "The first connection is being made.",
 	}
+	l.role.adopts = adopts
 	l.members = newRoster(l)
 	return l
 }
@@ -183,7 +185,7 @@ func (l *line) wait(attempt int) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lived := l.o.Now().Sub(w.since)
-	if w.code.Load() == packets.DisconnectSessionTakenOver {
+	if w.code.Load() == packets.DisconnectSessionTakenOver || l.o.Now().Sub(l.rival) < takenMost {
 		// Whoever has it now works, and would lose it to us and come back: with each turn we stay away longer.
 		if l.takenOver == 0 || lived > 4*l.takenOver {
 			l.takenOver = l.o.tuning.takenOver
@@ -196,7 +198,18 @@ func (l *line) wait(attempt int) time.Duration {
 	if lived > shortLived {
 		l.runs = 0
 	}
+	if l.runs > endless { // a broker that says nothing of a second client, or a message that it cannot send us
+		return min(l.o.tuning.takenOver<<min(l.runs-endless-1, 8), time.Minute)
+	}
 	return l.backoff(l.runs)
+}
+
+// rivalled is told that another process has our client id.
+func (l *line) rivalled() {
+	l.counts.takeovers.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rival = l.o.Now()
 }
 
 // isUp is called when the broker has accepted us; it must not wait.
@@ -335,7 +348,8 @@ func (l *line) failed(err error) {
 // received queues a message. paho calls it, for one message at a time.
 func (l *line) received(r paho.PublishReceived) (bool, error) {
 	w := l.wire.Load()
-	it := item{wire: w, client: r.Client, pub: r.Packet, piece: w.next(), at: l.o.Now()}
+	p, _ := w.next()
+	it := item{wire: w, client: r.Client, pub: r.Packet, piece: p, at: l.o.Now()}
 	if l.members.heard(it) {
 		l.finish(it)
 		return true, nil

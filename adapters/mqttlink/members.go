@@ -3,6 +3,7 @@ package mqttlink
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"slices"
 	"strings"
@@ -41,16 +42,19 @@ const (
 // roster is who is there, by messages that the broker retains: each member publishes that it is present, and leaves a will that
 // says it is not. It works on any broker of MQTT 5, and asks for no more than leave to publish and subscribe there.
 type roster struct {
-	l  *line
-	on bool
-	mu sync.Mutex
+	l     *line
+	on    bool // it speaks
+	hears bool
+	self  string // of this process's life, among others of the same client id
 
+	mu      sync.Mutex
 	seen    map[string]Member
 	alarmed map[string]bool
+	echoed  bool // the broker has told us what we said
 }
 
 func newRoster(l *line) *roster {
-	return &roster{l: l, on: l.c.Presence && !l.role.adopts, seen: map[string]Member{}, alarmed: map[string]bool{}}
+	return &roster{l: l, on: l.c.Presence && !l.role.adopts, hears: l.c.Presence || l.role.adopts, self: rand.Text(), seen: map[string]Member{}, alarmed: map[string]bool{}}
 }
 
 func (r *roster) prefix() string { return membersTopic + r.l.c.Group + "/" }
@@ -90,7 +94,7 @@ func (r *roster) announce(ctx context.Context, w *wire) {
 }
 
 func (r *roster) say(ctx context.Context, p Presence) error {
-	ack, err := r.l.cm.Load().Publish(ctx, &paho.Publish{QoS: 1, Retain: true, Topic: r.prefix() + r.l.id, Payload: []byte(p)})
+	ack, err := r.l.cm.Load().Publish(ctx, &paho.Publish{QoS: 1, Retain: true, Topic: r.prefix() + r.l.id, Payload: []byte(string(p) + " " + r.self)})
 	if ack != nil && ack.ReasonCode >= 0x80 {
 		return refusal{"publish", ack.ReasonCode}
 	}
@@ -114,22 +118,43 @@ func (r *roster) leave(ctx context.Context) {
 
 // heard reports whether a message is a member's word, and notes it.
 func (r *roster) heard(it item) bool {
-	if !r.on {
+	if !r.hears {
 		return false
 	}
 	id, ok := strings.CutPrefix(it.pub.Topic, r.prefix())
 	if !ok {
 		return false
 	}
-	p := Presence(it.pub.Payload)
+	p, self := told(it.pub.Payload)
 	if !isClientID(id) || p != Present && p != Absent && p != Stopped && p != "" {
 		return true // nobody of ours says that
 	}
-	if id == r.l.id && p != Present {
-		r.mistaken(it.wire)
+	if r.on && id == r.l.id {
+		r.own(p, self, it.wire)
 	}
 	r.note(id, p)
 	return true
+}
+
+// told reads a member's word.
+func told(payload []byte) (p Presence, self string) {
+	word, self, _ := strings.Cut(string(payload[:min(len(payload), maxText)]), " ")
+	return Presence(word), self
+}
+
+// own is told what was said by this client id. Not every broker says so when another client takes a session over (Mosquitto 2.0
+// closes the connection without a word), but whoever did so has said that it is there.
+func (r *roster) own(p Presence, self string, w *wire) {
+	r.mu.Lock()
+	rival := p == Present && self != r.self && r.echoed
+	r.echoed = r.echoed || self == r.self
+	r.mu.Unlock()
+	switch {
+	case rival:
+		r.l.rivalled()
+	case p != Present:
+		r.mistaken(w)
+	}
 }
 
 // mistaken says again that we are there, after a will of an earlier connection said otherwise.

@@ -109,7 +109,7 @@ func Open(ctx context.Context, cs []Connection, o Options) (*Links, error) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ls := &Links{o: o, stop: stop}
 	for _, c := range cs {
-		l := newLine(c.defaults(), o, o.clientID(c))
+		l := newLine(c.defaults(), o, o.clientID(c), false)
 		if err := l.open(ctx); err != nil { // only what check has missed
 			stop()
 			return nil, errors.Join(err, ls.Stop(ctx))

@@ -326,26 +326,22 @@ func unexpected(err error) error {
 }
 
 // next is the piece of the message that paho hands to us.
-func (w *wire) next() piece {
+func (w *wire) next() (piece, bool) {
 	w.pieces.Lock()
 	defer w.pieces.Unlock()
 	if len(w.pieces.queue) == 0 {
-		return piece{}
+		return piece{}, false
 	}
 	p := w.pieces.queue[0]
 	if w.pieces.queue = w.pieces.queue[1:]; len(w.pieces.queue) == 0 {
 		w.pieces.queue = nil
 	}
-	return p
+	return p, true
 }
 
 // settle gives back what is held for messages that paho did not hand to us before the connection ended.
 func (w *wire) settle() {
-	for {
-		p := w.next()
-		if p == (piece{}) {
-			return
-		}
+	for p, ok := w.next(); ok; p, ok = w.next() {
 		w.budget.give(p.held)
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/ringfence/ringfence/testkit/brokertest"
 )
 
-const brokers = "a secret of the brokers' alone"
+const brokers = "a-secret-of-the-brokers-alone"
 
 // logs keeps what is logged.
 type logs struct {

@@ -3,6 +3,7 @@ package enter
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/ringfence/ringfence/core/access"
@@ -55,10 +56,15 @@ func (b *Broker) Connect(ctx context.Context, user string, password secret.Text,
 	if err = claimed.UnmarshalText([]byte(user)); err == nil {
 		named = claimed.String()
 	}
+	counted := []string{"connect as " + named}
+	if o.Address != "" { // some brokers do not tell
+		counted = append(counted, "connect from "+Network(o.Address))
+	}
 	failed := func(err error) error {
 		if fault.Is(err, fault.Unauthenticated) {
-			b.limiter.Take("connect from "+Network(o.Address), 1, perConnect)
-			b.limiter.Take("connect as "+named, 1, perConnect)
+			for _, key := range counted {
+				b.limiter.Take(key, 1, perConnect)
+			}
 		}
 		return err
 	}
@@ -67,7 +73,7 @@ func (b *Broker) Connect(ctx context.Context, user string, password secret.Text,
 		return Publisher{}, failed(errCredential)
 	}
 	if _, seen := e.cache.homes.Load(t.Accessor); !seen {
-		for _, key := range []string{"connect from " + Network(o.Address), "connect as " + named} {
+		for _, key := range counted {
 			if v := b.limiter.Take(key, 0, perConnect); v.Remaining == 0 {
 				return Publisher{}, errConnects()
 			}
@@ -88,10 +94,36 @@ func (b *Broker) Connect(ctx context.Context, user string, password secret.Text,
 	if err := p.Topics().MayBe(client); err != nil {
 		return Publisher{}, err
 	}
-	if _, _, _, err := e.Source(ctx, id, o); err != nil {
+	if _, _, _, err := e.Source(ctx, id, o); err != nil { // recorded, as any other refusal of the source
 		return Publisher{}, err
 	}
-	return p, nil
+	return p, b.Still(ctx, p)
+}
+
+// Mark names the publisher's tenant and key, for a broker that keeps it with the connection and shows it with each question.
+// It proves nothing: Resume believes the broker that it was given to.
+func (p Publisher) Mark() string { return p.Tenant.String() + ":" + p.key.String() }
+
+// Resume is the publisher of a mark, if what the broker says of the client agrees with it now.
+func (b *Broker) Resume(ctx context.Context, user, mark, client string) (Publisher, error) {
+	var p Publisher
+	home, key, _ := strings.Cut(mark, ":")
+	if p.Tenant.UnmarshalText([]byte(home)) != nil || p.key.UnmarshalText([]byte(key)) != nil || p.Source.UnmarshalText([]byte(user)) != nil {
+		return Publisher{}, errCredential
+	}
+	if err := p.Topics().MayBe(client); err != nil {
+		return Publisher{}, err
+	}
+	st, err := b.enter.standing(ctx, p.Tenant)
+	if err != nil {
+		return Publisher{}, known(err)
+	}
+	k, src := st.keys[p.key], st.sources[p.Source]
+	if k == nil || k.Source != p.Source {
+		return Publisher{}, errCredential
+	}
+	p.Identity, p.Client = keyOf(src, p.Tenant, k.Accessor), client
+	return p, b.Still(ctx, p)
 }
 
 // Still answers whether a publisher would be let in now: its key is in force, its source and tenant are active, and the source
@@ -101,7 +133,7 @@ func (b *Broker) Still(ctx context.Context, p Publisher) error {
 		return errCredential
 	}
 	e := b.enter
-	st, err := e.cache.policies.get(ctx, p.Tenant)
+	st, err := e.standing(ctx, p.Tenant)
 	if err != nil {
 		return known(err)
 	}

@@ -92,6 +92,16 @@ func TestAClientConnectsAsTheSourceOfItsKeyAndAsNothingElse(t *testing.T) {
 	if p.Topics() != own.Topics {
 		t.Errorf("let in as %v", p.Topics())
 	}
+	again, err := d.Resume(t.Context(), own.Source.String(), p.Mark(), p.Client)
+	if err != nil || again.Topics() != p.Topics() || again.Actor != p.Actor {
+		t.Errorf("resumed as %v: %v", again, err)
+	}
+	for _, c := range [][3]string{{other.Source.String(), p.Mark(), other.Source.String()}, {own.Source.String(), p.Mark(), other.Source.String()}, {own.Source.String(), "", p.Client},
+		{theirs.Source.String(), strings.Replace(p.Mark(), own.Tenant.String(), theirs.Tenant.String(), 1), theirs.Source.String()}} {
+		if _, err := d.Resume(t.Context(), c[0], c[1], c[2]); err == nil {
+			t.Errorf("resumed: %v", c)
+		}
+	}
 	id := own.Source.String()
 	for name, c := range map[string]struct {
 		user, client string

@@ -41,10 +41,15 @@ func (e *Enter) ingestion(ctx context.Context, t credential.Token, o access.Orig
 			return Identity{}, err
 		}
 	}
+	return keyOf(src, home.Tenant, t.Accessor), nil
+}
+
+// keyOf is who acts by a source's key.
+func keyOf(src source.Source, home ident.Tenant, accessor string) Identity {
 	return Identity{
-		Actor:   access.Actor{Kind: access.Service, ID: src.Account, Accessor: t.Accessor, AMR: "key"},
-		Subject: access.Subject{Principal: src.Account}, Kind: t.Kind, Tenant: home.Tenant, Source: src.ID, Accessor: t.Accessor,
-	}, nil
+		Actor:   access.Actor{Kind: access.Service, ID: src.Account, Accessor: accessor, AMR: "key"},
+		Subject: access.Subject{Principal: src.Account}, Kind: credential.KindIngestion, Tenant: home, Source: src.ID, Accessor: accessor,
+	}
 }
 
 // Source lets a source submit events: the credential decides the tenant. The answer holds the source as it is now, and the

@@ -59,7 +59,7 @@ race: ## all tests under the race detector; a skipped test is a failure; minutes
 ifneq ($(SERVICES),none)
 	$(WITH) $(TESTED) -tags services,unguarded -timeout 10m -run TestTheDatabasesWallIsEnoughAlone ./testkit/isolation
 else
-	@echo "left out: what asks PostgreSQL (SERVICES=none)"; test "$$CI" != true
+	@echo "left out: what asks PostgreSQL, Kafka, Mosquitto and RabbitMQ (SERVICES=none)"; test "$$CI" != true
 endif
 
 tidy-check: ## go.mod and go.sum are what go mod tidy would write (on a copy, see dependencies under ARCHITECTURE.md)

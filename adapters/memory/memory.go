@@ -87,6 +87,10 @@ func (s *Store) View(ctx context.Context, scope access.Scope, fn func(context.Co
 	}
 	h := open(s.now.Load(), scope.Tenant())
 	defer h.kill()
+	if h.stale(scope) {
+		s.o.Revised(scope.Tenant(), 0)
+		return store.ErrStale
+	}
 	return protect(func() error { return fn(store.Enter(ctx), reader{h}) })
 }
 
@@ -208,10 +212,15 @@ type change struct {
 
 func begin(w *world, scope access.Scope) (*change, error) {
 	h := open(w, scope.Tenant())
-	if scope.Revision() != 0 && scope.Revision() < h.book.narrowed {
+	if h.stale(scope) {
 		return nil, store.ErrStale
 	}
 	return &change{writing: writing{h}, rev: h.book.revision}, nil
+}
+
+// stale reports that what a scope was decided from may have been narrowed since.
+func (h *handle) stale(s access.Scope) bool {
+	return s.Revision() != 0 && s.Revision() < h.book.narrowed
 }
 
 // Revision is the one that this change will have.

@@ -101,6 +101,22 @@ func (h *handle) kept(ctx context.Context) (kept, error) {
 	return k, err
 }
 
+// opened is the last revision that may have narrowed a decision in the tenant. Where the database has a wall of its own it is said
+// by the statement that opens it, and costs nothing.
+func (h *handle) opened(ctx context.Context) (uint64, error) {
+	query, args := "SELECT narrowed FROM audit_heads WHERE tenant = ?", []any{h.tenant[:]}
+	if h.session.d.Enter != "" {
+		query, args = h.session.d.Enter, []any{hex.EncodeToString(h.tenant[:])}
+		h.session.shown = h.tenant
+	}
+	var narrowed sql.NullInt64
+	err := h.one(ctx, query, args, &narrowed)
+	if fault.Is(err, fault.NotFound) { // nothing was ever changed
+		err = nil
+	}
+	return uint64(narrowed.Int64), err //nolint:gosec // written from one below 2^63
+}
+
 // locked is kept, with the tenant's head locked for this transaction: changes of one tenant are serial.
 func (h *handle) locked(ctx context.Context) (kept, error) {
 	lock := h.session.d.LockHead

@@ -208,7 +208,7 @@ func (f flow) Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error {
 	if err := f.h.alone(ctx, "checkpoints"); err != nil {
 		return err
 	}
-	n, err := f.h.exec(ctx, "INSERT INTO audit_checkpoints (tenant, size, note) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM audit_checkpoints WHERE tenant = ? AND size >= ?)",
+	n, err := f.h.exec(ctx, "INSERT INTO audit_checkpoints (tenant, size, note) SELECT ?, ?, ? WHERE coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant = ?), -1) < ?",
 		f.h.tenant[:], int64(c.Size), c.Note, f.h.tenant[:], int64(c.Size)) //nolint:gosec // below 2^63
 	if err == nil && n == 0 {
 		err = fault.New(fault.Conflict, "old_checkpoint", "A checkpoint of this size or a later one is kept already.")
@@ -218,7 +218,7 @@ func (f flow) Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error {
 
 // Expire looks at the tenant's own rows.
 func (f flow) Expire(ctx context.Context, now time.Time, limit int) (int, error) {
-	n, err := f.h.exec(ctx, "DELETE FROM dedupe WHERE (tenant, key) IN (SELECT tenant, key FROM dedupe WHERE tenant = ? AND expires <= ? LIMIT ?)", f.h.tenant[:], micros(now), limit)
+	n, err := f.h.exec(ctx, "DELETE FROM dedupe WHERE tenant = ? AND key "+f.h.session.d.among("SELECT key FROM dedupe WHERE tenant = ? AND expires <= ? LIMIT ?"), f.h.tenant[:], f.h.tenant[:], micros(now), limit)
 	total := int(n)
 	if err != nil || total >= limit {
 		return total, err

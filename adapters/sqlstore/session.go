@@ -17,6 +17,7 @@ import (
 type Dialect struct {
 	Bind     func(query string, args []any) (string, []any) // says how arguments are written; nil: ? as it stands
 	Show     string                                         // statement that takes a tenant (hex): from there on a transaction sees its rows alone; "": the database has no wall of its own
+	Enter    string                                         // Show as a query that also answers the tenant's narrowed revision; "": it is asked like all else
 	Snapshot sql.IsolationLevel                             // of a View
 	LockHead string                                         // end of a query that locks what it reads; "": nobody else writes
 	LockName string                                         // statement that locks a name until the transaction ends; "": nobody else writes
@@ -51,6 +52,15 @@ func (d *Dialect) rawPool(db *bun.DB) asked {
 		return db
 	}
 	return db.DB
+}
+
+// among is a condition: what a query answers, which is so little that each is looked up by itself. Said as an array, PostgreSQL
+// does not think of reading the table instead.
+func (d *Dialect) among(query string) string {
+	if d.Parts {
+		return "= ANY(ARRAY(" + query + "))"
+	}
+	return "IN (" + query + ")"
 }
 
 // session is one transaction (or, for look-ups before a tenant is known, the pool) as handles ask it.

@@ -204,8 +204,16 @@ func (s *Store) View(ctx context.Context, scope access.Scope, fn func(context.Co
 	if s.writer.closed() {
 		return store.ErrClosed
 	}
-	return s.o.Dialect.again(func() error { return s.view(ctx, scope, fn) })
+	err := s.o.Dialect.again(func() error { return s.view(ctx, scope, fn) })
+	if errors.Is(err, errOutdated) {
+		s.o.Revised(scope.Tenant(), 0)
+		return store.ErrStale
+	}
+	return err
 }
+
+// errOutdated is that a Scope is older than what its tenant's decisions may have been narrowed by; unlike what fn may say itself.
+var errOutdated = errors.New("the scope is stale")
 
 func (s *Store) view(ctx context.Context, scope access.Scope, fn func(context.Context, store.Reader) error) error {
 	tx, err := s.o.Read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.o.Dialect.Snapshot})
@@ -215,6 +223,13 @@ func (s *Store) view(ctx context.Context, scope access.Scope, fn func(context.Co
 	defer func() { _ = tx.Rollback() }()
 	h := &handle{session: &session{d: &s.o.Dialect, db: tx, raw: s.o.Dialect.raw(tx)}, tenant: scope.Tenant()}
 	defer h.kill()
+	if scope.Revision() != 0 || s.o.Dialect.Enter != "" {
+		if narrowed, err := h.opened(ctx); err != nil {
+			return err
+		} else if scope.Revision() != 0 && scope.Revision() < narrowed {
+			return errOutdated
+		}
+	}
 	return protect(func() error { return fn(store.Enter(ctx), reader{h}) })
 }
 

@@ -2,6 +2,7 @@ package disclose
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"strconv"
@@ -220,10 +221,21 @@ func (d *Disclose) alone(s access.Scope, write func(context.Context, io.Writer) 
 	}
 }
 
+// look reads for what outlasts its request: where rights were narrowed since, it is decided anew whether it may go on.
+func (d *Disclose) look(ctx context.Context, s access.Scope, fn func(context.Context, store.Reader) error) error {
+	err := d.store.View(ctx, s, fn)
+	for tries := 0; errors.Is(err, store.ErrStale) && tries < 8; tries++ {
+		if s, err = d.enter.Again(ctx, s); err == nil {
+			err = d.store.View(ctx, s, fn)
+		}
+	}
+	return err
+}
+
 // part reads entries in a transaction of its own. A reader who is slow holds none: what is behind a log's end never changes, so
 // that an export needs no one snapshot.
 func (d *Disclose) part(ctx context.Context, s access.Scope, f store.AuditFilter) (found []audit.Entry, err error) {
-	err = d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+	err = d.look(ctx, s, func(ctx context.Context, r store.Reader) error {
 		found, err = entries(ctx, r, f)
 		return err
 	})
@@ -269,7 +281,7 @@ func (d *Disclose) Bundle(ctx context.Context, s access.Scope, private bool) (wr
 func (d *Disclose) bundle(ctx context.Context, s access.Scope, end audit.StoredCheckpoint, private bool, b *audit.BundleWriter) error {
 	for after := uint64(0); after < end.Size; {
 		var kept []audit.StoredCheckpoint
-		if err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
+		if err := d.look(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
 			kept, err = r.Audit().Checkpoints(ctx, after, 1000)
 			return err
 		}); err != nil {
@@ -307,7 +319,7 @@ func (d *Disclose) chunk(ctx context.Context, s access.Scope, b *audit.BundleWri
 	}
 	var hashes []audit.Hash
 	var found []audit.Entry
-	if err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
+	if err := d.look(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
 		if hashes, err = r.Audit().Hashes(ctx, indexes); err == nil {
 			found, err = entries(ctx, r, store.AuditFilter{FromSeq: from, ToSeq: to, Private: private})
 		}

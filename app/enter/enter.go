@@ -373,6 +373,24 @@ func (e *Enter) Member(ctx context.Context, id Identity, t ident.Tenant, o acces
 	return access.Grant(t, id.Actor, o, d, &st.policy, id.Subject, e.Now()), nil
 }
 
+// Again decides anew what a scope was granted for at the tenant's root: for what goes on after its request was let in, once the
+// store says that rights were narrowed meanwhile.
+func (e *Enter) Again(ctx context.Context, s access.Scope) (access.Scope, error) {
+	st, err := e.cache.policies.get(ctx, s.Tenant())
+	if err != nil {
+		return access.Scope{}, err
+	}
+	if err := st.admit(st.policy.Member(s.Subject().Principal)); err != nil {
+		return access.Scope{}, err
+	}
+	p, now := s.Decision().Permission, e.Now()
+	d := st.policy.Decide(s.Subject(), p, ident.Node{}, now)
+	if !d.Allowed {
+		return access.Scope{}, access.Refuse(p)
+	}
+	return access.Grant(s.Tenant(), s.Actor(), s.Origin(), d, &st.policy, s.Subject(), now), nil
+}
+
 // As grants a scope to one whose right was proved otherwise than by a policy: a person on their own records, or the holder of
 // a one-time link. For app/signin and the gate alone.
 func (e *Enter) As(t ident.Tenant, a access.Actor, reason string, o access.Origin) access.Scope {

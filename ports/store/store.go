@@ -27,7 +27,10 @@ import (
 //   - answer a fault of kind Unavailable if the store cannot be reached or is out of space, and leave nothing behind;
 //   - return nil only when what was written is durable.
 type Store interface {
-	// View runs fn on one snapshot: nothing that is committed meanwhile is seen.
+	// View runs fn on one snapshot: nothing that is committed meanwhile is seen. It must refuse with ErrStale, before fn runs, a
+	// Scope whose revision is not zero and older than the last one in the snapshot that may have narrowed a decision, whichever
+	// process made it, and tell Revised the tenant, with revision 0, before it returns: a right that was taken is gone at the next
+	// request everywhere.
 	View(ctx context.Context, s access.Scope, fn func(context.Context, Reader) error) error
 
 	// Change runs fn and appends the events it returns to the tenant's audit tree, in one transaction.
@@ -74,7 +77,7 @@ var (
 	ErrCursor    = fault.New(fault.Invalid, "bad_cursor", "The cursor is not one that this list gave out. Start the list again without it.")
 )
 
-// Revised is told after every committed Change and Across, and after every one that was refused as stale, that a tenant's
+// Revised is told after every committed Change and Across, and after every one and every View that was refused as stale, that a tenant's
 // records changed and that its policy revision is now at least the one given: caches of policies and credentials live by it. The zero tenant means that any tenant's may
 // have changed, by another process on the same data, noticed within a second. It must return quickly and not call the store.
 // An adapter's constructor takes it; nil is nobody.

@@ -456,6 +456,7 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 			return grant(s.Tenant(), true, s.Revision())
 		}), nil},
 		{"an old decision is good for ever", "StaleScopeIsRefused", byScope(func(s access.Scope) access.Scope { return grant(s.Tenant(), s.Allowed(), 0) }), nil},
+		{"a reader's old decision is good for ever", "StaleScopeIsRefused", func(s store.Store) store.Store { return lasting{s} }, nil},
 		{"a decision does not outlive what is new", "StaleScopeIsRefused", func(s store.Store) store.Store { return hasty{s} }, nil},
 		{"who decided by what is over is not told", "StaleScopeIsRefused", func(s store.Store) store.Store { return s }, func(o *storetest.Options) {
 			tell := o.Revised

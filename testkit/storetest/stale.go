@@ -28,6 +28,10 @@ func stale(t testing.TB, w *World) {
 		ran = true
 		return []audit.Event{w.event("x")}, nil
 	}
+	look := func(context.Context, store.Reader) error {
+		ran = true
+		return nil
+	}
 	// Each write with what is to become of a decision that was made just before it.
 	for _, c := range []struct {
 		what    string
@@ -97,6 +101,17 @@ func stale(t testing.TB, w *World) {
 			t.Errorf("%s: a decision of before: %v, and its function ran: %v", c.what, err, ran)
 		case c.narrows && len(w.tellings()) != told+1:
 			t.Errorf("%s: Revised was not told of a stale scope", c.what)
+		}
+		ran, told = false, len(w.tellings())
+		err = w.Store.View(w.ctx, w.Scope(w.A.Tenant(), before), look)
+		switch got := errors.Is(err, store.ErrStale); {
+		case got != c.narrows || ran == c.narrows:
+			t.Errorf("%s: reading by a decision of before: %v, and its function ran: %v", c.what, err, ran)
+		case c.narrows && len(w.tellings()) != told+1:
+			t.Errorf("%s: Revised was not told of a stale reader", c.what)
+		}
+		if err := w.Store.View(w.ctx, w.Scope(w.A.Tenant(), rev), look); err != nil {
+			t.Errorf("%s: reading by a decision of now: %v", c.what, err)
 		}
 	}
 	ran = false

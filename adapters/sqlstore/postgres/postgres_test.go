@@ -193,6 +193,67 @@ func TestAnotherProcessIsToldOfEachChange(t *testing.T) {
 	}
 }
 
+// What one process took away, another refuses at its very next look, and tells its cache of decisions before it answers: it need
+// not have been told first.
+func TestAnotherProcessSeesARevocationAtItsNextRequest(t *testing.T) {
+	both(t, func(t *testing.T, server *pgtest.Server) {
+		url := server.URL(server.Database(t), "runtime")
+		var mu sync.Mutex
+		told := map[ident.Tenant]int{}
+		mine := open(t, url, storetest.Options{Now: time.Now}, 0)
+		other := open(t, url, storetest.Options{Now: time.Now, Revised: func(id ident.Tenant, _ uint64) { mu.Lock(); defer mu.Unlock(); told[id]++ }}, 0)
+		t.Cleanup(func() { _, _ = mine.Close(), other.Close() })
+		w := new(storetest.World)
+		tenant := ident.Tenant{1}
+		m := access.Membership{ID: ident.Membership{1}, Node: ident.Node{1}, Principal: ident.Principal{1}}
+		change := func(fn func(context.Context, store.Writer) error) (rev uint64) {
+			t.Helper()
+			if err := mine.Change(t.Context(), w.Scope(tenant, 0), func(ctx context.Context, wr store.Writer) ([]audit.Event, error) {
+				err := fn(ctx, wr)
+				rev = wr.Revision()
+				return []audit.Event{{ID: ident.NewEntry(mint), Action: audit.MembershipGranted, Target: audit.Target{Kind: "membership", ID: m.ID.String()}, Outcome: audit.OK}}, err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return rev
+		}
+		rev := change(func(ctx context.Context, wr store.Writer) (err error) {
+			m, err = wr.Memberships().Put(ctx, m)
+			return err
+		})
+		for range 20 {
+			look := func(rev uint64) error {
+				return other.View(t.Context(), w.Scope(tenant, rev), func(context.Context, store.Reader) error { return nil })
+			}
+			if err := look(rev); err != nil {
+				t.Fatalf("before: %v", err)
+			}
+			now := change(func(ctx context.Context, wr store.Writer) (err error) {
+				m, err = wr.Memberships().Put(ctx, m)
+				return err
+			})
+			mu.Lock()
+			before := told[tenant]
+			mu.Unlock()
+			if err := look(rev); !errors.Is(err, store.ErrStale) {
+				t.Errorf("after: %v", err)
+			}
+			mu.Lock()
+			if told[tenant] == before {
+				t.Error("its cache was not told")
+			}
+			mu.Unlock()
+			if err := look(now); err != nil {
+				t.Errorf("decided anew: %v", err)
+			}
+			if err := other.View(t.Context(), w.Scope(ident.Tenant{2}, 1), func(context.Context, store.Reader) error { return nil }); err != nil {
+				t.Errorf("another tenant: %v", err)
+			}
+			rev = now
+		}
+	})
+}
+
 // Transactions of four tenants on four connections that are cancelled, time out and panic at any point: none ever sees or
 // writes another tenant's row.
 func TestNoTenantContextEverCrosses(t *testing.T) {

@@ -48,7 +48,7 @@ var (
 	literal = regexp.MustCompile(`(?i)x?'[^']*'`)
 	number  = regexp.MustCompile(`\b[0-9]+\b`)
 	mention = regexp.MustCompile(`(?i)\b(?:FROM|JOIN|INTO|UPDATE)\s+"?([a-z_]+)"?`)
-	bound   = regexp.MustCompile(`(?i)"?\btenant"?\s*=\s*(?:\?|[a-z]+\.tenant)|\(tenant, [a-z]+\) IN \(SELECT tenant,`)
+	bound   = regexp.MustCompile(`(?i)"?\btenant"?\s*=\s*(?:\?|[a-z]+\.tenant)`)
 	made    = regexp.MustCompile(`(?i)INTO\s+"?[a-z_]+"?(?:\s+AS\s+"?[a-z_]+"?)?\s*\("?tenant"?,`)
 )
 

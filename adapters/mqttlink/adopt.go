@@ -80,7 +80,10 @@ func (l *line) drain(ctx context.Context, a Adoption) error {
 	during, cancel := l.during(w)
 	defer cancel()
 	if a.End {
-		topics := append(l.c.filters(), membersTopic+l.c.Group+"/+")
+		topics := l.c.filters()
+		if l.c.Group != "" {
+			topics = append(topics, l.members.prefix()+"+")
+		}
 		if _, err := l.cm.Load().Unsubscribe(during, &paho.Unsubscribe{Topics: topics}); err != nil {
 			return fault.Wrap(err, fault.Unavailable, "mqtt_adopt", "The broker did not let the session be unsubscribed. Try again.")
 		}

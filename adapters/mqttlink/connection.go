@@ -29,9 +29,11 @@ type Connection struct {
 	Password          secret.Text
 	PasswordFile      string // holds the password; read again at every connection
 
-	Filters  []string // each an MQTT filter, or a template of core/uplink
-	Group    string   // of the shared subscription: workers of one group split the stream; empty: each gets all of it
-	Presence bool     // members of the group tell each other that they are there, at rf/members/{group}/{client id}
+	Filters []string // each an MQTT filter, or a template of core/uplink
+	// Group is of the shared subscription: workers of one group split the stream; empty: each gets all of it. Mosquitto 2.0 forgets
+	// shared subscriptions when it is restarted, until a member is back: what is published in between it acknowledges and drops.
+	Group    string
+	Presence bool // members of the group tell each other that they are there, at rf/members/{group}/{client id}
 
 	SessionExpiry    time.Duration // how long the broker keeps what a member has not taken; 7 days
 	KeepAlive        time.Duration // 10 s

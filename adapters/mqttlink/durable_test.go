@@ -4,11 +4,16 @@ package mqttlink_test
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/ringfence/ringfence/adapters/mqttlink"
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/deploy/testbed/servers"
 )
 
@@ -250,3 +255,50 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	s.held(false)
 	eventually(t, "all come", func() bool { return s.distinct() == 40 })
 }
+
+func TestAConnectionThatIsDownIsOneAlarmAndNothingOfAnybodysIsLogged(t *testing.T) {
+	b := mosquitto(t, servers.Options{Passwords: map[string]string{"u": "KANARIE"}})
+	var log lines
+	s := newSink()
+	o := options(s)
+	o.Log, o.DownAlarm = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), 200*time.Millisecond
+	c := b.connection()
+	c.Username, c.Password, c.Presence = "u", secret.New("KANARIE"), true
+	ls := open(t, o, c)
+	ready(t, ls)
+	u := client(t, "mqtt://u:KANARIE@"+b.Addr())
+	s.err = func(mqttlink.Message) error { return errors.New("KANARIE") }
+	publish(t, u, "KANARIE", 1, 1)
+	eventually(t, "it is a defect", func() bool { return count(ls, "take_defects_total") > 0 })
+	b.Stop()
+	eventually(t, "it is an alarm", func() bool { return ls.Ready() != nil && log.has("is down") == 1 })
+	if count(ls, "down") != 1 || !strings.Contains(ls.Ready().Error(), "cannot be reached") {
+		t.Errorf("%v", ls.Ready())
+	}
+	after(t, 1500*time.Millisecond)
+	b.Start()
+	eventually(t, "it is back", func() bool { return ls.Ready() == nil && log.has("is back") == 1 })
+	if log.has("is down") != 1 || log.has("KANARIE") != 0 || log.has("up/") != 0 {
+		t.Error(log.all())
+	}
+}
+
+// lines is a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) all() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *lines) has(what string) int { return strings.Count(l.all(), what) }

@@ -1,8 +1,12 @@
 package mqttlink
 
 import (
+	"bytes"
 	"context"
+	"net"
 	"time"
+
+	"github.com/eclipse/paho.golang/packets"
 )
 
 // AckFirst plants a bug: messages are acknowledged before Take has answered.
@@ -48,4 +52,26 @@ func (ls *Links) Highest() (messages, bytes int) {
 		l.budget.mu.Unlock()
 	}
 	return messages, bytes
+}
+
+// fixed is a network connection that brings some bytes and ends.
+type fixed struct {
+	net.Conn
+	*bytes.Reader
+}
+
+func (f fixed) Read(p []byte) (int, error) { return f.Reader.Read(p) }
+func (fixed) Close() error                 { return nil }
+
+// ReadPackets has paho read all that a broker sent, through a wire: how many packets it got, and how long the longest was that
+// the wire handed over.
+func ReadPackets(sent []byte) (n, longest int) {
+	w := newWire(fixed{Reader: bytes.NewReader(sent)}, 512<<10, newBudget(1<<30, 1<<62), time.Now())
+	for {
+		if _, err := packets.ReadPacket(w); err != nil {
+			return n, longest
+		}
+		n++
+		longest = max(longest, len(w.buf))
+	}
 }

@@ -217,7 +217,7 @@ func (a *API) readingRoutes() {
 			EventID   string `query:"event_id"`
 			DeviceID  string `query:"device_id"`
 			DecoderID string `query:"decoder_id"`
-			Category  string `query:"category" enum:"success,fuel,memory,stack,exception,bad-output,load,no-decoder,internal"`
+			Category  string `query:"category" enum:"success,fuel,memory,stack,exception,bad-output,load,no-decoder,duplicate,internal"`
 		}) (*many[outcomeJSON], error) {
 			f := store.OutcomeFilter{Category: decoder.Category(in.Category)}
 			q, err := c.page(in.Cursor, in.Limit)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
@@ -25,29 +26,33 @@ func (f flow) Accept(_ context.Context, us []uplink.Uplink) ([]store.Verdict, er
 	if err := f.h.alive(); err != nil {
 		return nil, err
 	}
-	b, verdicts := &f.h.book, make([]store.Verdict, len(us))
+	verdicts := make([]store.Verdict, len(us))
 	for i, u := range us {
-		v := &verdicts[i]
-		v.ID = u.ID
-		if u.DedupeKey != ([32]byte{}) {
-			key := string(u.DedupeKey[:])
-			switch held, taken := b.dedupe.get(key); {
-			case !taken || !held.expires.After(u.ArrivedAt):
-				f.h.expireKey(key, held.expires, u.ArrivedAt.Add(store.DedupeWindow))
-				b.dedupe = b.dedupe.put(key, first{u.ID, u.PayloadHash, u.ArrivedAt.Add(store.DedupeWindow)})
-			case held.hash == u.PayloadHash:
-				v.ID, v.Duplicate = held.id, true
-				continue
-			default:
-				v.Conflict = true
-				u.State, u.Reason = uplink.Quarantined, uplink.DedupeConflict
-			}
-		}
-		u.Rev = 1
-		u.Payload = bytes.Clone(u.Payload)
-		f.h.queue(u)
+		verdicts[i] = f.h.accept(u)
 	}
 	return verdicts, nil
+}
+
+// accept keeps an uplink, unless its key is another's.
+func (h *handle) accept(u uplink.Uplink) store.Verdict {
+	v := store.Verdict{ID: u.ID}
+	if u.DedupeKey != ([32]byte{}) {
+		key, expires := string(u.DedupeKey[:]), u.ArrivedAt.Add(store.DedupeWindow)
+		switch held, taken := h.book.dedupe.get(key); {
+		case !taken || !held.expires.After(u.ArrivedAt):
+			h.expireKey(key, held.expires, expires)
+			h.book.dedupe = h.book.dedupe.put(key, first{u.ID, u.PayloadHash, expires})
+		case held.hash == u.PayloadHash:
+			return store.Verdict{ID: held.id, Duplicate: true}
+		default:
+			v.Conflict = true
+			u.State, u.Reason, u.Device = uplink.Quarantined, uplink.DedupeConflict, ident.Device{}
+		}
+	}
+	u.Rev = 1
+	u.Payload = bytes.Clone(u.Payload)
+	h.queue(u)
+	return v
 }
 
 // dedupeKeys stands beside the nouns among what expires.
@@ -93,20 +98,36 @@ func (h *handle) replace(u uplink.Uplink) (uplink.Uplink, error) {
 
 // Finish writes what became of an uplink.
 func (f flow) Finish(_ context.Context, done store.Finished) error {
-	u, b := done.Uplink, &f.h.book
+	u := done.Uplink
 	if _, err := f.h.replace(u); err != nil {
 		return err
 	}
 	if !u.Device.IsZero() && u.State != uplink.Quarantined {
-		b.seen = later(b.seen, idKey(u.Device), u.ReceivedAt)
+		f.h.sawDevice(u)
 	}
-	if done.Outcome != nil {
-		b.outcomes = b.outcomes.put(idKey(done.Outcome.ID), *done.Outcome)
+	return f.h.told(done)
+}
+
+func (h *handle) sawDevice(u uplink.Uplink) {
+	h.book.seen = later(h.book.seen, idKey(u.Device), u.ReceivedAt)
+}
+
+// told keeps an outcome and a reading, if there are any.
+func (h *handle) told(done store.Finished) error {
+	b := &h.book
+	if o := done.Outcome; o != nil {
+		if _, taken := b.outcomes.get(idKey(o.ID)); taken {
+			return errTaken
+		}
+		b.outcomes = b.outcomes.put(idKey(o.ID), *o)
 	}
 	if done.Reading == nil {
 		return nil
 	}
 	r := *done.Reading
+	if _, taken := b.places.get(idKey(r.ID)); taken {
+		return errTaken
+	}
 	r.Data, r.Warnings = bytes.Clone(r.Data), slices.Clone(r.Warnings)
 	place := moment(r.At) + idKey(r.ID)
 	b.readings, b.places = b.readings.put(place, r), b.places.put(idKey(r.ID), place)
@@ -115,6 +136,8 @@ func (f flow) Finish(_ context.Context, done store.Finished) error {
 	}
 	return nil
 }
+
+var errTaken = fault.New(fault.Conflict, "exists", "A record of this id exists already.")
 
 // Hasten lets what waits until a moment go on.
 func (f flow) Hasten(_ context.Context, until time.Time, limit int) (int, error) {
@@ -176,10 +199,14 @@ func foldKey(f store.Fold) string {
 
 // Fold counts.
 func (f flow) Fold(_ context.Context, c store.Fold, n int64) error {
-	old, _ := f.h.book.folds.get(foldKey(c))
-	c.Count = old.Count + n
-	f.h.book.folds = f.h.book.folds.put(foldKey(c), c)
+	f.h.count(c, n)
 	return f.h.alive()
+}
+
+func (h *handle) count(c store.Fold, n int64) {
+	old, _ := h.book.folds.get(foldKey(c))
+	c.Count = old.Count + n
+	h.book.folds = h.book.folds.put(foldKey(c), c)
 }
 
 // Checkpoint keeps a larger one.

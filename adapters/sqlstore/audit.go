@@ -123,6 +123,9 @@ func (h *handle) locked(ctx context.Context) (kept, error) {
 	if lock == "" { // nobody else writes
 		return h.kept(ctx)
 	}
+	if err := h.session.show(ctx, h.tenant, h.session.d.ShowAlone); err != nil {
+		return kept{}, err
+	}
 	k, err := h.readHead(ctx, lock)
 	if fault.Is(err, fault.NotFound) { // there is nothing to lock yet, nor anything to read
 		if err := h.writeHead(ctx, " ON CONFLICT DO NOTHING", k); err != nil {

@@ -66,28 +66,32 @@ func (h *handle) replace(ctx context.Context, u uplink.Uplink) (uplink.Uplink, e
 func (f flow) Accept(ctx context.Context, us []uplink.Uplink) ([]store.Verdict, error) {
 	verdicts := make([]store.Verdict, len(us))
 	for i := range us {
-		u := us[i] // a copy: fn may run again
-		v := &verdicts[i]
-		v.ID = u.ID
-		if u.DedupeKey != ([32]byte{}) {
-			first, err := f.claim(ctx, &u)
-			if err != nil {
-				return nil, err
-			}
-			if first != nil && first.hash == u.PayloadHash {
-				v.ID, v.Duplicate = first.id, true
-				continue
-			}
-			if first != nil {
-				v.Conflict = true
-				u.State, u.Reason = uplink.Quarantined, uplink.DedupeConflict
-			}
-		}
-		if err := f.h.insert(ctx, &u); err != nil {
+		v, err := f.h.accept(ctx, us[i])
+		if err != nil {
 			return nil, err
 		}
+		verdicts[i] = v
 	}
 	return verdicts, nil
+}
+
+// accept keeps an uplink, unless its key is another's.
+func (h *handle) accept(ctx context.Context, u uplink.Uplink) (store.Verdict, error) {
+	v := store.Verdict{ID: u.ID}
+	if u.DedupeKey != ([32]byte{}) {
+		first, err := h.claim(ctx, &u)
+		if err != nil {
+			return v, err
+		}
+		if first != nil && first.hash == u.PayloadHash {
+			return store.Verdict{ID: first.id, Duplicate: true}, nil
+		}
+		if first != nil {
+			v.Conflict = true
+			u.State, u.Reason, u.Device = uplink.Quarantined, uplink.DedupeConflict, ident.Device{}
+		}
+	}
+	return v, h.insert(ctx, &u)
 }
 
 type firstUplink struct {
@@ -96,34 +100,51 @@ type firstUplink struct {
 }
 
 // claim takes an uplink's dedupe key, or answers who has it.
-func (f flow) claim(ctx context.Context, u *uplink.Uplink) (*firstUplink, error) {
-	n, err := f.h.exec(ctx, `INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) VALUES (?, ?, ?, ?, ?)
+func (h *handle) claim(ctx context.Context, u *uplink.Uplink) (*firstUplink, error) {
+	n, err := h.exec(ctx, `INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (tenant, key) DO UPDATE SET uplink = excluded.uplink, payload_hash = excluded.payload_hash, expires = excluded.expires WHERE dedupe.expires <= ?`,
-		f.h.tenant[:], u.DedupeKey[:], u.ID[:], u.PayloadHash[:], micros(u.ArrivedAt.Add(store.DedupeWindow)), micros(u.ArrivedAt))
+		h.tenant[:], u.DedupeKey[:], u.ID[:], u.PayloadHash[:], micros(u.ArrivedAt.Add(store.DedupeWindow)), micros(u.ArrivedAt))
 	if err != nil || n > 0 {
 		return nil, err
 	}
 	var id, hash []byte
-	if err := f.h.one(ctx, "SELECT uplink, payload_hash FROM dedupe WHERE tenant = ? AND key = ?", []any{f.h.tenant[:], u.DedupeKey[:]}, &id, &hash); err != nil {
+	if err := h.one(ctx, "SELECT uplink, payload_hash FROM dedupe WHERE tenant = ? AND key = ?", []any{h.tenant[:], u.DedupeKey[:]}, &id, &hash); err != nil {
 		return nil, err
 	}
 	return &firstUplink{ident.Uplink(id), [32]byte(hash)}, nil
 }
 
 func (f flow) Finish(ctx context.Context, done store.Finished) error {
-	u := done.Uplink
-	if _, err := f.h.replace(ctx, u); err != nil {
+	if _, err := f.h.replace(ctx, done.Uplink); err != nil {
 		return err
 	}
-	t := f.h.tenant[:]
-	if !u.Device.IsZero() && u.State != uplink.Quarantined {
-		if _, err := f.h.exec(ctx, "INSERT INTO seen (tenant, device, at) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at WHERE excluded.at > seen.at", t, u.Device[:], micros(u.ReceivedAt)); err != nil {
+	if done.Uplink.State != uplink.Quarantined {
+		if err := f.h.saw(ctx, &done.Uplink); err != nil {
 			return err
 		}
 	}
-	if o := done.Outcome; o != nil {
-		if _, err := f.h.exec(ctx, "INSERT INTO outcomes (tenant, id, uplink, device, node, decoder, version, hash, engine, category, fuel, duration, message, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			t, o.ID[:], o.Uplink[:], o.Device[:], o.Node[:], o.Decoder[:], o.Version[:], o.Hash[:], o.Engine, string(o.Category), o.Fuel, int64(o.Duration), o.Message, micros(o.At)); err != nil {
+	return f.h.told(ctx, &done)
+}
+
+// saw notes a sign of life of an uplink's device.
+func (h *handle) saw(ctx context.Context, u *uplink.Uplink) error {
+	if u.Device.IsZero() {
+		return nil
+	}
+	_, err := h.exec(ctx, "INSERT INTO seen (tenant, device, at) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at WHERE excluded.at > seen.at", h.tenant[:], u.Device[:], micros(u.ReceivedAt))
+	return err
+}
+
+func (h *handle) outcome(ctx context.Context, o *uplink.Outcome) error {
+	_, err := h.exec(ctx, "INSERT INTO outcomes (tenant, id, uplink, device, node, decoder, version, hash, engine, category, fuel, duration, message, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		h.tenant[:], o.ID[:], o.Uplink[:], o.Device[:], o.Node[:], o.Decoder[:], o.Version[:], o.Hash[:], o.Engine, string(o.Category), o.Fuel, int64(o.Duration), o.Message, micros(o.At))
+	return err
+}
+
+// told keeps an outcome and a reading, if there are any.
+func (h *handle) told(ctx context.Context, done *store.Finished) error {
+	if done.Outcome != nil {
+		if err := h.outcome(ctx, done.Outcome); err != nil {
 			return err
 		}
 	}
@@ -135,12 +156,12 @@ func (f flow) Finish(ctx context.Context, done store.Finished) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.h.exec(ctx, "INSERT INTO readings (tenant, device, at, id, uplink, node, decoder, version, fcnt, has_fcnt, session, data, warnings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		t, r.Device[:], micros(r.At), r.ID[:], r.Uplink[:], r.Node[:], r.Decoder[:], r.Version[:], int64(r.FCnt), r.HasFCnt, r.Session, notNil(r.Data), warnings); err != nil { //nolint:gosec // kept bit for bit
+	if _, err := h.exec(ctx, "INSERT INTO readings (tenant, device, at, id, uplink, node, decoder, version, fcnt, has_fcnt, session, data, warnings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		h.tenant[:], r.Device[:], micros(r.At), r.ID[:], r.Uplink[:], r.Node[:], r.Decoder[:], r.Version[:], int64(r.FCnt), r.HasFCnt, r.Session, notNil(r.Data), warnings); err != nil { //nolint:gosec // kept bit for bit
 		return err
 	}
-	_, err = f.h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (latest.at, latest.id)",
-		t, r.Device[:], micros(r.At), r.ID[:])
+	_, err = h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (latest.at, latest.id)",
+		h.tenant[:], r.Device[:], micros(r.At), r.ID[:])
 	return err
 }
 

@@ -33,7 +33,7 @@ func (h *handle) ready(ctx context.Context) error {
 	if h.dead {
 		return store.ErrDead
 	}
-	return h.session.show(ctx, h.tenant)
+	return h.session.show(ctx, h.tenant, h.session.d.Show)
 }
 
 func (h *handle) query(ctx context.Context, q string, args ...any) (*sql.Rows, error) {

@@ -15,22 +15,24 @@ import (
 
 // Dialect is what one database wants said otherwise than another.
 type Dialect struct {
-	Bind     func(query string, args []any) (string, []any) // says how arguments are written; nil: ? as it stands
-	Show     string                                         // statement that takes a tenant (hex): from there on a transaction sees its rows alone; "": the database has no wall of its own
-	Enter    string                                         // Show as a query that also answers the tenant's narrowed revision; "": it is asked like all else
-	Snapshot sql.IsolationLevel                             // of a View
-	LockHead string                                         // end of a query that locks what it reads; "": nobody else writes
-	LockName string                                         // statement that locks a name until the transaction ends; "": nobody else writes
-	TryLock  string                                         // query that locks a name until the transaction ends, and answers whether it could; "": nobody else works on the database
-	Spoils   bool                                           // a refused statement takes its transaction along
-	Again    func(error) bool                               // a transaction that failed so is run again; nil: none is
-	Told     func(error) error                              // what is wrong with a statement, where somebody can mend it; nil: as the driver says it
-	Parts    bool                                           // what is many lies in parts by its time, and a table, due, says what waits
-	Greatest string                                         // function: the larger of two values
-	Waiting  string                                         // query (now, limit): tenants that have something to process (hex), and since when
-	Tenants  string                                         // query (after, limit): tenants that there is a log of, in order
-	Changed  string                                         // query (since): where to go on from, beside each tenant (hex) that was changed since; "": Options.Foreign
-	Now      string                                         // since, for who has seen nothing yet and wants to be told of what comes
+	Bind       func(query string, args []any) (string, []any) // says how arguments are written; nil: ? as it stands
+	Show       string                                         // statement that takes a tenant (hex): from there on a transaction sees its rows alone; "": the database has no wall of its own
+	Enter      string                                         // Show as a query that also answers the tenant's narrowed revision; "": it is asked like all else
+	ShowAlone  string                                         // Show, and the tenant's changes and parts of batches that are under way are waited for
+	ShowShared string                                         // Show, and the tenant's changes are
+	Snapshot   sql.IsolationLevel                             // of a View
+	LockHead   string                                         // end of a query that locks what it reads; "": nobody else writes
+	LockName   string                                         // statement that locks a name until the transaction ends; "": nobody else writes
+	TryLock    string                                         // query that locks a name until the transaction ends, and answers whether it could; "": nobody else works on the database
+	Spoils     bool                                           // a refused statement takes its transaction along
+	Again      func(error) bool                               // a transaction that failed so is run again; nil: none is
+	Told       func(error) error                              // what is wrong with a statement, where somebody can mend it; nil: as the driver says it
+	Parts      bool                                           // what is many lies in parts by its time, and a table, due, says what waits
+	Greatest   string                                         // function: the larger of two values
+	Waiting    string                                         // query (now, limit): tenants that have something to process (hex), and since when
+	Tenants    string                                         // query (after, limit): tenants that there is a log of, in order
+	Changed    string                                         // query (since): where to go on from, beside each tenant (hex) that was changed since; "": Options.Foreign
+	Now        string                                         // since, for who has seen nothing yet and wants to be told of what comes
 }
 
 // asked is what both a transaction and a pool are asked by.
@@ -74,11 +76,11 @@ type session struct {
 }
 
 // show tells the database whose rows are asked for from now on, where it has a wall of its own.
-func (s *session) show(ctx context.Context, t ident.Tenant) error {
-	if s.d.Show == "" || t == s.shown {
+func (s *session) show(ctx context.Context, t ident.Tenant, how string) error {
+	if how == "" || t == s.shown {
 		return nil
 	}
-	if _, err := s.exec(ctx, s.d.Show, []any{hex.EncodeToString(t[:])}); err != nil {
+	if _, err := s.exec(ctx, how, []any{hex.EncodeToString(t[:])}); err != nil {
 		return away(err)
 	}
 	s.shown = t
@@ -194,6 +196,14 @@ func (p *pooled) once(ctx context.Context, run func(context.Context, *session) e
 		return err // the caller went away before fn returned
 	}
 	return away(tx.Commit())
+}
+
+func (p *pooled) each(ctx context.Context, runs []func(context.Context, *session) error) []error {
+	errs := make([]error, len(runs))
+	for i, run := range runs {
+		errs[i] = p.do(ctx, run)
+	}
+	return errs
 }
 
 func (p *pooled) closed() bool {

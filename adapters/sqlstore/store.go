@@ -50,6 +50,8 @@ type Store struct {
 type transactor interface {
 	// do runs run in a transaction and commits what it wrote, unless it fails. Run may run more than once.
 	do(ctx context.Context, run func(context.Context, *session) error) error
+	// each does several, which harm each other no more than others' do, one after another.
+	each(ctx context.Context, runs []func(context.Context, *session) error) []error
 	closed() bool
 	// close lets what is under way end, and nothing begin.
 	close()

@@ -68,18 +68,28 @@ func (w *writer) close() {
 
 // do waits for run's turn and for the commit of what it wrote.
 func (w *writer) do(ctx context.Context, run func(context.Context, *session) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	j := &job{ctx: ctx, run: run, out: make(chan error, 1)}
+	return w.each(ctx, []func(context.Context, *session) error{run})[0]
+}
+
+func (w *writer) each(ctx context.Context, runs []func(context.Context, *session) error) []error {
+	errs, jobs := make([]error, len(runs)), make([]*job, 0, len(runs))
 	w.mu.RLock()
-	if w.shut {
-		w.mu.RUnlock()
-		return store.ErrClosed
+	for i := range runs {
+		switch {
+		case ctx.Err() != nil:
+			errs[i] = ctx.Err()
+		case w.shut:
+			errs[i] = store.ErrClosed
+		default:
+			jobs = append(jobs, &job{ctx: ctx, run: runs[i], out: make(chan error, 1)})
+			w.jobs <- jobs[i]
+		}
 	}
-	w.jobs <- j
 	w.mu.RUnlock()
-	return <-j.out // a caller that goes away is seen by the loop: its work is either whole or not there
+	for i, j := range jobs {
+		errs[i] = <-j.out // a caller that goes away is seen by the loop: its work is either whole or not there
+	}
+	return errs
 }
 
 func (w *writer) loop() {

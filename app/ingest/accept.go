@@ -153,7 +153,7 @@ func (g *Ingest) Accept(ctx context.Context, s access.Scope, src source.Source, 
 		}
 		v = vs[0]
 		if v.Conflict {
-			return f.Fold(ctx, fold(u, uplink.DedupeConflict), 1)
+			return f.Fold(ctx, store.QuarantineFold(u, uplink.DedupeConflict), 1)
 		}
 		return nil
 	})
@@ -162,12 +162,6 @@ func (g *Ingest) Accept(ctx context.Context, s access.Scope, src source.Source, 
 		g.Wake()
 	}
 	return v, err
-}
-
-// fold is the hourly counter of a source's quarantined events, so that a flood is no flood of audit entries.
-func fold(u uplink.Uplink, reason uplink.Reason) store.Fold {
-	hour := u.ArrivedAt.Truncate(time.Hour)
-	return store.Fold{Kind: "quarantine", Key: u.Source.String() + " " + string(reason), Node: u.Node, Bucket: hour, Until: hour.Add(time.Hour)}
 }
 
 // lost explains an error of ours in the log, with the event's id and nothing of its content.

@@ -154,7 +154,7 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 				done++ // it is no part of the backlog any more
 			}
 			if one.Uplink.State == uplink.Quarantined {
-				if err := f.Fold(ctx, fold(one.Uplink, one.Uplink.Reason), 1); err != nil {
+				if err := f.Fold(ctx, store.QuarantineFold(one.Uplink, one.Uplink.Reason), 1); err != nil {
 					return err
 				}
 			}

@@ -22,7 +22,7 @@ const (
 // Category says how a run ended.
 type Category string
 
-// The categories. All but Internal and NoDecoder are verdicts on the script.
+// The categories. All but Duplicate, Internal and NoDecoder are verdicts on the script.
 const (
 	Success   Category = "success"
 	Fuel      Category = "fuel"       // used up its fuel
@@ -32,6 +32,7 @@ const (
 	BadOutput Category = "bad-output" // gave something that is no output: not JSON, too large, too deep
 	Load      Category = "load"       // does not load: syntax, or no entry point
 	NoDecoder Category = "no-decoder" // the device names none; the uplink is kept
+	Duplicate Category = "duplicate"  // of an earlier event, which the outcome names; nothing else is kept
 	Internal  Category = "internal"   // ours: no verdict, retried, then left for replay
 )
 

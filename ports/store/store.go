@@ -51,6 +51,18 @@ type Store interface {
 	// counters, checkpoints, expiry. The list is closed: it is Flow.
 	Ingest(ctx context.Context, s access.Scope, fn func(context.Context, Flow) error) error
 
+	// IngestBatch writes what became of events of several tenants that were accepted on a bus: data instead of an fn, so that
+	// many tenants' can share a round trip. It answers one error a part, in their order.
+	//
+	// It must:
+	//   - keep of each part all or nothing: one that fails harms no other, and fails alone;
+	//   - write parts of one tenant in their order, each row after the rows before it, as Part says;
+	//   - refuse with ErrStale a part of which anything in Seen is otherwise by now, and tell Revised the tenant, with revision 0.
+	//     Once a Change of what was seen has returned, nothing is written any more that was decided from how it was before: a
+	//     part waits for Changes of its tenant that are under way, and their fn run after the parts that are;
+	//   - refuse a part of more than MaxRows, or each part if there are more than MaxParts (fault Invalid).
+	IngestBatch(ctx context.Context, parts []Part) []error
+
 	// Across is one transaction over the platform and one tenant, the platform's head locked first. Events are required in
 	// both trees. It is for setup, a tenant's lifecycle, members who come and go, a tenant's reset links, and what
 	// a connection of the operator's brings it, alone (held by archtest).
@@ -77,10 +89,10 @@ var (
 	ErrCursor    = fault.New(fault.Invalid, "bad_cursor", "The cursor is not one that this list gave out. Start the list again without it.")
 )
 
-// Revised is told after every committed Change and Across, and after every one and every View that was refused as stale, that a tenant's
-// records changed and that its policy revision is now at least the one given: caches of policies and credentials live by it. The zero tenant means that any tenant's may
-// have changed, by another process on the same data, noticed within a second. It must return quickly and not call the store.
-// An adapter's constructor takes it; nil is nobody.
+// Revised is told after every committed Change and Across, and after every one, every View and every part of a batch that was refused as
+// stale, that a tenant's records changed and that its policy revision is now at least the one given: caches of policies and
+// credentials live by it. The zero tenant means that any tenant's may have changed, by another process on the same data, noticed
+// within a second. It must return quickly and not call the store. An adapter's constructor takes it; nil is nobody.
 type Revised func(tenant ident.Tenant, revision uint64)
 
 type insideKey struct{}

@@ -166,6 +166,23 @@ func (t *Trouble) Ingest(ctx context.Context, s access.Scope, fn func(context.Co
 	}))
 }
 
+// IngestBatch goes wrong as a whole, or does as the store beneath.
+func (t *Trouble) IngestBatch(ctx context.Context, parts []store.Part) []error {
+	_, err := t.outside()
+	if err != nil {
+		errs := make([]error, len(parts))
+		for i := range errs {
+			errs[i] = t.said(err)
+		}
+		return errs
+	}
+	errs := t.Store.IngestBatch(ctx, parts)
+	for i := range errs {
+		errs[i] = t.said(errs[i])
+	}
+	return errs
+}
+
 // Across goes wrong, or does as the store beneath.
 func (t *Trouble) Across(ctx context.Context, platform, tenant access.Scope, fn func(ctx context.Context, p, t store.Writer) (pe, te []audit.Event, err error)) error {
 	inside, err := t.outside()

@@ -93,9 +93,11 @@ func configured(url secret.Text, settings map[string]string) (*pgx.ConnConfig, e
 func dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{
 		Bind: bind, Show: "SELECT set_config('app.tenant', ?, true)",
-		Enter:    "SELECT (SELECT narrowed FROM audit_heads WHERE tenant = decode(s.tenant, 'hex')) FROM (SELECT set_config('app.tenant', ?, true) AS tenant OFFSET 0) s", // what is asked for depends on what is set, so that it is set first
-		Snapshot: sql.LevelRepeatableRead, LockHead: " FOR UPDATE", LockName: "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", Spoils: true, Again: again, Told: told, Parts: true,
-		TryLock:  "SELECT pg_try_advisory_xact_lock(hashtextextended(?, 2))",
+		Enter: "SELECT (SELECT narrowed FROM audit_heads WHERE tenant = decode(s.tenant, 'hex')) FROM (SELECT set_config('app.tenant', ?, true) AS tenant OFFSET 0) s", // what is asked for depends on what is set, so that it is set first
+		// A lock of the tenant, of a class of its own (2; LockName has 0, TryLock 1).
+		ShowAlone:  "SELECT pg_advisory_xact_lock(hashtextextended(set_config('app.tenant', ?, true), 2))",
+		ShowShared: "SELECT pg_advisory_xact_lock_shared(hashtextextended(set_config('app.tenant', ?, true), 2))",
+		Snapshot:   sql.LevelRepeatableRead, LockHead: " FOR UPDATE", LockName: "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", TryLock: "SELECT pg_try_advisory_xact_lock(hashtextextended(?, 1))", Spoils: true, Again: again, Told: told, Parts: true,
 		Greatest: "GREATEST",
 		Changed:  "SELECT s.oldest::text, encode(k.tenant, 'hex') FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS oldest) s LEFT JOIN known k ON k.changed >= ?::text::xid8",
 		Now:      "18446744073709551615",

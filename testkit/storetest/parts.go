@@ -1,0 +1,371 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/credential"
+	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/org"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// alike takes nothing and an empty slice for the same.
+func alike(a, b any) bool { return fmt.Sprintf("%+v", a) == fmt.Sprintf("%+v", b) }
+
+// home is one record of each noun that rows are decided from.
+type home struct {
+	node    org.Node
+	source  source.Source
+	key     credential.IngestionKey
+	device  device.Device
+	decoder decoder.Decoder
+}
+
+func (w *World) home(t testing.TB, s access.Scope) (h home) {
+	t.Helper()
+	h = home{org.Node{Kind: org.Site, Name: "n"}, source.Source{Name: "s", State: source.Active}, credential.IngestionKey{Stored: credential.Stored{Accessor: "accessor" + s.Tenant().String()[:12] + s.Tenant().String()[4:]}},
+		device.Device{Name: "pump", State: device.Active, UpdatedAt: w.now, Addresses: []device.Address{{Kind: device.Serial, Value: "a"}}}, decoder.Decoder{Name: "d"}}
+	set(w, &h.node.ID)
+	set(w, &h.source.ID)
+	set(w, &h.key.ID)
+	set(w, &h.device.ID)
+	set(w, &h.decoder.ID)
+	h.key.Source = h.source.ID
+	w.change(t, s, func(ctx context.Context, wr store.Writer) error { return h.put(ctx, wr, 0, 1, 2, 3, 4) })
+	return h
+}
+
+// kinds of a home's records, by the numbers that put knows them by.
+const homeKinds = 5
+
+// put writes some of the records, as they are.
+func (h *home) put(ctx context.Context, wr store.Writer, which ...int) error {
+	for _, n := range which {
+		var err error
+		switch n {
+		case 0:
+			h.node, err = wr.Nodes().Put(ctx, h.node)
+		case 1:
+			h.source, err = wr.Sources().Put(ctx, h.source)
+		case 2:
+			h.key, err = wr.Keys().Put(ctx, h.key)
+		case 3:
+			h.device, err = wr.Devices().Put(ctx, h.device)
+		case 4:
+			h.decoder, err = wr.Decoders().Put(ctx, h.decoder)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seen is what there is of them now, and how often they were changed in all.
+func (h home) seen(ctx context.Context, r store.Reader) (store.Seen, uint64, error) {
+	rev, err := r.Revision(ctx)
+	src, err2 := r.Sources().Get(ctx, h.source.ID)
+	key, err3 := r.Keys().Get(ctx, h.key.ID)
+	dev, err4 := r.Devices().Get(ctx, h.device.ID)
+	dec, err5 := r.Decoders().Get(ctx, h.decoder.ID)
+	return store.Seen{
+		Revision: rev, Sources: map[ident.Source]uint64{src.ID: src.Rev}, Keys: map[ident.Key]uint64{key.ID: key.Rev},
+		Devices: map[ident.Device]uint64{dev.ID: dev.Rev}, Decoders: map[ident.Decoder]uint64{dec.ID: dec.Rev},
+	}, rev + src.Rev + key.Rev + dev.Rev + dec.Rev, errors.Join(err, err2, err3, err4, err5)
+}
+
+func (w *World) seenOf(t testing.TB, s access.Scope, h home) (seen store.Seen, times uint64) {
+	t.Helper()
+	w.view(t, s, func(ctx context.Context, r store.Reader) (err error) { seen, times, err = h.seen(ctx, r); return err })
+	return seen, times
+}
+
+func batchStale(t testing.TB, w *World) {
+	h, b := w.home(t, w.A), w.device(t, w.B, ident.Node{1}, "x")
+	written := 0
+	try := func(what string, seen store.Seen, stale bool) {
+		t.Helper()
+		told := len(w.tellings())
+		errs := w.Store.IngestBatch(w.ctx, []store.Part{{Scope: w.A, Seen: seen, Rows: []store.Finished{w.row(h.device.ID, 0, "p"), w.held(0, "q")}}, {Scope: w.B, Seen: w.seen(t, w.B), Rows: []store.Finished{w.row(b.ID, 0, "p")}}})
+		if stale {
+			wantIs(t, errs[0], store.ErrStale, what)
+			if !slices.Contains(w.tellings()[told:], w.A.Tenant()) {
+				t.Errorf("%s: Revised was not told", what)
+			}
+		} else if written++; errs[0] != nil {
+			t.Errorf("%s: %v", what, errs[0])
+		}
+		if errs[1] != nil {
+			t.Errorf("%s: another tenant's part: %v", what, errs[1])
+		}
+		w.trace(t, w.A).is(t, what, 2*written, written, written, min(written, 1))
+	}
+	for n := range homeKinds {
+		seen, _ := w.seenOf(t, w.A, h)
+		try(fmt.Sprintf("what is as it was (%d)", n), seen, false)
+		w.change(t, w.A, func(ctx context.Context, wr store.Writer) error { return h.put(ctx, wr, n) })
+		try(fmt.Sprintf("a record of kind %d that was changed", n), seen, true)
+	}
+	seen, _ := w.seenOf(t, w.A, h)
+	gone := seen
+	gone.Devices = map[ident.Device]uint64{h.device.ID: 0}
+	try("a device that was not there, and is", gone, true)
+	gone.Devices = map[ident.Device]uint64{{9}: 1}
+	try("a device that was there, and is not", gone, true)
+	gone.Devices = map[ident.Device]uint64{{9}: 0}
+	try("a device that was not there, and is not", gone, false)
+	gone.Unknown = []device.Address{{Kind: device.Serial, Value: "b"}, {Kind: device.DevEUI, Value: "a"}}
+	try("addresses that nobody has", gone, false)
+	gone.Unknown = append(gone.Unknown, h.device.Addresses[0])
+	try("an address that was nobody's, and is a device's", gone, true)
+	h.device.DeletedAt = w.now.Add(time.Minute)
+	w.change(t, w.A, func(ctx context.Context, wr store.Writer) error { return h.put(ctx, wr, 3) })
+	try("an address whose device is buried", gone, false)
+	gone.Revision++
+	try("a revision that is not there yet", gone, true)
+	try("nothing", store.Seen{}, true)
+}
+
+func batchFails(t testing.TB, w *World) {
+	a, b := w.device(t, w.A, ident.Node{1}, "x"), w.device(t, w.B, ident.Node{1}, "x")
+	scopes, devices := []access.Scope{w.A, w.B}, []ident.Device{a.ID, b.ID}
+	part := func(n int, rows ...store.Finished) store.Part {
+		return store.Part{Scope: scopes[n], Seen: w.seen(t, scopes[n]), Rows: rows}
+	}
+	for bad := range 2 {
+		good := 1 - bad
+		twice := []store.Finished{w.row(devices[bad], 1, "p"), w.row(devices[bad], 2, "q"), w.held(3, "r")}
+		twice[1].Reading.ID = twice[0].Reading.ID
+		refused := access.Grant(scopes[bad].Tenant(), access.Actor{Kind: access.Anonymous}, access.Origin{}, access.Decision{Reason: "no"}, nil, access.Subject{}, w.now)
+		many := make([]store.Finished, store.MaxRows+1)
+		for i := range many {
+			many[i] = w.held(0, "p")
+		}
+		old := w.row(devices[bad], 0, "p")
+		old.Uplink.Rev = 1
+		errs := w.Store.IngestBatch(w.ctx, []store.Part{part(bad, twice...), part(good, w.row(devices[good], 0, "p")), {Scope: refused, Rows: []store.Finished{w.held(0, "p")}}, part(bad, many...), part(bad, old), {Rows: []store.Finished{w.held(0, "p")}}, part(good, w.row(devices[good], 0, "p"))})
+		if len(errs) != 7 || errs[1] != nil || errs[6] != nil {
+			t.Fatalf("the good parts: %v", errs)
+		}
+		if errs[0] == nil {
+			t.Error("a part with a reading that is there already")
+		}
+		wantIs(t, errs[2], store.ErrDenied, "a part with the scope of a refusal")
+		wantKind(t, errs[3], fault.Invalid, "a part of too many rows")
+		wantKind(t, errs[4], fault.Invalid, "a part with an uplink that is not new")
+		wantIs(t, errs[5], store.ErrScope, "a part without a scope")
+		w.trace(t, scopes[bad]).is(t, "of the bad parts", 2*bad, 2*bad, 2*bad, 0)
+		w.trace(t, scopes[good]).is(t, "of the good ones", 2, 2, 2, 0)
+	}
+}
+
+func batchBounds(t testing.TB, w *World) {
+	d := w.device(t, w.A, ident.Node{1}, "x")
+	rows := make([]store.Finished, store.MaxRows)
+	for i := range rows {
+		rows[i] = w.row(d.ID, 0, "p")
+	}
+	w.batch(t, w.A, rows...)
+	n := 0
+	w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
+		for q := (store.Query{Reach: access.Everywhere}); ; {
+			page, err := r.Readings().List(ctx, q)
+			n += len(page.Items)
+			if q.After = page.Next; err != nil || q.After == "" {
+				return err
+			}
+		}
+	})
+	if n != store.MaxRows {
+		t.Errorf("%d of %d readings are there", n, store.MaxRows)
+	}
+	if errs := w.Store.IngestBatch(w.ctx, nil); len(errs) != 0 {
+		t.Errorf("a batch of nothing: %v", errs)
+	}
+	parts := make([]store.Part, store.MaxParts+1)
+	for i := range parts {
+		parts[i] = store.Part{Scope: w.Scope(ident.Tenant{0x40, byte(i >> 8), byte(i)}, 0), Rows: []store.Finished{w.held(1, "p")}}
+	}
+	errs := w.Store.IngestBatch(w.ctx, parts)
+	for _, err := range errs {
+		wantKind(t, err, fault.Invalid, "a part of too many")
+	}
+	if len(errs) != len(parts) {
+		t.Fatalf("%d errors for %d parts", len(errs), len(parts))
+	}
+	for i, err := range w.Store.IngestBatch(w.ctx, parts[1:]) {
+		if err != nil {
+			t.Fatalf("part %d of as many as there may be: %v", i, err)
+		}
+	}
+	for i, p := range parts {
+		if i%100 < 2 {
+			w.trace(t, p.Scope).is(t, fmt.Sprintf("of tenant %d", i), min(i, 1), 0, 0, min(i, 1))
+		}
+	}
+	ctx, cancel := context.WithCancel(w.ctx)
+	cancel()
+	one := []store.Part{{Scope: w.A, Seen: w.seen(t, w.A), Rows: []store.Finished{w.row(d.ID, 1, "p")}}}
+	wantIs(t, w.Store.IngestBatch(ctx, one)[0], context.Canceled, "for a caller that went away")
+	err := w.Store.View(w.ctx, w.A, func(ctx context.Context, _ store.Reader) error { return w.Store.IngestBatch(ctx, one)[0] })
+	wantIs(t, err, store.ErrNested, "IngestBatch in View")
+	if v := w.accept(t, w.A, w.uplink(1, "p")); v[0].Duplicate {
+		t.Error("a batch that was refused left a key")
+	}
+	if err := w.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantIs(t, w.Store.IngestBatch(w.ctx, one)[0], store.ErrClosed, "when the store is closed")
+}
+
+// batchRace changes what rows are decided from, a thousand times, while batches are written: what is counted of a state's readings
+// when the Change that replaced it has returned is all that there ever is of it. A reading's time says what it was decided from.
+func batchRace(t testing.TB, w *World) {
+	const tries, writers = 1_000, 3
+	h := w.home(t, w.A)
+	_, begun := w.seenOf(t, w.A, h)
+	moment := func(times uint64) time.Time { return w.now.Add(time.Duration(times) * time.Second) } //nolint:gosec // thousands
+	of := func(times uint64) (n int) {
+		w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
+			page, err := r.Readings().Find(ctx, store.Query{Reach: access.Everywhere}, store.ReadingFilter{From: moment(times), To: moment(times + 1)})
+			n = len(page.Items)
+			return err
+		})
+		return n
+	}
+	var ids sync.Mutex
+	row := func(times uint64) (f store.Finished) {
+		ids.Lock()
+		f = w.row(h.device.ID, 0, "p")
+		ids.Unlock()
+		f.Uplink.ReceivedAt, f.Reading.At = moment(times), moment(times)
+		return f
+	}
+	write := func() error {
+		var seen store.Seen
+		var times uint64
+		if err := w.Store.View(w.ctx, w.A, func(ctx context.Context, r store.Reader) (err error) { seen, times, err = h.seen(ctx, r); return err }); err != nil {
+			return err
+		}
+		err := w.Store.IngestBatch(w.ctx, []store.Part{{Scope: w.A, Seen: seen, Rows: []store.Finished{row(times)}}})[0]
+		if errors.Is(err, store.ErrStale) {
+			return nil
+		}
+		return err
+	}
+	counted, now := make([]int, tries), h
+	for i := range tries {
+		ev := w.event("x") // before anybody else takes ids
+		var wg sync.WaitGroup
+		for range writers {
+			wg.Go(func() {
+				if err := write(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		next := now
+		err := w.Store.Change(w.ctx, w.A, func(ctx context.Context, wr store.Writer) ([]audit.Event, error) {
+			next = now // this may run again
+			return []audit.Event{ev}, next.put(ctx, wr, i%homeKinds)
+		})
+		counted[i], now = of(begun+uint64(i)), next //nolint:gosec // counts up
+		wg.Wait()
+		if err != nil {
+			t.Errorf("change %d: %v", i, err)
+			return
+		}
+	}
+	all := 0
+	for i, n := range counted {
+		if now := of(begun + uint64(i)); now != n { //nolint:gosec // counts up
+			t.Errorf("of state %d there were %d readings when it was over, and then %d", i, n, now)
+			return
+		}
+		all += n
+	}
+	if all == 0 {
+		t.Error("nothing was written meanwhile")
+	}
+}
+
+// batchOverlap lets many write to the same devices of the same tenants at once, each naming them in another order.
+func batchOverlap(t testing.TB, w *World) {
+	const tenants, writers, batches, each = 6, 8, 12, 10
+	var homes [tenants]struct {
+		scope   access.Scope
+		seen    store.Seen
+		devices [4]ident.Device
+	}
+	for i := range homes {
+		s := w.Scope(ident.Tenant{0x50, byte(i)}, 0)
+		homes[i].scope = s
+		for j := range homes[i].devices {
+			homes[i].devices[j] = w.device(t, s, ident.Node{1}, fmt.Sprint(j)).ID
+		}
+		homes[i].seen = w.seen(t, s)
+	}
+	var work [writers][batches][]store.Part
+	for wr := range work {
+		for b := range work[wr] {
+			for i := range tenants {
+				n := (i*(wr%5+1) + wr + b) % tenants // another order, now and then a tenant twice
+				p := store.Part{Scope: homes[n].scope, Seen: homes[n].seen}
+				for j := range each {
+					f := w.row(homes[n].devices[(j*(wr%3+1)+wr)%4], 0, "p")
+					f.Uplink.DedupeKey = [32]byte{1, byte(b), byte((j + wr) % each)} // each key is every writer's
+					p.Rows = append(p.Rows, at(f, time.Duration(wr*batches+b)*time.Second))
+				}
+				p.Rows = append(p.Rows, w.held(0, "q"))
+				work[wr][b] = append(work[wr][b], p)
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	for wr := range work {
+		wg.Go(func() {
+			for _, parts := range work[wr] {
+				for i, err := range w.Store.IngestBatch(w.ctx, parts) {
+					if err != nil {
+						t.Errorf("writer %d, part %d: %v", wr, i, err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	heldParts := map[ident.Tenant]int64{}
+	for wr := range work {
+		for _, parts := range work[wr] {
+			for _, p := range parts {
+				heldParts[p.Scope.Tenant()]++
+			}
+		}
+	}
+	for _, h := range homes {
+		tr := w.trace(t, h.scope)
+		if len(tr.readings) != batches*each {
+			t.Errorf("%d readings of %d keys", len(tr.readings), batches*each)
+		}
+		if len(tr.folds) != 1 || tr.folds[0].Count != heldParts[h.scope.Tenant()] {
+			t.Errorf("counters %+v, want %d", tr.folds, heldParts[h.scope.Tenant()])
+		}
+		for _, r := range tr.readings {
+			if r.Uplink.IsZero() {
+				t.Error("a reading of nothing")
+			}
+		}
+	}
+}

@@ -24,16 +24,20 @@ import (
 
 // Ingest is the use cases. Use New.
 type Ingest struct {
-	enter   *enter.Enter
-	store   store.Store
-	engine  sandbox.Engine
-	limiter limit.Limiter
-	limits  tenant.Limits // the server's own
-	log     *slog.Logger
-	wake    chan struct{}
+	enter     *enter.Enter
+	store     store.Store
+	engine    sandbox.Engine
+	limiter   limit.Limiter
+	limits    tenant.Limits // the server's own
+	log       *slog.Logger
+	wake      chan struct{}
+	durable   *Durable // nil: the store is the durable step
+	counts    counters
+	consuming consuming
 
 	mu      sync.Mutex
 	backlog map[ident.Tenant]*atomic.Int64 // accepted uplinks that wait
+	looked  map[ident.Tenant]looked        // over a bus: how many waited when the store was last asked
 
 	failMu  sync.Mutex // of the rest
 	fails   map[ident.Version]failing
@@ -46,7 +50,7 @@ type Ingest struct {
 func New(e *enter.Enter, st store.Store, engine sandbox.Engine, l limit.Limiter, limits tenant.Limits, log *slog.Logger) *Ingest {
 	return &Ingest{
 		enter: e, store: st, engine: engine, limiter: l, limits: limits, log: log, wake: make(chan struct{}, 1),
-		backlog: map[ident.Tenant]*atomic.Int64{}, fails: map[ident.Version]failing{}, budgets: map[ident.Tenant]budget{}, ended: map[ident.Tenant][]time.Time{},
+		backlog: map[ident.Tenant]*atomic.Int64{}, looked: map[ident.Tenant]looked{}, fails: map[ident.Version]failing{}, budgets: map[ident.Tenant]budget{}, ended: map[ident.Tenant][]time.Time{},
 	}
 }
 
@@ -95,8 +99,8 @@ func pick(granted, server int) int {
 // the other half of it: a neighbour is protected by all of them together, the backlog alone would not do it. The verdict is
 // the source's, or that of the rate that refused; none if it was no rate.
 func (g *Ingest) Admit(ctx context.Context, s access.Scope, src source.Source, granted tenant.Limits) (limit.Verdict, error) {
-	perTenant := limit.PerSecond(pick(granted.IngestRate, g.limits.IngestRate), pick(granted.IngestBurst, g.limits.IngestBurst))
-	perSource := limit.PerSecond(pick(granted.SourceRate, g.limits.SourceRate), pick(granted.SourceBurst, g.limits.SourceBurst))
+	perTenant := limit.PerSecond(g.share(pick(granted.IngestRate, g.limits.IngestRate)), g.share(pick(granted.IngestBurst, g.limits.IngestBurst)))
+	perSource := limit.PerSecond(g.share(pick(granted.SourceRate, g.limits.SourceRate)), g.share(pick(granted.SourceBurst, g.limits.SourceBurst)))
 	v := g.limiter.Take("source "+src.ID.String(), 1, perSource)
 	if !v.OK {
 		return v, busy("source_rate", "The source sends faster than it may. Slow down.", v.RetryAfter)
@@ -104,11 +108,11 @@ func (g *Ingest) Admit(ctx context.Context, s access.Scope, src source.Source, g
 	if all := g.limiter.Take("tenant "+s.Tenant().String(), 1, perTenant); !all.OK {
 		return all, busy("tenant_rate", "The tenant sends faster than it may. Slow down.", all.RetryAfter)
 	}
-	n, err := g.waiting(ctx, s.Tenant())
+	n, err := g.behind(ctx, s.Tenant())
 	if err != nil {
 		return v, err
 	}
-	if int(n.Load()) >= pick(granted.Backlog, g.limits.Backlog) {
+	if n >= g.share(pick(granted.Backlog, g.limits.Backlog)) {
 		return limit.Verdict{}, busy("backlog", "Too many of the tenant's uplinks wait to be decoded. Wait until they are.", 5*time.Second)
 	}
 	return v, nil
@@ -129,18 +133,15 @@ func busy(code, message string, after time.Duration) error {
 }
 
 // Accept makes one message durable and answers its event id: its own, or the first one's if it is a duplicate. When it
-// returns nil the event outlives a power cut.
+// returns nil the event outlives a power cut. Over a bus it asks no store about duplicates: the id is always a new one, and
+// names nothing until the event is finished.
 func (g *Ingest) Accept(ctx context.Context, s access.Scope, src source.Source, m uplink.Message) (store.Verdict, error) {
-	now := g.enter.Now()
-	u := uplink.Uplink{
-		Source: src.ID, Node: src.Node, State: uplink.Accepted, Address: m.Address, Application: m.Application, Session: m.Session,
-		FPort: m.FPort, FCnt: m.FCnt, HasFCnt: m.HasFCnt, Payload: slices.Clone(m.Payload), DedupeKey: m.DedupeKey(src.ID), PayloadHash: m.PayloadHash(),
-		ArrivedAt: now, NetworkTime: m.NetworkTime.UTC().Truncate(time.Microsecond), ReceivedAt: m.ReceivedAt(now), UpdatedAt: now,
+	e := g.event(s, src, m, g.enter.Now())
+	if g.durable != nil {
+		return g.publish(ctx, e, s.Origin().Trace)
 	}
-	if m.NetworkTime.IsZero() {
-		u.NetworkTime = time.Time{}
-	}
-	ident.Fresh(g.enter.Mint, &u.ID)
+	u := e.Uplink(src.Node)
+	u.Payload = slices.Clone(u.Payload)
 	n, err := g.waiting(ctx, s.Tenant())
 	if err != nil {
 		return store.Verdict{}, err

@@ -100,7 +100,11 @@ func newBench(t *testing.T, engine sandbox.Engine, script string, limits tenant.
 	who := must[enter.Identity](t)(gate.Authenticate(ctx, session.Access, from))
 	b.may = func(p access.Permission) *manage.Call {
 		t.Helper()
-		return &manage.Call{Scope: must[access.Scope](t)(gate.Gate(ctx, who, b.tenant, p, enter.Root, from))}
+		in := b.tenant
+		if p.OfPlatform() {
+			in = ident.Platform
+		}
+		return &manage.Call{Scope: must[access.Scope](t)(gate.Gate(ctx, who, in, p, enter.Root, from))}
 	}
 	b.dec = must[decoder.Decoder](t)(b.admin.CreateDecoder(ctx, b.may(access.DecoderWrite), "level")).ID
 	b.activate(script)

@@ -1,0 +1,142 @@
+package ingest
+
+import (
+	"context"
+	"time"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/bus"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// looked is what a process that does not finish events itself knows of a tenant's backlog.
+type looked struct {
+	at      time.Time
+	waiting int
+	later   []diverted // what this process put off and nobody has read yet, oldest first
+}
+
+// diverted is how many events of one second were put off.
+type diverted struct {
+	at time.Time
+	n  int
+}
+
+const (
+	lookEvery  = time.Second
+	lookWait   = 500 * time.Millisecond
+	maxLooked  = 10_000 // tenants
+	maxSeconds = 3_600  // beyond it the oldest two count as one
+)
+
+// share is this process's part of a number that is granted for all processes of its kind.
+func (g *Ingest) share(n int) int {
+	if g.durable == nil || g.durable.Replicas == 1 {
+		return n
+	}
+	return max(1, n/g.durable.Replicas)
+}
+
+// behind is how many of a tenant's events wait: those that are accepted in the store, and over a bus those that this process
+// put off and that nobody has read. The store is asked once a second at most.
+func (g *Ingest) behind(ctx context.Context, t ident.Tenant) (int, error) {
+	if g.durable == nil {
+		n, err := g.waiting(ctx, t)
+		if err != nil {
+			return 0, err
+		}
+		return int(n.Load()), nil
+	}
+	now := g.enter.Now()
+	g.mu.Lock()
+	l := g.looked[t]
+	fresh := now.Sub(l.at) < lookEvery
+	if !fresh { // others go on by what is known, while this one asks
+		l.at = now
+		g.look(t, l)
+	}
+	known := l.all()
+	g.mu.Unlock()
+	if fresh {
+		return known, nil
+	}
+	var count int
+	asking, end := context.WithTimeout(ctx, lookWait)
+	defer end()
+	err := g.store.View(asking, g.enter.System(t, "ingest", access.Origin{}), func(ctx context.Context, r store.Reader) (err error) {
+		count, err = r.Uplinks().Backlog(ctx)
+		return err
+	})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l = g.looked[t]; err == nil { // while the store is away, what was known last counts: acknowledging needs the bus alone
+		l.waiting = count
+		g.look(t, l)
+	}
+	return l.all(), nil
+}
+
+// look keeps what is known. Under mu.
+func (g *Ingest) look(t ident.Tenant, l looked) {
+	if _, ok := g.looked[t]; !ok && len(g.looked) >= maxLooked {
+		for other, o := range g.looked { // any that has put nothing off
+			if len(o.later) == 0 {
+				delete(g.looked, other)
+				break
+			}
+		}
+	}
+	g.looked[t] = l
+}
+
+func (l looked) all() int {
+	n := l.waiting
+	for _, d := range l.later {
+		n += d.n
+	}
+	return n
+}
+
+// putOff notes that events of a tenant were published to be read later.
+func (g *Ingest) putOff(t ident.Tenant, n int) {
+	at := g.enter.Now().Truncate(time.Second)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.looked[t]
+	if k := len(l.later); k > 0 && l.later[k-1].at.Equal(at) {
+		l.later[k-1].n += n
+	} else {
+		l.later = append(l.later, diverted{at, n})
+	}
+	if len(l.later) > maxSeconds {
+		l.later[1].n += l.later[0].n
+		l.later = l.later[1:]
+	}
+	g.look(t, l)
+}
+
+// caughtUp forgets what was put off and is read by now: all that is older than what the readers have not read. A tenant's
+// events stand in one partition of the topic, in their order.
+func (g *Ingest) caughtUp(lags []bus.Lag) {
+	now := g.enter.Now()
+	oldest := now
+	for _, l := range lags {
+		if l.Behind() > 0 && l.Oldest.Before(oldest) {
+			oldest = l.Oldest
+		}
+	}
+	oldest = oldest.Truncate(time.Second)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t, l := range g.looked {
+		i := 0
+		for i < len(l.later) && l.later[i].at.Before(oldest) {
+			i++
+		}
+		if i > 0 {
+			l.later = l.later[i:]
+			g.looked[t] = l
+		}
+	}
+}

@@ -1,0 +1,393 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/bus"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// Consuming says how Consume works.
+type Consuming struct {
+	Group    string
+	Decoders int           // at the same time: as many as the engine has guests
+	Writers  int           // transactions at the same time
+	Grace    time.Duration // how long what is under way may take when the context ends
+}
+
+const (
+	fetchWait  = 250 * time.Millisecond
+	commitWait = time.Second
+	stuckAfter = time.Minute
+	nearlyIdle = 1_000 // events behind: what was put off is read again
+	retryLeast = 20 * time.Millisecond
+	retryMost  = 3 * time.Second
+)
+
+// consumer finishes events that it reads from the bus.
+type consumer struct {
+	g       *Ingest
+	o       Consuming
+	w       *window
+	rooms   rooms
+	main    bus.Member
+	later   bus.Member
+	behind  atomic.Int64
+	decided chan []*part
+}
+
+// consuming is what readiness asks.
+type consuming struct {
+	mu       sync.Mutex
+	since    time.Time // of the last time that something was finished, or that nothing was to do
+	running  bool
+	lost     error // why it stopped reading for good
+	unstored error // why nothing can be written now
+}
+
+// Consuming answers nil if events are finished, or why not.
+func (g *Ingest) Consuming() error {
+	c := &g.consuming
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.lost != nil:
+		return c.lost
+	case !c.running:
+		return fault.New(fault.Unavailable, "not_reading", "The bus is not read yet.")
+	case c.unstored != nil:
+		return c.unstored
+	case g.enter.Now().Sub(c.since) > stuckAfter:
+		return fault.New(fault.Unavailable, "stuck", "Events were read and none was finished for %s. Look at the log; restart the worker.", stuckAfter)
+	}
+	return nil
+}
+
+func (c *consuming) set(do func(*consuming)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	do(c)
+}
+
+// Consume finishes accepted events in the group's name until the context ends; then it reads no more, finishes what is under
+// way within the grace, commits and leaves. It returns an error only where going on would pass events over.
+func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
+	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan []*part)}
+	topics := g.durable.Topics
+	if c.main, err = c.join(ctx, o.Group, topics.Uplinks); err != nil {
+		return err
+	}
+	if c.later, err = c.join(ctx, o.Group+"-later", topics.Later); err != nil {
+		return err
+	}
+	g.consuming.set(func(s *consuming) { s.running, s.since = true, g.enter.Now() })
+	working, stop := context.WithCancel(context.WithoutCancel(ctx)) // what is under way outlives the context for a while
+	defer stop()
+	var readers, decoders, writers sync.WaitGroup
+	var fatal atomic.Pointer[error]
+	reading, quit := context.WithCancel(ctx)
+	defer quit()
+	read := func(m bus.Member, topic string, may func() bool) {
+		readers.Go(func() {
+			if err := c.read(reading, working, m, topic, may); err != nil {
+				fatal.CompareAndSwap(nil, &err)
+				g.consuming.set(func(s *consuming) { s.lost = err })
+				quit()
+			}
+		})
+	}
+	read(c.main, topics.Uplinks, func() bool { return true })
+	read(c.later, topics.Later, func() bool { return c.behind.Load() < nearlyIdle && c.w.load() < .25 })
+	readers.Go(func() { c.lag(reading) })
+	drained, drain := context.WithCancel(working)
+	defer drain()
+	for range max(o.Decoders, 1) {
+		decoders.Go(func() { c.decode(drained, working) })
+	}
+	for range max(o.Writers, 1) {
+		writers.Go(func() { c.write(working) })
+	}
+	readers.Wait()
+	timer := time.AfterFunc(o.Grace, stop)
+	defer timer.Stop()
+	drain() // what is queued and not begun is somebody else's
+	decoders.Wait()
+	close(c.decided)
+	writers.Wait()
+	g.consuming.set(func(s *consuming) { s.running = false })
+	for _, m := range []bus.Member{c.main, c.later} {
+		if e := m.Close(); e != nil {
+			g.log.WarnContext(ctx, "a group could not be left", slog.String("cause", fault.Cause(e)))
+		}
+	}
+	if p := fatal.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// join waits for the bus as long as it takes.
+func (c *consumer) join(ctx context.Context, group, topic string) (m bus.Member, err error) {
+	return m, c.insist(ctx, "the bus cannot be joined", func(ctx context.Context) error {
+		m, err = c.g.durable.Bus.Join(ctx, group, topic)
+		return err
+	})
+}
+
+// insist does something until it is done or refused for another reason than that something is away.
+func (c *consumer) insist(ctx context.Context, what string, do func(context.Context) error) error {
+	for pause := retryLeast; ; pause = min(2*pause, retryMost) {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil || !fault.Is(err, fault.Unavailable) || lost(err) {
+			return err
+		}
+		c.g.log.WarnContext(ctx, what, slog.String("cause", fault.Cause(err)), slog.Duration("again", pause))
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// lost reports whether going on would pass events over.
+func lost(err error) bool {
+	f := fault.As(err)
+	return f != nil && f.Code == fault.As(bus.ErrLost).Code
+}
+
+// lag keeps how far the group is behind.
+func (c *consumer) lag(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		if lags, err := c.g.durable.Bus.Lags(ctx, c.o.Group, c.g.durable.Topics.Uplinks); err == nil {
+			n := int64(0)
+			for _, l := range lags {
+				n += l.Behind()
+			}
+			c.behind.Store(n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if c.w.load() == 0 { // nothing to do is progress
+				c.g.consuming.set(func(s *consuming) { s.since = c.g.enter.Now() })
+			}
+		}
+	}
+}
+
+// read fills the window, while it may.
+func (c *consumer) read(ctx, working context.Context, m bus.Member, topic string, may func() bool) error {
+	tick := time.NewTicker(fetchWait)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		if !may() {
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+			continue
+		}
+		var rs []bus.Record
+		err := c.insist(ctx, "the bus cannot be read", func(ctx context.Context) (err error) {
+			rs, err = m.Fetch(ctx, fullBatch, fetchWait)
+			return err
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			c.g.log.ErrorContext(ctx, "reading stopped: look at what the bus lost, then accept it by `ringfence kafka topics --accept`", slog.String("topic", topic), slog.String("cause", fault.Cause(err)))
+			return err
+		}
+		for _, r := range rs {
+			at := place{r.Topic, r.Partition, r.Offset}
+			c.w.begin(at)
+			e, reason := readEvent(r, c.g.durable.Topics)
+			if reason != "" {
+				if err := c.bury(working, r, ident.Tenant{}, reason); err != nil {
+					return nil //nolint:nilerr // told to stop: it is read again
+				}
+				c.commit(working, m, c.w.done(at))
+				continue
+			}
+			p := &pending{place: at, event: e, size: len(r.Value) + 512, trace: header(r, bus.TraceHeader)}
+			if c.w.put(ctx, p) != nil {
+				return nil // told to stop
+			}
+		}
+	}
+	return nil
+}
+
+func header(r bus.Record, name string) string {
+	for _, h := range r.Headers {
+		if h.Name == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// readEvent reads a record, which is ours only if headers, key and value agree; else a reason.
+func readEvent(r bus.Record, topics bus.Topics) (uplink.Event, string) {
+	if len(r.Headers) == 0 {
+		return uplink.Event{}, "no_headers"
+	}
+	e, err := uplink.ParseEvent(r.Value)
+	if err != nil {
+		return e, fault.As(err).Code
+	}
+	key := e.Key()
+	if r.Topic == topics.Later {
+		key = e.Tenant.String()
+	}
+	if r.Key != key || header(r, bus.EventHeader) != e.ID.String() || header(r, bus.TenantHeader) != e.Tenant.String() {
+		return e, "headers_disagree"
+	}
+	return e, ""
+}
+
+// bury publishes a record that cannot be used to the dead letters, however long that takes.
+func (c *consumer) bury(ctx context.Context, r bus.Record, of ident.Tenant, reason string) error {
+	l := c.g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: r.Topic, Origin: fmt.Sprintf("%d/%d", r.Partition, r.Offset), At: c.g.enter.Now()}, r.Value)
+	err := c.insist(ctx, "a dead letter cannot be published", func(ctx context.Context) error {
+		return away(c.g.durable.Bus.Publish(ctx, []bus.Record{l})[0])
+	})
+	if err == nil {
+		c.g.counts.add(`ringfence_dead_letters_total{from="bus"}`, 1)
+		c.g.log.WarnContext(ctx, "a record went to the dead letters", slog.String("reason", reason), slog.String("topic", r.Topic), slog.Int("partition", r.Partition), slog.Int64("offset", r.Offset))
+	}
+	return err
+}
+
+func (c *consumer) commit(ctx context.Context, m bus.Member, marks []bus.Mark) {
+	if len(marks) == 0 {
+		return
+	}
+	ctx, end := context.WithTimeout(ctx, commitWait)
+	defer end()
+	if err := m.Commit(ctx, marks); err != nil { // the next one covers it
+		c.g.counts.add("ringfence_bus_commit_failures_total", 1)
+	}
+}
+
+// decode turns batches into parts, until there is nothing more to begin.
+func (c *consumer) decode(ctx, working context.Context) {
+	for {
+		batch, err := c.w.take(ctx)
+		if err != nil {
+			return
+		}
+		parts := c.decide(working, batch)
+		if len(parts) == 0 {
+			continue
+		}
+		select {
+		case c.decided <- parts:
+		case <-working.Done():
+			return
+		}
+	}
+}
+
+// write writes parts and commits what is finished.
+func (c *consumer) write(ctx context.Context) {
+	for parts := range c.decided {
+		for pause := retryLeast; len(parts) > 0; {
+			left := c.stored(ctx, parts)
+			if len(left) < len(parts) {
+				pause = retryLeast
+			}
+			parts = left
+			if len(parts) == 0 || ctx.Err() != nil {
+				break
+			}
+			timer := time.NewTimer(pause)
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
+			timer.Stop()
+			pause = min(2*pause, retryMost)
+		}
+	}
+}
+
+// stored writes parts once, and answers those that are to be tried again.
+func (c *consumer) stored(ctx context.Context, parts []*part) (left []*part) {
+	rows := make([]store.Part, len(parts))
+	for i, p := range parts {
+		rows[i] = p.Part
+	}
+	for i, err := range c.g.store.IngestBatch(ctx, rows) {
+		p := parts[i]
+		f := fault.As(err)
+		switch {
+		case err == nil:
+			c.finish(ctx, p.of)
+			c.g.told(ctx, p)
+		case ctx.Err() != nil:
+			return nil // told to stop
+		case f != nil && f.Code == fault.As(store.ErrStale).Code: // something changed since it was decided: decide again
+			c.rooms.forget(p.Scope.Tenant())
+			c.g.counts.add("ringfence_events_decided_again_total", 1)
+			left = append(left, c.decide(ctx, p.of)...)
+		case fault.Is(err, fault.Unavailable):
+			c.g.consuming.set(func(s *consuming) { s.unstored = err })
+			left = append(left, p)
+		case len(p.Rows) > 1: // one of them is to blame: each for itself
+			left = append(left, p.apart()...)
+		default:
+			if p.tries++; p.tries < maxAttempts {
+				left = append(left, p)
+				continue
+			}
+			c.g.lost(ctx, p.Scope.Tenant(), "an event cannot be stored", err)
+			c.refuse(ctx, p.of[0], "cannot_be_stored")
+		}
+	}
+	return left
+}
+
+// finish lets go of events that are stored or buried.
+func (c *consumer) finish(ctx context.Context, ps []*pending) {
+	if len(ps) == 0 {
+		return
+	}
+	now := c.g.enter.Now()
+	c.g.consuming.set(func(s *consuming) { s.since, s.unstored = now, nil })
+	var later, main []bus.Mark
+	for _, m := range c.w.finish(ps) {
+		if m.Topic == c.g.durable.Topics.Later {
+			later = append(later, m)
+		} else {
+			main = append(main, m)
+		}
+	}
+	c.commit(ctx, c.main, main)
+	c.commit(ctx, c.later, later)
+}
+
+// refuse buries one event and lets it go.
+func (c *consumer) refuse(ctx context.Context, p *pending, reason string) {
+	value, err := p.event.MarshalVersion(c.g.durable.Version)
+	if err != nil {
+		value = nil
+	}
+	if c.bury(ctx, bus.Record{Topic: p.topic, Partition: p.partition, Offset: p.offset, Value: value}, p.event.Tenant, reason) == nil {
+		c.finish(ctx, []*pending{p})
+	}
+}

@@ -1,0 +1,288 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/org"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// Bounds of what is remembered of tenants between batches. Beyond one, everything is read again.
+const (
+	maxRooms   = 2_000
+	maxDevices = 20_000
+)
+
+// part is what is to be written for one tenant, and the events that it finishes, row by row.
+type part struct {
+	store.Part
+	of    []*pending
+	tries int
+}
+
+// apart is the part as one part a row.
+func (p *part) apart() []*part {
+	out := make([]*part, len(p.of))
+	for i := range p.of {
+		out[i] = &part{Part: store.Part{Scope: p.Scope, Seen: p.Seen, Rows: p.Rows[i : i+1]}, of: p.of[i : i+1]}
+	}
+	return out
+}
+
+// quarters is what is remembered of a tenant: a room that batches share. It is used while the gate knows of no change; that
+// nothing changed unknown to the gate is checked by the write.
+type quarters struct {
+	mu    sync.Mutex
+	known enter.Known
+	rev   uint64
+	room
+}
+
+type rooms struct {
+	mu      sync.Mutex
+	known   map[ident.Tenant]*quarters
+	devices int // remembered in all
+}
+
+func (r *rooms) of(t ident.Tenant) *quarters {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.known) >= maxRooms || r.devices >= maxDevices {
+		clear(r.known)
+		r.devices = 0
+	}
+	q := r.known[t]
+	if q == nil {
+		q = &quarters{}
+		r.known[t] = q
+	}
+	return q
+}
+
+func (r *rooms) forget(t ident.Tenant) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.known, t)
+}
+
+func (r *rooms) more(devices int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.devices += devices
+}
+
+// decide makes parts of events, one a tenant. Events that nothing can be made of are buried. It waits as long as the store is
+// away; it answers nothing if it is told to stop.
+func (c *consumer) decide(ctx context.Context, batch []*pending) []*part {
+	byTenant := map[ident.Tenant][]*pending{}
+	var order []ident.Tenant
+	for _, p := range batch {
+		t := p.event.Tenant
+		if byTenant[t] == nil {
+			order = append(order, t)
+		}
+		byTenant[t] = append(byTenant[t], p)
+	}
+	parts := make([]*part, 0, len(order))
+	for _, t := range order {
+		var made *part
+		err := c.insist(ctx, "a tenant's records cannot be read", func(ctx context.Context) (err error) {
+			made, err = c.decideFor(ctx, t, byTenant[t])
+			return err
+		})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case fault.Is(err, fault.NotFound):
+			for _, p := range byTenant[t] {
+				c.refuse(ctx, p, "tenant_gone")
+			}
+		case err != nil:
+			c.g.lost(ctx, t, "events cannot be decided", err)
+			for _, p := range byTenant[t] {
+				c.refuse(ctx, p, "cannot_be_decided")
+			}
+		default:
+			parts = append(parts, made)
+		}
+	}
+	return parts
+}
+
+// decideFor decides the events of one tenant, by its records as they are now.
+func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending) (*part, error) {
+	g := c.g
+	known, err := g.enter.Known(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if known.Tenant().State == tenant.Deleted {
+		return nil, fault.Missing()
+	}
+	q := c.rooms.of(t)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	us := make([]uplink.Uplink, len(ps))
+	for i, p := range ps {
+		us[i] = p.event.Uplink(ident.Node{})
+	}
+	if err := c.furnish(ctx, q, t, known, us); err != nil {
+		return nil, err
+	}
+	made := &part{Part: store.Part{Scope: q.scope, Rows: make([]store.Finished, 0, len(ps))}, of: ps}
+	seen := sightings{sources: map[ident.Source]uint64{}, keys: map[ident.Key]uint64{}, devices: map[ident.Device]uint64{}, decoders: map[ident.Decoder]uint64{}, unknown: map[device.Address]bool{}}
+	for i, p := range ps {
+		u := us[i]
+		src := q.sources[u.Source]
+		u.Node = src.Node
+		if src.ID.IsZero() {
+			u.Node = known.Tenant().Root
+		}
+		seen.note(&q.room, u)
+		if id, rev, ok := known.Key(p.event.Via); ok {
+			seen.keys[id] = rev
+		}
+		row, err := c.row(ctx, q, p, u)
+		if err != nil {
+			return nil, err
+		}
+		made.Rows = append(made.Rows, row)
+	}
+	made.Seen = seen.seen(q.rev)
+	return made, nil
+}
+
+// row is what becomes of one event.
+func (c *consumer) row(ctx context.Context, q *quarters, p *pending, u uplink.Uplink) (store.Finished, error) {
+	switch {
+	case u.State == uplink.Quarantined: // by whoever let it in
+		return store.Finished{Uplink: u}, nil
+	case q.known.Revoked(u.Source, p.event.Via, u.ArrivedAt):
+		u.State, u.Reason = uplink.Quarantined, uplink.Revoked
+		return store.Finished{Uplink: u}, nil
+	case p.put, q.known.Tenant().State != tenant.Active: // what a suspended tenant sent before waits until it is resumed
+		return store.Finished{Uplink: u}, nil
+	}
+	return c.g.decode(ctx, &q.room, u)
+}
+
+// furnish reads what is not known of a tenant to decide these uplinks.
+func (c *consumer) furnish(ctx context.Context, q *quarters, t ident.Tenant, known enter.Known, us []uplink.Uplink) error {
+	if q.known != known || !known.Still() {
+		q.room = room{
+			scope: c.g.enter.System(t, "process", access.Origin{}), fuel: cmp.Or(known.Limits().FuelPerMinute, c.g.limits.FuelPerMinute),
+			sources: map[ident.Source]source.Source{}, devices: map[device.Address]*device.Device{}, decoders: map[ident.Decoder]decoder.Decoder{}, versions: map[ident.Version]decoder.Version{},
+		}
+		q.known, q.rev = enter.Known{}, 0
+	}
+	q.nodes = map[ident.Uplink]ident.Node{}
+	fresh := q.known == known
+	var missing []uplink.Uplink
+	for _, u := range us {
+		d, ok := q.devices[u.Address]
+		if _, from := q.sources[u.Source]; !ok || !from || d != nil && u.RuledAt().Before(d.UpdatedAt) {
+			missing = append(missing, u)
+		} else if d != nil {
+			q.nodes[u.ID] = d.Node
+		}
+	}
+	if fresh && len(missing) == 0 {
+		return nil
+	}
+	had := len(q.devices)
+	err := c.g.store.View(ctx, q.scope, func(ctx context.Context, r store.Reader) error {
+		if !fresh {
+			nodes, err := r.Nodes().All(ctx)
+			if err != nil {
+				return err
+			}
+			q.tree = org.NewTree(nodes)
+			if q.rev, err = r.Revision(ctx); err != nil {
+				return err
+			}
+		}
+		for _, u := range missing {
+			if err := q.source(ctx, r, u.Source); err != nil {
+				return err
+			}
+			if err := q.device(ctx, r, u); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		q.known = enter.Known{} // what was read in part is read again
+		return err
+	}
+	c.rooms.more(len(q.devices) - had)
+	q.known = known
+	return nil
+}
+
+// sightings are the revisions that rows are decided from.
+type sightings struct {
+	sources  map[ident.Source]uint64
+	keys     map[ident.Key]uint64
+	devices  map[ident.Device]uint64
+	decoders map[ident.Decoder]uint64
+	unknown  map[device.Address]bool
+}
+
+func (s *sightings) note(rm *room, u uplink.Uplink) {
+	if src := rm.sources[u.Source]; !src.ID.IsZero() {
+		s.sources[src.ID] = src.Rev
+	}
+	d := rm.devices[u.Address]
+	if d == nil {
+		s.unknown[u.Address] = true
+		return
+	}
+	s.devices[d.ID] = d.Rev
+	if dec := rm.decoders[d.Decoder]; !dec.ID.IsZero() {
+		s.decoders[dec.ID] = dec.Rev
+	}
+}
+
+func (s *sightings) seen(rev uint64) store.Seen {
+	out := store.Seen{Revision: rev, Sources: s.sources, Keys: s.keys, Devices: s.devices, Decoders: s.decoders}
+	for a := range s.unknown {
+		out.Unknown = append(out.Unknown, a)
+	}
+	slices.SortFunc(out.Unknown, func(a, b device.Address) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value))
+	})
+	return out
+}
+
+// told logs what became of events, one line each with the event's id and trace, and counts it.
+func (g *Ingest) told(ctx context.Context, p *part) {
+	states := map[uplink.State]int64{}
+	for i, row := range p.Rows {
+		states[row.Uplink.State]++
+		if row.Uplink.State == uplink.Quarantined || g.log.Enabled(ctx, slog.LevelDebug) {
+			level := slog.LevelDebug
+			if row.Uplink.State == uplink.Quarantined {
+				level = slog.LevelInfo
+			}
+			g.log.LogAttrs(ctx, level, "event finished", slog.String("event_id", row.Uplink.ID.String()), slog.String("tenant_id", p.Scope.Tenant().String()),
+				slog.String("state", string(row.Uplink.State)), slog.String("reason", string(row.Uplink.Reason)), slog.String("traceparent", p.of[i].trace))
+		}
+	}
+	for state, n := range states {
+		g.counts.add(`ringfence_events_finished_total{state="`+string(state)+`"}`, n)
+	}
+}

@@ -1,0 +1,127 @@
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/bus"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// Durable says that events are made durable on a bus instead of in the store, and finished by who reads it (Consume).
+type Durable struct {
+	Bus      bus.Bus
+	Topics   bus.Topics
+	Version  int           // of the form that is written, from uplink.OldestVersion to uplink.Version
+	Wait     time.Duration // how long a request waits for the bus
+	Replicas int           // of this process: rates are for all of them together
+}
+
+// Over makes a bus the durable step. It is called before anything is accepted.
+func (g *Ingest) Over(d Durable) {
+	d.Replicas = max(d.Replicas, 1)
+	g.durable = &d
+}
+
+// counters are counted here and told as metrics.
+type counters struct {
+	mu sync.Mutex
+	n  map[string]*atomic.Int64
+}
+
+func (c *counters) add(series string, n int64) {
+	c.mu.Lock()
+	if c.n == nil {
+		c.n = map[string]*atomic.Int64{}
+	}
+	at := c.n[series]
+	if at == nil {
+		at = &atomic.Int64{}
+		c.n[series] = at
+	}
+	c.mu.Unlock()
+	at.Add(n)
+}
+
+// Counts are the series that ingestion counts itself. Their labels are constants of ours and names of connections.
+func (g *Ingest) Counts() map[string]int64 {
+	h := g.Halts()
+	out := map[string]int64{
+		"ringfence_decoder_quarantines_total":                   h.Quarantines,
+		`ringfence_uplinks_deferred_total{reason="fuel"}`:       h.Spent,
+		`ringfence_uplinks_deferred_total{reason="quarantine"}`: h.Quarantined,
+	}
+	g.counts.mu.Lock()
+	defer g.counts.mu.Unlock()
+	for series, n := range g.counts.n {
+		out[series] = n.Load()
+	}
+	return out
+}
+
+// event is a message that is let in now.
+func (g *Ingest) event(s access.Scope, src source.Source, m uplink.Message, now time.Time) uplink.Event {
+	if m.NetworkTime = m.NetworkTime.UTC().Truncate(time.Microsecond); m.NetworkTime.IsZero() {
+		m.NetworkTime = time.Time{} // without a zone, so that it is written as none
+	}
+	e := uplink.Event{Tenant: s.Tenant(), Source: src.ID, Via: s.Actor().Accessor, Message: m, ArrivedAt: now, ReceivedAt: m.ReceivedAt(now)}
+	ident.Fresh(g.enter.Mint, &e.ID)
+	return e
+}
+
+// record is an event for the bus.
+func (d *Durable) record(topic string, e uplink.Event, trace string) (bus.Record, error) {
+	value, err := e.MarshalVersion(d.Version)
+	if err != nil {
+		return bus.Record{}, err
+	}
+	r := bus.Record{Topic: topic, Key: e.Key(), Value: value, Headers: []bus.Header{
+		{Name: bus.EventHeader, Value: []byte(e.ID.String())}, {Name: bus.VersionHeader, Value: strconv.AppendInt(nil, int64(d.Version), 10)}, {Name: bus.TenantHeader, Value: []byte(e.Tenant.String())},
+	}}
+	if topic == d.Topics.Later {
+		r.Key = e.Tenant.String() // by tenant alone: its order is the store's
+	}
+	if trace != "" {
+		r.Headers = append(r.Headers, bus.Header{Name: bus.TraceHeader, Value: []byte(trace)})
+	}
+	return r, nil
+}
+
+// publish makes one event durable on the bus. Whether it is a duplicate is known when it is finished.
+func (g *Ingest) publish(ctx context.Context, e uplink.Event, trace string) (store.Verdict, error) {
+	r, err := g.durable.record(g.durable.Topics.Uplinks, e, trace)
+	if err != nil {
+		return store.Verdict{}, err
+	}
+	ctx, end := context.WithTimeout(ctx, g.durable.Wait)
+	defer end()
+	if err := g.durable.Bus.Publish(ctx, []bus.Record{r})[0]; err != nil {
+		g.counts.add("ringfence_bus_publish_failures_total", 1)
+		g.log.WarnContext(ctx, "an event could not be published", slog.String("event_id", e.ID.String()), slog.String("cause", fault.Cause(err)))
+		return store.Verdict{}, fault.Wrap(err, fault.Unavailable, "bus_away", "The event could not be made durable, or it is not known whether it is. Send it again, with the same id.").WithRetry(time.Second)
+	}
+	return store.Verdict{ID: e.ID}, nil
+}
+
+// letter is a record for the dead letters: what could not be used, and why.
+func (d *Durable) letter(l uplink.Letter, value []byte) bus.Record {
+	l.Size, l.Hash = len(value), sha256.Sum256(value)
+	if len(value) > uplink.MaxLetter {
+		value = value[:uplink.CutLetter]
+	}
+	r := bus.Record{Topic: d.Topics.Dead, Key: l.Via, Value: value}
+	for _, f := range l.Fields() {
+		r.Headers = append(r.Headers, bus.Header{Name: f.Name, Value: []byte(f.Value)})
+	}
+	return r
+}

@@ -1,0 +1,227 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/bus"
+	"github.com/ringfence/ringfence/ports/limit"
+)
+
+// Owner is how a connection's messages are known to be whose.
+type Owner string
+
+// The ways. A message's payload is none of them.
+const (
+	Fixed         Owner = "fixed"       // all are one source's, which the operator named
+	ByApplication Owner = "application" // the topic names an application, which the platform mapped to a source
+	Checked       Owner = "checked"     // the topic names tenant and source, which the operator's broker has checked
+)
+
+// Connection is what is to be known of a broker that the operator configured, beside how it is reached.
+type Connection struct {
+	Name   string
+	Format source.Format
+	Owner  Owner
+	Tenant ident.Tenant      // if fixed
+	Source ident.Source      // if fixed
+	Topics []uplink.Template // of the messages, the first that fits
+}
+
+// Brought is one message of a connection. Bad is why the transport could not take it as it is; its payload may be cut then.
+type Brought struct {
+	Topic   string
+	Payload []byte
+	Trace   string
+	Bad     string
+}
+
+// arrival is what is to be published for a delivery; a record without a topic is none.
+type arrival struct {
+	record bus.Record
+	event  uplink.Event
+	later  bool
+}
+
+// Receive makes messages of a connection durable on the bus, and answers one error a message, in their order. Nil is to be
+// acknowledged: the message is durable as an event or as a dead letter, or it was refused for good and counted. Any error is
+// of kind Unavailable: the message is to be given again.
+func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []error {
+	errs := make([]error, len(ds))
+	out := make([]arrival, len(ds))
+	var records []bus.Record
+	var of []int
+	for i := range ds {
+		a, err := g.arrive(ctx, c, ds[i])
+		if errs[i] = err; err != nil || a.record.Topic == "" {
+			continue
+		}
+		out[i] = a
+		records, of = append(records, a.record), append(of, i)
+	}
+	if len(records) == 0 {
+		return errs
+	}
+	for k, err := range g.durable.Bus.Publish(ctx, records) {
+		i := of[k]
+		switch a := out[i]; {
+		case err != nil:
+			g.counts.add("ringfence_bus_publish_failures_total", 1)
+			errs[i] = away(err)
+		case a.event.ID.IsZero():
+			g.counts.add(series(c, "dead_letter"), 1)
+		case a.later:
+			g.putOff(a.event.Tenant, 1)
+			g.counts.add(series(c, "later"), 1)
+		default:
+			g.counts.add(series(c, "accepted"), 1)
+		}
+	}
+	return errs
+}
+
+// away is the only answer that makes a message come again.
+func away(err error) error {
+	if err == nil || fault.Is(err, fault.Unavailable) {
+		return err
+	}
+	return fault.Wrap(err, fault.Unavailable, "not_durable", "The message could not be made durable.").WithRetry(time.Second)
+}
+
+func series(c Connection, result string) string {
+	return `ringfence_mqtt_messages_total{connection="` + c.Name + `",result="` + result + `"}`
+}
+
+// arrive decides what becomes of one message.
+func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, error) {
+	now := g.enter.Now()
+	dead := func(of ident.Tenant, reason string) (arrival, error) {
+		return arrival{record: g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: "connection:" + c.Name, Origin: d.Topic, At: now}, d.Payload)}, nil
+	}
+	if d.Bad != "" {
+		return dead(ident.Tenant{}, d.Bad)
+	}
+	told, ok := uplink.Told{}, false
+	for _, t := range c.Topics {
+		if told, ok = t.Match(d.Topic); ok {
+			break
+		}
+	}
+	if !ok {
+		return dead(ident.Tenant{}, "bad_topic")
+	}
+	t, s, err := g.owner(ctx, c, told)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return dead(ident.Tenant{}, "no_tenant")
+	case fault.Is(err, fault.Exhausted): // too many unknown ones to look each up: those behind it must not wait for them
+		return dead(ident.Tenant{}, "tenant_not_looked_up")
+	}
+	if err != nil {
+		return arrival{}, away(err)
+	}
+	scope, src, granted, err := g.enter.Through(ctx, t, s, c.Name, access.Origin{Trace: d.Trace})
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return dead(t, "no_source")
+	case fault.Is(err, fault.Denied), fault.Is(err, fault.Unauthenticated): // as with HTTP: refused, counted, recorded by the gate, and not kept
+		g.counts.add(series(c, "refused"), 1)
+		return arrival{}, nil
+	case err != nil:
+		return arrival{}, away(err)
+	}
+	m, err := uplink.Parse(string(c.Format), d.Payload, told.Event)
+	if errors.Is(err, uplink.ErrIgnored) {
+		g.counts.add(series(c, "ignored"), 1)
+		return arrival{}, nil
+	}
+	if err != nil {
+		return dead(t, fault.As(err).Code)
+	}
+	if m.Application == "" {
+		m.Application = told.Application
+	}
+	e := g.event(scope, src, m, now)
+	switch {
+	case src.Format != c.Format:
+		e.Reason = uplink.WrongFormat
+	case told.Disagrees(m):
+		e.Reason = uplink.TopicMismatch
+	}
+	topic, err := g.door(ctx, c, scope, src, granted)
+	if err != nil || topic == "" {
+		return arrival{}, err
+	}
+	a := arrival{event: e, later: topic == g.durable.Topics.Later}
+	a.record, err = g.durable.record(topic, e, d.Trace)
+	return a, err
+}
+
+// owner is whose a message is by its connection and topic; not found: nobody's.
+func (g *Ingest) owner(ctx context.Context, c Connection, told uplink.Told) (ident.Tenant, ident.Source, error) {
+	switch c.Owner {
+	case Fixed:
+		return c.Tenant, c.Source, nil
+	case Checked:
+		t, err := ident.ParseTenant(told.Tenant)
+		if err != nil {
+			return t, ident.Source{}, fault.Missing()
+		}
+		s, err := ident.ParseSource(told.Source)
+		if err != nil {
+			return t, s, fault.Missing()
+		}
+		return t, s, nil
+	case ByApplication:
+		return g.enter.Mapped(ctx, c.Name, told.Application)
+	}
+	return ident.Tenant{}, ident.Source{}, fault.Missing()
+}
+
+// door says where an event goes: on, or to be read later if its source or tenant is above its rate, or nowhere if too many
+// of its tenant's wait already.
+func (g *Ingest) door(ctx context.Context, c Connection, s access.Scope, src source.Source, granted tenant.Limits) (string, error) {
+	waiting, err := g.behind(ctx, s.Tenant())
+	if err != nil {
+		return "", away(err)
+	}
+	if waiting >= g.share(pick(granted.Backlog, g.limits.Backlog)) {
+		g.counts.add(series(c, "over_backlog"), 1)
+		if g.limiter.Take("over-backlog "+s.Tenant().String(), 1, limit.Rate{Every: time.Minute, Burst: 1}).OK {
+			g.log.WarnContext(ctx, "a tenant's messages are dropped: too many of its events wait", slog.String("tenant_id", s.Tenant().String()), slog.String("connection", c.Name), slog.Int("waiting", waiting))
+		}
+		return "", nil
+	}
+	half := func(n int) limit.Rate { n = g.share(n); return limit.PerSecond(n, max(1, n/2)) }
+	if !g.limiter.Take("mqtt source "+src.ID.String(), 1, half(pick(granted.SourceRate, g.limits.SourceRate))).OK ||
+		!g.limiter.Take("mqtt tenant "+s.Tenant().String(), 1, half(pick(granted.IngestRate, g.limits.IngestRate))).OK {
+		return g.durable.Topics.Later, nil
+	}
+	return g.durable.Topics.Uplinks, nil
+}
+
+// FollowLater asks once a second what of the events that were put off has been read, until the context ends.
+func (g *Ingest) FollowLater(ctx context.Context, group string) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		lags, err := g.durable.Bus.Lags(ctx, group, g.durable.Topics.Later)
+		if err != nil {
+			continue // what is known counts on
+		}
+		g.caughtUp(lags)
+	}
+}

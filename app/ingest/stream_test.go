@@ -1,0 +1,349 @@
+package ingest_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/adapters/memory"
+	"github.com/ringfence/ringfence/app/disclose"
+	"github.com/ringfence/ringfence/app/ingest"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/bus"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// stream is a bench whose events go over a bus.
+type stream struct {
+	*bench
+	bus    bus.Bus
+	topics bus.Topics
+}
+
+func newStream(t *testing.T, script string, limits tenant.Limits) *stream {
+	t.Helper()
+	b := newBench(t, scripted{[]decoder.Category{decoder.Success, decoder.Fuel, decoder.Exception}}, script, limits)
+	broker := memory.NewBroker(memory.BrokerOptions{})
+	s := &stream{b, broker.Bus(), bus.TopicsUnder("rf")}
+	for _, topic := range []string{s.topics.Uplinks, s.topics.Later, s.topics.Dead} {
+		if err := broker.Create(topic, 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.events.Over(ingest.Durable{Bus: s.bus, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second})
+	return s
+}
+
+// consume works until as many events as are on the bus are finished.
+func (s *stream) consume() {
+	s.t.Helper()
+	ctx, end := context.WithTimeout(s.t.Context(), 30*time.Second)
+	defer end()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.events.Consume(ctx, ingest.Consuming{Group: "workers", Decoders: 2, Writers: 2, Grace: 5 * time.Second})
+	}()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for behind := int64(1); behind > 0; <-tick.C {
+		behind = 0
+		for group, topic := range map[string]string{"workers": s.topics.Uplinks, "workers-later": s.topics.Later} {
+			for _, l := range must[[]bus.Lag](s.t)(s.bus.Lags(ctx, group, topic)) {
+				behind += l.Behind()
+			}
+		}
+	}
+	end()
+	if err := <-ended; err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// dead are the reasons of the dead letters, in no order.
+func (s *stream) dead() map[string]int {
+	s.t.Helper()
+	out := map[string]int{}
+	for part := range 3 {
+		for _, r := range must[[]bus.Record](s.t)(s.bus.Browse(s.t.Context(), s.topics.Dead, part, 0, 1000)) {
+			var fields []uplink.Field
+			for _, h := range r.Headers {
+				fields = append(fields, uplink.Field{Name: h.Name, Value: string(h.Value)})
+			}
+			out[uplink.ReadLetter(fields).Reason]++
+		}
+	}
+	return out
+}
+
+func (s *stream) readings() []uplink.Reading {
+	s.t.Helper()
+	return must[store.Page[uplink.Reading]](s.t)(s.out.Readings(s.t.Context(), s.may(access.ReadingRead).Scope, store.Query{Limit: 200}, disclose.ReadingFilter{})).Items
+}
+
+func (s *stream) outcomes(id ident.Uplink) []uplink.Outcome {
+	s.t.Helper()
+	return must[store.Page[uplink.Outcome]](s.t)(s.out.Outcomes(s.t.Context(), s.may(access.ReadingRead).Scope, store.Query{Limit: 200}, store.OutcomeFilter{Uplink: id})).Items
+}
+
+func (s *stream) publish(rs ...bus.Record) {
+	s.t.Helper()
+	for _, err := range s.bus.Publish(s.t.Context(), rs) {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// all are the records of a topic.
+func (s *stream) all(topic string) (rs []bus.Record) {
+	s.t.Helper()
+	for part := range 3 {
+		rs = append(rs, must[[]bus.Record](s.t)(s.bus.Browse(s.t.Context(), topic, part, 0, 1000))...)
+	}
+	return rs
+}
+
+const known = "70b3d57ed0000000"
+
+func TestAnEventOverABusBecomesAReadingUnderTheIdThatItsSenderGot(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	v := s.says(s.scope, s.way, "1", known, 0)
+	other := s.says(s.scope, s.way, "2", stranger, 0)
+	s.consume()
+	u := s.uplink(v.ID)
+	if u.State != uplink.Processed || u.Node.IsZero() || !u.ArrivedAt.Equal(s.now.Add(-time.Millisecond)) {
+		t.Errorf("%+v", u)
+	}
+	if rs := s.readings(); len(rs) != 1 || rs[0].Uplink != v.ID || !strings.Contains(string(rs[0].Data), "x") {
+		t.Errorf("readings %+v", rs)
+	}
+	if outs := s.outcomes(v.ID); len(outs) != 1 || outs[0].Category != decoder.Success || outs[0].Version != s.active {
+		t.Errorf("outcomes %+v", outs)
+	}
+	if u := s.uplink(other.ID); u.State != uplink.Quarantined || u.Reason != uplink.UnknownDevice {
+		t.Errorf("a device that nobody registered: %s %s", u.State, u.Reason)
+	}
+}
+
+func TestARecordThatIsReadAgainLeavesNoTraceAndADuplicateNamesTheFirst(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	first := s.says(s.scope, s.way, "1", known, 0)
+	s.consume()
+	s.publish(s.all(s.topics.Uplinks)[0]) // again, as after a lost commit
+	again := s.says(s.scope, s.way, "1", known, 0)
+	s.consume()
+	if n, outs := len(s.readings()), s.outcomes(first.ID); n != 1 || len(outs) != 1 {
+		t.Errorf("%d readings, outcomes %+v", n, outs)
+	}
+	if again.ID == first.ID || again.Duplicate {
+		t.Errorf("over a bus nobody knows yet that it is one: %+v", again)
+	}
+	if outs := s.outcomes(again.ID); len(outs) != 1 || outs[0].Category != decoder.Duplicate || !strings.Contains(outs[0].Message, first.ID.String()) {
+		t.Errorf("the duplicate's outcomes: %+v", outs)
+	}
+}
+
+func TestWhatIsNoEventOfOursGoesToTheDeadLettersAndNothingIsSkipped(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	s.says(s.scope, s.way, "1", known, 0)
+	good := s.all(s.topics.Uplinks)[0]
+	change := func(do func(*bus.Record)) bus.Record {
+		r := good
+		r.Headers = append([]bus.Header(nil), good.Headers...)
+		do(&r)
+		return r
+	}
+	later := strings.ReplaceAll(string(good.Value), `"version":1`, `"version":9`)
+	gone := strings.ReplaceAll(string(good.Value), s.tenant.String(), ident.Tenant{9, 6: 0x70, 8: 0x80}.String())
+	s.publish(
+		change(func(r *bus.Record) { r.Headers = nil }),
+		change(func(r *bus.Record) { r.Value = []byte("{") }),
+		change(func(r *bus.Record) { r.Value = []byte(later) }),
+		change(func(r *bus.Record) { r.Value = make([]byte, 900<<10) }),
+		change(func(r *bus.Record) { r.Key = "elsewhere" }),
+		change(func(r *bus.Record) { r.Headers[0].Value = []byte("upl_other") }),
+		change(func(r *bus.Record) { r.Headers[2].Value = []byte("ten_other") }),
+		change(func(r *bus.Record) {
+			r.Value, r.Key = []byte(gone), ident.Tenant{9, 6: 0x70, 8: 0x80}.String()+"/dev_eui:"+known
+			r.Headers[2].Value = []byte(ident.Tenant{9, 6: 0x70, 8: 0x80}.String())
+		}),
+	)
+	s.says(s.scope, s.way, "2", known, 0)
+	s.consume()
+	want := map[string]int{"no_headers": 1, "unreadable": 1, "event_version": 1, "too_large": 1, "headers_disagree": 3, "tenant_gone": 1}
+	if got := s.dead(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("dead letters %v; want %v", got, want)
+	}
+	if n := len(s.readings()); n != 2 {
+		t.Errorf("%d readings", n)
+	}
+	for _, r := range s.all(s.topics.Dead) {
+		if len(r.Value) == 900<<10 {
+			t.Error("a dead letter holds all of a value that is too large")
+		}
+	}
+}
+
+func TestWhatWasLetInAfterARevocationIsQuarantined(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	before := s.says(s.scope, s.way, "1", known, 0)
+	keys, err := s.admin.Keys(t.Context(), s.may(access.SourceRead).Scope, s.way.ID)
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%v, %v", keys, err)
+	}
+	if err := s.admin.RevokeKey(t.Context(), s.may(access.SourceKeyRevoke), s.way.ID, keys[0].ID, keys[0].Rev); err != nil {
+		t.Fatal(err)
+	}
+	s.now = s.now.Add(900 * time.Millisecond)
+	soon := s.says(s.scope, s.way, "2", known, 0) // by a process that does not know yet
+	s.now = s.now.Add(time.Second)
+	late := s.says(s.scope, s.way, "3", known, 0)
+	s.consume()
+	if got := []uplink.State{s.uplink(before.ID).State, s.uplink(soon.ID).State, s.uplink(late.ID).State}; fmt.Sprint(got) != "[processed processed quarantined]" || s.uplink(late.ID).Reason != uplink.Revoked {
+		t.Errorf("%v %s", got, s.uplink(late.ID).Reason)
+	}
+}
+
+func TestWhatASuspendedTenantSentBeforeWaitsUntilItIsResumed(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	v := s.says(s.scope, s.way, "1", known, 0)
+	s.suspend(true)
+	s.consume()
+	s.suspend(false)
+	if u := s.uplink(v.ID); u.State != uplink.Accepted {
+		t.Fatalf("%s", u.State)
+	}
+	s.process()
+	if u := s.uplink(v.ID); u.State != uplink.Processed {
+		t.Errorf("%s", u.State)
+	}
+}
+
+func TestWhatAQuarantinedVersionHoldsUpWaitsInTheStoreAndTheBusGoesOn(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	for i := range 3 {
+		s.says(s.scope, s.way, fmt.Sprint("f", i), known, 1)
+	}
+	s.consume()
+	var waits []ident.Uplink
+	for i := range 5 {
+		waits = append(waits, s.says(s.scope, s.way, fmt.Sprint("w", i), known, 0).ID)
+	}
+	s.consume()
+	for _, id := range waits {
+		if u := s.uplink(id); u.State != uplink.Accepted || u.NotBefore.IsZero() {
+			t.Fatalf("%s until %v", u.State, u.NotBefore)
+		}
+	}
+	s.now = s.now.Add(2 * time.Minute)
+	if r, w := s.process(); r != 5 || w != 0 {
+		t.Errorf("%d readings, %d wait", r, w)
+	}
+}
+
+func (s *stream) suspend(on bool) {
+	s.t.Helper()
+	p, state := access.PlatformTenantResume, tenant.Active
+	if on {
+		p, state = access.PlatformTenantSuspend, tenant.Suspended
+	}
+	must[tenant.Tenant](s.t)(s.admin.SetTenantState(s.t.Context(), s.may(p), s.tenant, state))
+}
+
+func (s *stream) receive(c ingest.Connection, topic, payload string) error {
+	s.t.Helper()
+	return s.events.Receive(s.t.Context(), c, []ingest.Brought{{Topic: topic, Payload: []byte(payload)}})[0]
+}
+
+func template(t *testing.T, s string) uplink.Template {
+	t.Helper()
+	return must[uplink.Template](t)(uplink.ParseTemplate(s))
+}
+
+func TestAConnectionsMessagesAreWhoseTheirTopicSaysAndNeverThePayload(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	fixed := ingest.Connection{Name: "fixed", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up/{device}")}}
+	checked := ingest.Connection{Name: "own", Format: source.Plain, Owner: ingest.Checked, Topics: []uplink.Template{template(t, uplink.CheckedTopic)}}
+	apps := ingest.Connection{Name: "apps", Format: source.Plain, Owner: ingest.ByApplication, Topics: []uplink.Template{template(t, "app/{application}/up")}}
+	body := func(id string) string { return `{"id":"` + id + `","device":"` + known + `","payload":"AA=="}` }
+	topic := "rf/" + s.tenant.String() + "/" + s.way.ID.String() + "/up"
+	for _, c := range []struct {
+		name           string
+		by             ingest.Connection
+		topic, payload string
+	}{
+		{"fixed", fixed, "up/" + known, body("1")},
+		{"checked", checked, topic, body("2")},
+		{"another device than the topic's", fixed, "up/70b3d57ed0000009", body("3")},
+		{"a format that is not the source's", ingest.Connection{Name: "cs", Format: source.ChirpStack, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up/+")}},
+			"up/x", `{"deduplicationId":"9","deviceInfo":{"devEui":"` + known + `"},"fCnt":1,"data":"AA=="}`},
+		{"nobody's application", apps, "app/pumps/up", body("4")},
+		{"another topic", checked, strings.TrimSuffix(topic, "up") + "down", body("5")},
+		{"a tenant that is not there", checked, strings.Replace(topic, s.tenant.String(), ident.Tenant{9, 6: 0x70, 8: 0x80}.String(), 1), body("6")},
+		{"a source that is not there", checked, strings.Replace(topic, s.way.ID.String(), ident.Source{9, 6: 0x70, 8: 0x80}.String(), 1), body("7")},
+		{"no ids", checked, "rf/acme/pump/up", body("8")},
+		{"nothing that can be read", fixed, "up/" + known, `{"device":`},
+	} {
+		if err := s.receive(c.by, c.topic, c.payload); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	s.consume()
+	if n := len(s.readings()); n != 2 {
+		t.Errorf("%d readings", n)
+	}
+	want := map[string]int{"no_tenant": 2, "bad_topic": 1, "no_source": 2, "unreadable": 1}
+	if got := s.dead(); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("dead letters %v; want %v", got, want)
+	}
+	reasons := map[uplink.Reason]int{}
+	page := must[store.Page[uplink.Uplink]](t)(s.out.Uplinks(t.Context(), s.may(access.UplinkRead).Scope, access.UplinkRead, store.Query{Limit: 200}, store.UplinkFilter{State: uplink.Quarantined}))
+	for _, u := range page.Items {
+		reasons[u.Reason]++
+	}
+	if fmt.Sprint(reasons) != fmt.Sprint(map[uplink.Reason]int{uplink.TopicMismatch: 1, uplink.WrongFormat: 1}) {
+		t.Errorf("quarantined: %v", reasons)
+	}
+}
+
+func TestWhatComesFasterThanItMayIsReadLaterAndNothingIsKeptBeyondTheBacklog(t *testing.T) {
+	limits := tenant.DefaultLimits
+	limits.SourceRate, limits.Backlog = 10, 20
+	s := newStream(t, "x", limits)
+	c := ingest.Connection{Name: "fixed", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up")}}
+	for i := range 40 {
+		if err := s.receive(c, "up", fmt.Sprintf(`{"id":"%d","device":"%s","payload":"AA=="}`, i, known)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now, later := len(s.all(s.topics.Uplinks)), len(s.all(s.topics.Later))
+	if now != 5 || later != 20 {
+		t.Errorf("%d at once, %d later; want half a second's, and the backlog", now, later)
+	}
+	if n := s.events.Counts()[`ringfence_mqtt_messages_total{connection="fixed",result="over_backlog"}`]; n != 15 {
+		t.Errorf("%d are counted as dropped", n)
+	}
+	s.consume()
+	if n := len(s.readings()); n != 25 {
+		t.Errorf("%d readings", n)
+	}
+}
+
+func TestADisabledSourcesMessagesAreRefusedAndTheConnectionGoesOn(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	c := ingest.Connection{Name: "fixed", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up")}}
+	s.suspend(true)
+	if err := s.receive(c, "up", `{"device":"`+known+`","payload":"AA=="}`); err != nil {
+		t.Errorf("it would be given again for ever: %v", err)
+	}
+	if n := s.events.Counts()[`ringfence_mqtt_messages_total{connection="fixed",result="refused"}`]; n != 1 || len(s.all(s.topics.Uplinks)) != 0 {
+		t.Errorf("%d are counted as refused", n)
+	}
+}

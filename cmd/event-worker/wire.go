@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ringfence/ringfence/adapters/keyring"
+	"github.com/ringfence/ringfence/adapters/quickjssandbox"
+	"github.com/ringfence/ringfence/app/ingest"
+	"github.com/ringfence/ringfence/cmd/internal/node"
+	"github.com/ringfence/ringfence/cmd/internal/settings"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/ports/sandbox"
+)
+
+const (
+	grace   = 10 * time.Second // for what is under way when it is told to stop
+	lookFor = 5 * time.Second  // between two looks at whether an operator has accepted what the bus lost
+)
+
+func spec() node.Spec {
+	return node.Spec{
+		Name: "event-worker", About: "Finishes accepted events: Kafka to PostgreSQL.",
+		Table: settings.Table{
+			settings.Of("keys", "keys", "Folder of keys, of which this process needs `seal-….key` alone", settings.NotEmpty),
+			settings.Of("decoder_workers", "0", "Decoders at the same time; 0: as many as cores", settings.Number(0, 256)),
+			settings.Of("decoder_cache_bytes", "33554432", "Memory for loaded decoders", settings.Number(1<<20, 1<<40)),
+			settings.Of("writers", "4", "Transactions at the same time", settings.Number(1, 64)),
+			settings.Of("engine", "", "Folder where the compiled engine is kept between starts; empty: it is compiled at each", settings.Any),
+		},
+		Keys: []keyring.Part{keyring.Seals}, Engine: engine, Work: work,
+	}
+}
+
+func engine(ctx context.Context, n *node.Node) (sandbox.Engine, error) {
+	e, err := quickjssandbox.New(ctx, quickjssandbox.Options{Instances: n.Decoders(), CacheBytes: int64(n.Config.Num("decoder_cache_bytes")), CompileDir: n.Config.Str("engine")})
+	if err != nil {
+		return nil, err // and no nil engine in an interface that is not nil
+	}
+	return e, nil
+}
+
+func work(ctx context.Context, n *node.Node) error {
+	n.Ready(func(ctx context.Context) error {
+		if err := n.Ingest.Consuming(); err != nil {
+			return err
+		}
+		return n.Enter.Ready(ctx)
+	})
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	waiting.Go(func() { _ = n.Ingest.Run(ctx, n.Decoders()) })
+	for {
+		err := n.Ingest.Consume(ctx, ingest.Consuming{Group: node.Workers, Decoders: n.Decoders(), Writers: n.Config.Num("writers"), Grace: grace})
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop
+		}
+		// Going on would pass events over. It stays here, alive and not ready, until somebody has looked.
+		n.Log.ErrorContext(ctx, "the bus is not read: look at what was lost, then accept it by `ringfence kafka topics --accept`", slog.String("cause", fault.Cause(err)))
+		timer := time.NewTimer(lookFor)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}

@@ -1,0 +1,131 @@
+// Package node is what the binaries of the scaled-out deployment share: how they reach database and bus, say that they are ready,
+// and stop. What each does is its own.
+package node
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/ringfence/ringfence/cmd/internal/settings"
+	"github.com/ringfence/ringfence/core/uplink"
+)
+
+// Settings are those that every node has.
+func Settings() settings.Table {
+	return settings.Table{
+		settings.Of("log_level", "info", "`debug`, `info`, `warn` or `error`", settings.OneOf("debug", "info", "warn", "error")),
+		settings.Of("metrics_listen", "127.0.0.1:9090", "Address of `/metrics`, `/healthz` and `/readyz`, in plain HTTP", settings.Address),
+		settings.Of("metrics_plain_http", "false", "Allow that on an address that is not loopback: for probes and Prometheus within a network policy", settings.Boolean),
+		settings.Of("replicas", "1", "How many processes of this kind there are: rates are for all of them together", settings.Number(1, 1_000)),
+		settings.Hidden("database_url", "PostgreSQL as `ringfence_runtime` signs in: `postgres://ringfence_runtime:…@host/ringfence?sslmode=verify-full`", settings.NotEmpty),
+		settings.Of("database_connections", "10", "Connections to PostgreSQL at most", settings.Number(2, 1_000)),
+		settings.Of("database_plaintext", "false", "Allow a database that is neither on this machine nor reached by verified TLS", settings.Boolean),
+		settings.Of("kafka_brokers", "", "Kafka's addresses, `host:port` separated by commas", brokers),
+		settings.Of("kafka_user", "", "Name for SASL/SCRAM-SHA-512", settings.Any),
+		settings.Hidden("kafka_password", "Its password", settings.Any),
+		settings.Of("kafka_ca_file", "", "Certificates that Kafka's is verified by, PEM; empty: the system's", settings.Any),
+		settings.Of("kafka_cert_file", "", "Client certificate for Kafka, PEM", settings.Any),
+		settings.Of("kafka_key_file", "", "Its key, PEM", settings.Any),
+		settings.Of("kafka_plaintext", "false", "Allow a Kafka without TLS or without SASL that is not on this machine", settings.Boolean),
+		settings.Of("kafka_prefix", "rf", "What the names of our topics begin with", prefix),
+		settings.Of("kafka_write_version", fmt.Sprint(uplink.Version), "Version of the records that are written; raised when all readers are upgraded", settings.Number(uplink.OldestVersion, uplink.Version)),
+	}
+}
+
+func brokers(s string) error {
+	for _, b := range strings.Split(s, ",") {
+		if err := settings.Address(strings.TrimSpace(b)); err != nil {
+			return errors.New("want HOST:PORT, several separated by commas, such as kafka-0:9092,kafka-1:9092")
+		}
+	}
+	return nil
+}
+
+func prefix(s string) error {
+	if s == "" || len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return errors.New("want lower-case letters, digits and hyphens, at most 64")
+	}
+	return nil
+}
+
+// Together judges what each of these settings cannot be judged for alone.
+func Together(c settings.Config) (wrong []error) {
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	if c.Str("database_url") == "" {
+		say("database_url: which database? Name a file that holds its URL by %s_FILE", settings.Variable("database_url"))
+	} else if !c.Flag("database_plaintext") && !safeDatabase(c.Secret("database_url").Reveal()) {
+		say("database_url: the database is not on this machine and TLS does not verify it; add sslmode=verify-full, or set database_plaintext: true if nobody else reaches that network")
+	}
+	if c.Str("kafka_brokers") == "" {
+		say("kafka_brokers: which Kafka? Name its addresses, such as kafka-0:9092,kafka-1:9092")
+	}
+	if (c.Str("kafka_user") == "") != c.Secret("kafka_password").IsZero() {
+		say("kafka_user and kafka_password belong together; set both, or neither")
+	}
+	if (c.Str("kafka_cert_file") == "") != (c.Str("kafka_key_file") == "") {
+		say("kafka_cert_file and kafka_key_file belong together; set both, or neither")
+	}
+	if !c.Flag("kafka_plaintext") && c.Str("kafka_user") == "" && c.Str("kafka_cert_file") == "" {
+		say("kafka_user: a Kafka that does not ask who we are lets everybody read all tenants' events; set kafka_user and kafka_password, or a client certificate, or kafka_plaintext: true on a machine of your own")
+	}
+	if settings.Open(c.Str("metrics_listen")) && !c.Flag("metrics_plain_http") {
+		say("metrics_listen: %s is not loopback, and metrics are told to everybody, in clear; listen on loopback, or set metrics_plain_http: true if only those who may read them reach it", c.Str("metrics_listen"))
+	}
+	return wrong
+}
+
+// safeDatabase reports whether a URL leads to this machine, or through TLS that verifies who answers.
+func safeDatabase(url string) bool {
+	if strings.Contains(url, "sslmode=verify-full") {
+		return true
+	}
+	_, rest, _ := strings.Cut(url, "://")
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		rest = rest[at+1:]
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return settings.Loopback(host)
+}
+
+// KafkaTLS is how Kafka is reached; nil: in clear, which only a Kafka on this machine or an explicit setting is.
+func KafkaTLS(c settings.Config) (*tls.Config, error) {
+	all := true
+	for _, b := range strings.Split(c.Str("kafka_brokers"), ",") {
+		all = all && !settings.Open(strings.TrimSpace(b))
+	}
+	if c.Str("kafka_ca_file") == "" && c.Str("kafka_cert_file") == "" && (c.Flag("kafka_plaintext") || all) {
+		return nil, nil
+	}
+	return TLS(c.Str("kafka_ca_file"), c.Str("kafka_cert_file"), c.Str("kafka_key_file"))
+}
+
+// TLS verifies a server by the certificates of a file, and shows a client's own.
+func TLS(ca, cert, key string) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		pem, err := os.ReadFile(ca) //nolint:gosec // named by the operator
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", settings.Err, err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%w: %s holds no certificate in PEM", settings.Err, ca)
+		}
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w; want a certificate chain and its key, both PEM", settings.Err, err)
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	return t, nil
+}

@@ -18,6 +18,7 @@ import (
 // Consuming says how Consume works.
 type Consuming struct {
 	Group    string
+	Later    string        // group in which what was put off is read
 	Decoders int           // at the same time: as many as the engine has guests
 	Writers  int           // transactions at the same time
 	Grace    time.Duration // how long what is under way may take when the context ends
@@ -85,7 +86,7 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 	if c.main, err = c.join(ctx, o.Group, topics.Uplinks); err != nil {
 		return err
 	}
-	if c.later, err = c.join(ctx, o.Group+"-later", topics.Later); err != nil {
+	if c.later, err = c.join(ctx, o.Later, topics.Later); err != nil {
 		return err
 	}
 	g.consuming.set(func(s *consuming) { s.running, s.since = true, g.enter.Now() })

@@ -48,7 +48,7 @@ func (s *stream) consume() {
 	defer end()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.events.Consume(ctx, ingest.Consuming{Group: "workers", Decoders: 2, Writers: 2, Grace: 5 * time.Second})
+		ended <- s.events.Consume(ctx, ingest.Consuming{Group: "workers", Later: "workers-later", Decoders: 2, Writers: 2, Grace: 5 * time.Second})
 	}()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

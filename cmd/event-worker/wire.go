@@ -53,7 +53,7 @@ func work(ctx context.Context, n *node.Node) error {
 	defer waiting.Wait()
 	waiting.Go(func() { _ = n.Ingest.Run(ctx, n.Decoders()) })
 	for {
-		err := n.Ingest.Consume(ctx, ingest.Consuming{Group: node.Workers, Decoders: n.Decoders(), Writers: n.Config.Num("writers"), Grace: grace})
+		err := n.Ingest.Consume(ctx, ingest.Consuming{Group: n.Group, Later: n.Later, Decoders: n.Decoders(), Writers: n.Config.Num("writers"), Grace: grace})
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // told to stop
 		}

@@ -134,11 +134,11 @@ func work(ctx context.Context, n *node.Node) error {
 		if err := links.Ready(); err != nil {
 			return err
 		}
-		_, err := n.Bus.Lags(ctx, node.Workers, n.Topics.Uplinks, n.Topics.Later)
+		_, err := n.Bus.Lags(ctx, n.Later, n.Topics.Later)
 		return err
 	})
 	var following sync.WaitGroup
-	following.Go(func() { _ = n.Ingest.FollowLater(ctx, node.Workers+"-later") })
+	following.Go(func() { _ = n.Ingest.FollowLater(ctx, n.Later) })
 	<-ctx.Done()
 	late, end := context.WithTimeout(context.WithoutCancel(ctx), stopWithin+5*time.Second)
 	defer end()

@@ -168,7 +168,9 @@ func work(ctx context.Context, n *node.Node) error {
 	n.Log.InfoContext(ctx, "listening", slog.String("address", listener.Addr().String()))
 	select {
 	case <-ctx.Done():
-		n.Ready(func(context.Context) error { return fault.New(fault.Unavailable, "stopping", "The server is stopping.") })
+		n.Ready(func(context.Context) error {
+			return fault.New(fault.Unavailable, "stopping", "The server is stopping.")
+		})
 		timer := time.NewTimer(leave)
 		select {
 		case <-timer.C:

@@ -13,7 +13,7 @@ type Topics struct {
 
 // TopicsUnder returns the topics under a prefix, which is a part of no other deployment's on the same bus.
 func TopicsUnder(prefix string) Topics {
-	return Topics{Uplinks: prefix + ".uplinks", Later: prefix + ".uplinks.later", Dead: prefix + ".uplinks.dead", Expected: prefix + ".topics", out: prefix + ".out."}
+	return Topics{Uplinks: prefix + ".uplinks", Later: prefix + ".uplinks.later", Dead: prefix + ".uplinks.dead", Expected: prefix + ".expected", out: prefix + ".out."}
 }
 
 // Out is the topic of one tenant's decoded events, so that its consumer can be given exactly its own.

@@ -195,10 +195,12 @@ func dependencies(t *testing.T, text string) (wrong []string) {
 	}
 	for _, r := range mod.Require {
 		repo, rest, isDialect := strings.Cut(r.Path, "/dialect/")
+		home, inner, isPart := strings.Cut(r.Path, "/pkg/") // a module within a repository, with a version of its own
 		switch {
 		case r.Indirect,
-			strings.Contains(text, "| "+r.Path+" "+r.Version),
-			isDialect && slices.Contains(strings.Split(named(text, "| "+repo+" "+r.Version+", "), ", "), "dialect/"+rest):
+			strings.Contains(text, "| "+r.Path+" "+r.Version+" "), strings.Contains(text, "| "+r.Path+" "+r.Version+","),
+			isDialect && slices.Contains(strings.Split(named(text, "| "+repo+" "+r.Version+", "), ", "), "dialect/"+rest),
+			isPart && slices.Contains(strings.Split(named(text, "| "+home+" v"), ", "), "pkg/"+inner+" "+r.Version):
 		default:
 			wrong = append(wrong, r.Path+" "+r.Version+" is not in the table of dependencies")
 		}

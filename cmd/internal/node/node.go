@@ -60,6 +60,8 @@ type Node struct {
 	Store   store.Store
 	Bus     bus.Bus
 	Topics  bus.Topics
+	Group   string // in which events are finished
+	Later   string // in which those that were put off are
 	Enter   *enter.Enter
 	Limiter *memlimit.Limiter
 	Engine  sandbox.Engine
@@ -78,9 +80,6 @@ const (
 	stopWait      = 20 * time.Second
 )
 
-// Groups of readers, and what they are for.
-const Workers = "event-worker"
-
 // Version is the module's, as the build knows it.
 func Version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
@@ -95,7 +94,8 @@ func made(c settings.Config, log *slog.Logger) *Node {
 	if err != nil {
 		host = "unknown"
 	}
-	return &Node{Name: host, Config: c, Log: log, Metrics: httpapi.NewMetrics(), Topics: bus.TopicsUnder(c.Str("kafka_prefix"))}
+	return &Node{Name: host, Config: c, Log: log, Metrics: httpapi.NewMetrics(), Topics: bus.TopicsUnder(c.Str("kafka_prefix")),
+		Group: kafkabus.Group(c.Str("kafka_prefix")), Later: kafkabus.LaterGroup(c.Str("kafka_prefix"))}
 }
 
 // opener opens a node without probes.

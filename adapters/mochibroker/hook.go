@@ -82,7 +82,7 @@ func (h *hook) letIn(ctx context.Context, c *conn, cl *mqtt.Client, pk packets.P
 		return err
 	}
 	s := &session{p, origin}
-	if v := b.o.Limiter.Take("mqtt connects "+p.Source.String(), 1, perSource); !v.OK {
+	if v := b.o.Limiter.Take("mqtt connects "+p.Source.String(), 1, b.o.Connects); !v.OK {
 		return fault.New(fault.Exhausted, "connect_throttled", "The source connects too often.").WithRetry(v.RetryAfter)
 	}
 	if pk.Connect.WillFlag {

@@ -37,6 +37,8 @@ type Options struct {
 
 	Sessions  int // that are kept at the same time, those of absent clients among them; 2,000 if 0
 	PerSource int // of them, of one source; 20 if 0
+
+	Connects limit.Rate // of one source; 5 a second and 100 at once if zero
 }
 
 // Bounds of all connections.
@@ -50,9 +52,6 @@ const (
 	patience         = 3 * time.Second        // for a message that comes too fast
 	askAgain         = 500 * time.Millisecond // whether those who are connected still may be
 )
-
-// perSource bounds how often one source connects.
-var perSource = limit.PerSecond(5, 100)
 
 // Broker is one. Use New, then Serve; Shutdown ends both.
 type Broker struct {
@@ -78,6 +77,9 @@ func New(o Options) (*Broker, error) {
 	}
 	if o.PerSource == 0 {
 		o.PerSource = 20
+	}
+	if o.Connects == (limit.Rate{}) {
+		o.Connects = limit.PerSecond(5, 100)
 	}
 	if o.Count == nil {
 		o.Count = func(string, int64) {}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,9 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/auditverify"
+	"github.com/ringfence/ringfence/adapters/mochibroker"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/source"
 )
 
 type demoCmd struct {
@@ -29,7 +33,7 @@ func (d demoCmd) Run(ctx context.Context, env environment) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	conf, err := loadConfig(os.DevNull, []string{"data=" + filepath.Join(dir, "data"), "listen=127.0.0.1:0", "metrics_listen=", "log_level=error"}, environment{lookup: func(string) (string, bool) { return "", false }})
+	conf, err := loadConfig(os.DevNull, []string{"data=" + filepath.Join(dir, "data"), "listen=127.0.0.1:0", "mqtt=true", "mqtt_listen=127.0.0.1:0", "metrics_listen=", "log_level=error"}, environment{lookup: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		return err
 	}
@@ -49,7 +53,7 @@ func (d demoCmd) Run(ctx context.Context, env environment) error {
 	case err := <-over:
 		return err
 	}
-	s := &story{ctx: ctx, dir: dir, base: base, out: env.stdout, colour: isTerminal(env.stdout), client: &http.Client{Timeout: 20 * time.Second}}
+	s := &story{ctx: ctx, dir: dir, base: base, mqtt: app.mqtt, out: env.stdout, colour: isTerminal(env.stdout), client: &http.Client{Timeout: 20 * time.Second}}
 	if _, no := env.lookup("NO_COLOR"); no {
 		s.colour = false
 	}
@@ -75,6 +79,7 @@ func (d demoCmd) Run(ctx context.Context, env environment) error {
 type story struct {
 	ctx           context.Context //nolint:containedctx // one command
 	dir, base     string
+	mqtt          string // where the broker listens
 	out           io.Writer
 	colour        bool
 	client        *http.Client
@@ -292,7 +297,7 @@ func (s *story) events(a, b *demoTenant) error {
 				return err
 			}
 		}
-		if err := s.uplink(t, secondEUI, 0); err != nil {
+		if err := s.publish(t, t, secondEUI, 0); err != nil {
 			return err
 		}
 	}
@@ -300,7 +305,7 @@ func (s *story) events(a, b *demoTenant) error {
 	if again.err != nil {
 		return again.err
 	}
-	s.step(again.status == 202 && again.body["duplicate"] == true, "%d events each of one device and one of the other, acknowledged when durable; one sent twice is a duplicate", eventsEach)
+	s.step(again.status == 202 && again.body["duplicate"] == true, "%d events each of one device over HTTP and one of the other over MQTT, acknowledged when durable; one sent twice is a duplicate", eventsEach)
 	for _, t := range []*demoTenant{a, b} {
 		count, err := s.readings(t, t.device, eventsEach)
 		if err != nil {
@@ -322,6 +327,23 @@ func (s *story) events(a, b *demoTenant) error {
 func (s *story) uplink(t *demoTenant, eui string, n int) error {
 	_, err := s.must(s.post(t.key, "/v1/ingest/chirpstack", chirpStack(t.id, eui, n)), 202)
 	return err
+}
+
+// publish sends an event of a tenant's device over MQTT, to the topic of some tenant's source.
+func (s *story) publish(t, to *demoTenant, eui string, n int) error {
+	topics, err := source.ParseUp("rf/" + to.id + "/" + to.source + "/up")
+	if err != nil {
+		return err
+	}
+	from, err := source.ParseUp("rf/" + t.id + "/" + t.source + "/up")
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(chirpStack(t.id, eui, n))
+	if err != nil {
+		return err
+	}
+	return mochibroker.Say(s.ctx, s.mqtt, from.Source, secret.New(t.key), topics.Up(), body)
 }
 
 func chirpStack(tenant, eui string, n int) obj {
@@ -401,6 +423,11 @@ func (s *story) attack(a, b *demoTenant) error {
 		}
 		s.step(try.r.status == try.status && empty && !strings.Contains(try.r.text, a.name), "%-45s %d %s", try.what, try.r.status, told)
 	}
+	var refused mochibroker.Refused
+	if err := s.publish(b, a, b.devEUI, 1); err != nil && !errors.As(err, &refused) {
+		return err
+	}
+	s.step(refused.Reason == 0x87, "%-45s 0x%02x not authorized", "publish to its topic, over MQTT", refused.Reason)
 	foreign := s.get(b.token, own+"/devices/"+a.device)
 	s.step(foreign.without("request_id") == missing.without("request_id"), "a foreign device and one that never was are answered alike")
 	r := s.post(a.key, "/v1/ingest/chirpstack", chirpStack(a.id, "70b3d57ed00000ff", 1))

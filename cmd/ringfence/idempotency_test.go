@@ -45,7 +45,7 @@ func servedTo(t *testing.T, log io.Writer, settings ...string) (*story, string) 
 	})
 	select {
 	case a := <-ready:
-		s := &story{ctx: t.Context(), dir: dir, base: "http://" + a, out: io.Discard, client: &http.Client{Timeout: 20 * time.Second}}
+		s := &story{ctx: t.Context(), dir: dir, base: "http://" + a, mqtt: app.mqtt, out: io.Discard, client: &http.Client{Timeout: 20 * time.Second}}
 		return s, regexp.MustCompile(`rf_set_[0-9A-Za-z]+`).FindString(greeting.String())
 	case err := <-over:
 		over <- nil

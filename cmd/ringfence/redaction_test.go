@@ -45,8 +45,8 @@ func watched(t *testing.T, bug redacttest.Bug) redacttest.Target {
 			t.Fatal(err)
 		}
 	}
-	conf, err := loadConfig("/dev/null", []string{"data=" + t.TempDir(), "log_level=debug", "principal_rate=100000", "principal_burst=100000", "source_rate=100000", "source_burst=100000", "ingest_rate=100000", "ingest_burst=100000"},
-		environment{lookup: func(string) (string, bool) { return "", false }})
+	conf, err := loadConfig("/dev/null", []string{"data=" + t.TempDir(), "log_level=debug", "principal_rate=100000", "principal_burst=100000", "source_rate=100000", "source_burst=100000", "ingest_rate=100000", "ingest_burst=100000", "mqtt=true", "mqtt_listen=127.0.0.1:0", "broker_auth_listen=127.0.0.1:0"},
+		environment{lookup: asBrokers})
 	must(err)
 	warm(t, conf.str("data"))
 	logs := &journal{}
@@ -67,6 +67,8 @@ func watched(t *testing.T, bug redacttest.Bug) redacttest.Target {
 	if bug.Handler != nil {
 		handler = bug.Handler(handler, app.log, app.metrics.Add)
 	}
+	config := configured(t, conf.dataFile("keys"))
+	config["the brokers' secret"] = brokersSecret
 	file := conf.dataFile("ringfence.db")
 	return redacttest.Target{
 		Handler: handler, SetupToken: link.Reveal(), Trouble: trouble,
@@ -103,7 +105,7 @@ func watched(t *testing.T, bug redacttest.Bug) redacttest.Target {
 			}
 			return out
 		},
-		Config: configured(t, conf.dataFile("keys")),
+		Config: config, Brokers: app.atDoors(t, conf),
 	}
 }
 

@@ -23,10 +23,15 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 )
 
-type serveCmd struct{}
+type serveCmd struct {
+	MQTT bool `name:"mqtt" help:"Be an MQTT broker too, at mqtt_listen: sources publish to it with their keys."`
+}
 
 // Run serves until it is told to stop.
-func (serveCmd) Run(ctx context.Context, c *commands, env environment) error {
+func (s serveCmd) Run(ctx context.Context, c *commands, env environment) error {
+	if s.MQTT {
+		c.Set = append(c.Set, "mqtt=true")
+	}
 	conf, err := c.load(env)
 	if err == nil {
 		err = conf.judge()
@@ -59,7 +64,7 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 	}
 	servers := []*http.Server{httpapi.Server(app.api, app.log)}
 	var wg sync.WaitGroup
-	failed := make(chan error, 2)
+	failed := make(chan error, 4)
 	start := func(s *http.Server, l net.Listener) {
 		wg.Go(func() {
 			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -80,6 +85,14 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 		servers = append(servers, httpapi.Server(app.metrics.Handler(), app.log))
 		start(servers[1], l)
 	}
+	doors, err := app.doors(c, cert)
+	if err != nil {
+		for _, s := range servers {
+			err = errors.Join(err, s.Close())
+		}
+		return errors.Join(err, app.close(ctx))
+	}
+	doors.serve(&wg, failed)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	if c.flag("processing") {
 		wg.Go(func() { _ = app.ingest.Run(background, app.workers) })
@@ -92,6 +105,10 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 	}
 	debug.FreeOSMemory() // compiling the engine takes far more than running it
 	err = app.greet(ctx, c, listener.Addr().String(), stdout)
+	if err == nil && doors.mqtt != nil {
+		app.mqtt = doors.mqtt.Addr().String()
+		fmt.Fprintf(stdout, "It is an MQTT broker on %s\n", app.mqtt)
+	}
 	if err == nil {
 		if ready != nil {
 			ready(listener.Addr().String())
@@ -104,11 +121,14 @@ func (app *application) serve(ctx context.Context, c config, stdout io.Writer, r
 	app.log.InfoContext(ctx, "stopping")
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
+	over := make(chan error, 1)
+	go func() { over <- doors.shutdown(late) }()
 	for _, s := range servers {
 		if serr := s.Shutdown(late); serr != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}
+	err = errors.Join(err, <-over)
 	stop()
 	wg.Wait()
 	return errors.Join(err, app.close(late))

@@ -46,6 +46,7 @@ type application struct {
 	log      *slog.Logger
 	cache    *enter.Cache
 	node     string // which of our processes
+	mqtt     string // where the MQTT broker listens, once it does
 	workers  int
 	locked   *os.File // the data folder is ours while it is open
 }

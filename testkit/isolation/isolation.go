@@ -2,7 +2,7 @@
 // three tenants whose objects have the same names outside, and lets actors of one try to reach what is another's, in every
 // place where an id can stand. Before that it looks at what is refused at home: a key that is for events alone does nothing
 // else in its own tenant either, and what somebody may not read is told like what never was. It speaks HTTP alone, so that
-// anybody can run it against a server of their own.
+// anybody can run it against a server of their own; brokers are reached through what its caller fills in.
 package isolation
 
 import (
@@ -30,6 +30,9 @@ type Target struct {
 
 	// Settle waits until what was accepted is processed.
 	Settle func()
+
+	// Broker connects to the server's MQTT broker; nil if it has none.
+	Broker func(Login) (Client, error)
 }
 
 // Plan says how much is tried.
@@ -52,6 +55,7 @@ func (f Finding) String() string {
 // Result is what a sweep found.
 type Result struct {
 	Requests int
+	Topics   int      // attempts at the broker
 	Routes   []string // operations that were tried
 	Findings []Finding
 }
@@ -112,6 +116,9 @@ func Sweep(t testing.TB, target Target, p Plan) Result {
 		if res := w.send(http.MethodGet, "/v1/me", "", v.owner, nil, nil); res.status != http.StatusOK {
 			s.find(Finding{"getMe", v.name + "'s owner", "the end", fmt.Sprintf("%d: the owner was thrown out on the way", res.status)})
 		}
+	}
+	if p.Objects == nil && !s.enough() {
+		s.topics(attacker)
 	}
 	for _, r := range routes {
 		s.result.Routes = append(s.result.Routes, r.operation)

@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/adapters/memlimit"
 	"github.com/ringfence/ringfence/adapters/memory"
+	"github.com/ringfence/ringfence/adapters/mochibroker"
 	"github.com/ringfence/ringfence/adapters/quickjssandbox"
 	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
 	"github.com/ringfence/ringfence/app/disclose"
@@ -25,6 +26,7 @@ import (
 	"github.com/ringfence/ringfence/app/signin"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/ports/limit"
 	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/ports/store"
 	"github.com/ringfence/ringfence/testkit/isolation"
@@ -135,7 +137,9 @@ func server(t testing.TB, e sandbox.Engine, open func(testing.TB, *enter.Cache) 
 	must(err)
 	token, err := people.SetupLink(t.Context())
 	must(err)
-	return isolation.Target{Handler: api, SetupToken: token.Reveal(), Rows: kept.rows, Settle: func() {
+	return isolation.Target{Handler: api, SetupToken: token.Reveal(), Rows: kept.rows, Broker: broker(t, mochibroker.Options{
+		Gate: enter.NewBroker(gate, limiter), Ingest: in, Limiter: limiter, Mint: gate.Mint, Log: log, PerSource: 1000, Connects: limit.PerSecond(1_000_000, 1_000_000),
+	}), Settle: func() {
 		for {
 			waiting, err := st.Directory().Waiting(t.Context(), time.Now(), 100)
 			must(err)
@@ -155,7 +159,10 @@ func swept(t *testing.T, e sandbox.Engine, open func(testing.TB, *enter.Cache) o
 	t.Helper()
 	target, out := server(t, e, open, nil)
 	r := isolation.Run(t, target, isolation.Plan{Requests: requests})
-	t.Logf("%d requests on %d routes, %d findings", r.Requests, len(r.Routes), len(r.Findings))
+	t.Logf("%d requests on %d routes, %d attempts at the broker, %d findings", r.Requests, len(r.Routes), r.Topics, len(r.Findings))
+	if r.Topics < 1000 {
+		t.Error("too little was tried at the broker")
+	}
 	for _, canary := range []string{"canaryalpha", "canarybravo", "canarycharlie"} {
 		if bytes.Contains([]byte(out.text()), []byte(canary)) {
 			t.Errorf("a log line holds %s", canary)

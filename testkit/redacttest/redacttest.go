@@ -41,6 +41,9 @@ type Target struct {
 	Files func() map[string][]byte
 
 	Config map[string]string // secrets of the server's own, such as its keys, by what they are
+
+	// Brokers shows what a client of MQTT shows at every door for them, whatever comes of it; nil if there are none.
+	Brokers func(user, password, client, will string)
 }
 
 // Part is how much is done.

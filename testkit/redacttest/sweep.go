@@ -24,6 +24,24 @@ func (c *check) sweep(w *world) {
 	}
 	c.tokens(w)
 	c.pages(w)
+	c.brokers(w)
+}
+
+// brokers shows secrets where clients of MQTT show them, good ones too.
+func (c *check) brokers(w *world) {
+	if c.target.Brokers == nil {
+		return
+	}
+	for _, t := range w.tenants {
+		of := t.ids["source"]
+		c.target.Brokers(of, t.key.token, of, c.secret("the will of an MQTT client"))
+		c.target.Brokers(of, t.key.token, c.secret("the client id of an MQTT client"), c.secret("the will of an MQTT client that is refused"))
+		for range c.many(10) {
+			c.target.Brokers(of, c.minted(credential.KindIngestion, "an ingestion key that is nobody's, over MQTT"), of, "")
+			c.target.Brokers(of, c.secret("the password of an MQTT client"), of, "")
+			c.target.Brokers(c.secret("the user name of an MQTT client"), c.minted(credential.KindAccess, "an access token over MQTT"), c.plainSecret("the client id of an MQTT client"), "")
+		}
+	}
 }
 
 // caller is who may do an operation, and where. What could be done by an empty request is asked of what is nobody's.

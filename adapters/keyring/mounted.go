@@ -71,14 +71,61 @@ func Init(dir string) (*Keyring, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("keys: %w", err)
-	}
-	if len(entries) > 0 {
-		return nil, fmt.Errorf("keys: %s is not empty; name a new folder: what keys have sealed is lost without them, so that none are ever replaced", dir)
+	if err := Empty(dir); err != nil {
+		return nil, err
 	}
 	return Open(dir)
+}
+
+// Give puts the keys of these parts, of those that Init made, into a folder of their own that holds nothing yet: for a process that
+// is given no more.
+func Give(from, to string, parts ...Part) error {
+	if _, err := Read(from, parts...); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	if err := Empty(to); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	for _, e := range entries {
+		if !slices.ContainsFunc(parts, func(p Part) bool { return p.Is(e.Name()) }) {
+			continue
+		}
+		text, err := within(from, e.Name())
+		if err != nil {
+			return err
+		}
+		if err := create(filepath.Join(to, e.Name()), text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Is reports whether a file of a folder of keys is of the part.
+func (p Part) Is(name string) bool {
+	return name == auditFile && p == Log || p != Log && numbered.MatchString(name) && strings.HasPrefix(name, string(p)+"-")
+}
+
+// Empty refuses a folder that holds anything.
+func Empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("keys: %s is not empty; name a new folder: what keys have sealed is lost without them, so that none are ever replaced", dir)
+	}
+	return nil
 }
 
 // mounted reads all keys NAME-NNNN.key of a folder.

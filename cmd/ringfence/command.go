@@ -43,7 +43,7 @@ type commands struct {
 	Setup setupCmd `cmd:"" example:"ringfence setup 'http://127.0.0.1:8080/setup?token=rf_set_…' --email ana@acme.example --name Ana" help:"Become the platform's administrator by the link that the server printed."`
 	Demo  demoCmd  `cmd:"" example:"ringfence demo" help:"See it work: a server in a temporary folder, two tenants, an attack, and the audit log verified."`
 	Conf  struct {
-		Check checkCmd `cmd:"" example:"ringfence config check --set listen=0.0.0.0:8443" help:"Say what is wrong with the configuration."`
+		Check checkCmd `cmd:"" example:"ringfence config check --set listen=0.0.0.0:8443" help:"Say what is wrong with the configuration, and show the one in effect, less its secrets."`
 		Show  showCmd  `cmd:"" example:"ringfence config show --defaults" help:"Show the settings in effect; secrets are never settings."`
 	} `cmd:"" example:"ringfence config check" name:"config" help:"Look at the configuration."`
 	Audit struct {
@@ -68,6 +68,9 @@ type commands struct {
 		Status statusCmd `cmd:"" example:"ringfence migrate status --url-file owner.url" help:"Say which migrations the database has seen."`
 		Roles  rolesCmd  `cmd:"" example:"ringfence migrate roles | psql postgres" help:"Print what makes the four roles, for an administrator of the cluster to run once."`
 	} `cmd:"" example:"ringfence migrate status --url-file owner.url" help:"The schema of a PostgreSQL database. SQLite's is kept by the server."`
+	Keys struct {
+		Init keysInitCmd `cmd:"" example:"ringfence keys init keys --event-worker keys-event-worker" help:"Make the keys of a new deployment, once, and say which process is given which."`
+	} `cmd:"" example:"ringfence keys init keys" help:"The keys of a scaled-out deployment. The single server makes its own."`
 	Maintain   maintainCmd   `cmd:"" example:"ringfence maintain --url-file owner.url --retention-url-file retention.url --loop" help:"Prepare a PostgreSQL database for the days to come and drop what it has kept for long enough. Any number may run at once."`
 	Completion completionCmd `cmd:"" example:"ringfence completion bash > /etc/bash_completion.d/ringfence" help:"Print a script that completes commands and flags in a shell."`
 	Version    versionCmd    `cmd:"" example:"ringfence version" help:"Print the version."`
@@ -143,24 +146,29 @@ func (m machine) say(env environment, text string, document any) (err error) {
 
 type checkCmd struct{ machine }
 
+// Run tells what is wrong, and what is in effect: where something is wrong, without that.
 func (k checkCmd) Run(c *commands, env environment) error {
 	conf, err := c.load(env)
 	if err == nil {
 		err = conf.judge()
 	}
-	var found struct {
-		Good     bool     `json:"good"`
-		Problems []string `json:"problems"`
+	found := struct {
+		Good     bool              `json:"good"`
+		Problems []string          `json:"problems"`
+		Settings map[string]string `json:"settings"`
+	}{err == nil, []string{}, conf.Shown()}
+	var text strings.Builder
+	for _, s := range table {
+		fmt.Fprintf(&text, "%s: %s\n", s.Key, quoteYAML(conf.Redacted(s.Key)))
 	}
-	if found.Good, found.Problems = err == nil, []string{}; found.Good {
-		return k.say(env, "the configuration is good\n", found)
+	if found.Good {
+		text.WriteString("# the configuration is good\n")
+		return k.say(env, text.String(), found)
 	}
 	fmt.Fprintln(env.stderr, err)
-	if k.JSON {
-		found.Problems = strings.Split(strings.TrimPrefix(err.Error(), errConfig.Error()+": "), "\n")
-		if err := k.say(env, "", found); err != nil {
-			return err
-		}
+	found.Problems = strings.Split(strings.TrimPrefix(err.Error(), errConfig.Error()+": "), "\n")
+	if err := k.say(env, text.String(), found); err != nil {
+		return err
 	}
 	return errNo
 }

@@ -113,10 +113,11 @@ func (k maintainCmd) round(ctx context.Context, env environment, url, retention 
 	return nil
 }
 
-// secretFrom is a secret that a file or a variable holds; zero if neither is named.
+// secretFrom is a secret that a file or a variable holds; zero if neither is named. A group may read the file: so it is given to a
+// process that is not root.
 func secretFrom(env environment, file, variable string) (secret.Text, error) {
 	if file != "" {
-		return secretIn(file)
+		return secretOf(file, 0o027, "g-w,o-rwx")
 	}
 	u, _ := env.lookup(variable)
 	return secret.New(strings.TrimSpace(u)), nil

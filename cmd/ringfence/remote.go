@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -49,7 +50,10 @@ func (r remote) token(env environment) (secret.Text, error) {
 }
 
 // secretIn reads a secret from a file that its owner alone can read.
-func secretIn(file string) (secret.Text, error) {
+func secretIn(file string) (secret.Text, error) { return secretOf(file, 0o077, "go-rwx") }
+
+// secretOf is secretIn, less what may not be done with the file.
+func secretOf(file string, forbidden fs.FileMode, remedy string) (secret.Text, error) {
 	f, err := os.Open(file) //nolint:gosec // named by the caller
 	if err != nil {
 		return secret.Text{}, err
@@ -59,8 +63,8 @@ func secretIn(file string) (secret.Text, error) {
 	if err != nil {
 		return secret.Text{}, err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return secret.Text{}, fmt.Errorf("%w: others may read %s; run chmod go-rwx %s", errConfig, file, file)
+	if info.Mode().Perm()&forbidden != 0 {
+		return secret.Text{}, fmt.Errorf("%w: others may read %s; run chmod %s %s", errConfig, file, remedy, file)
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxToken))
 	return secret.New(strings.TrimSpace(string(raw))), err

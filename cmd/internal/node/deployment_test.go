@@ -1,0 +1,398 @@
+//go:build services
+
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // database/sql by the name pgx
+
+	"github.com/ringfence/ringfence/adapters/kafkabus"
+	"github.com/ringfence/ringfence/adapters/keyring"
+	"github.com/ringfence/ringfence/adapters/sqlstore/postgres/pgtest"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
+)
+
+// deployment is the scaled-out deployment on servers of its own, driven as its users drive it.
+type deployment struct {
+	t                      testing.TB
+	dir                    string
+	bin                    string
+	pg, kafka, mosquitto   *servers.Server
+	database               string // of the database's administrator
+	env                    []string
+	api                    *process
+	base                   string
+	token                  string
+	tenant, source, device string
+	decoder                string
+	key                    string
+	workers                map[string]*process
+	mqttUser, mqttPassword string
+}
+
+// process is one of our binaries.
+type process struct {
+	name string
+	make func() *exec.Cmd
+	cmd  *exec.Cmd
+	done chan struct{}
+	log  *lockedBuffer
+}
+
+// lockedBuffer keeps the end of what a process says.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.b.Len() > 1<<20 {
+		l.b.Reset()
+	}
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (d *deployment) start(p *process) {
+	d.t.Helper()
+	p.cmd = p.make()
+	p.log, p.done = &lockedBuffer{}, make(chan struct{})
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	done := p.done
+	cmd := p.cmd
+	go func() { _ = cmd.Wait(); close(done) }()
+}
+
+func (d *deployment) end(p *process, signal os.Signal) {
+	if p == nil || p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(signal)
+	select {
+	case <-p.done:
+	case <-time.After(40 * time.Second):
+		_ = p.cmd.Process.Kill()
+		d.t.Errorf("%s does not end:\n%s", p.name, p.log)
+	}
+}
+
+// await waits until something holds.
+func (d *deployment) await(what string, within time.Duration, holds func() error) {
+	d.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	late := time.NewTimer(within)
+	defer late.Stop()
+	for {
+		err := holds()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late.C:
+			d.logs()
+			d.t.Fatalf("%s: not within %v: %v", what, within, err)
+		}
+	}
+}
+
+func (d *deployment) logs() {
+	for name, p := range d.workers {
+		if p.log == nil {
+			continue
+		}
+		text := p.log.String()
+		if len(text) > 4000 {
+			text = text[len(text)-4000:]
+		}
+		d.t.Logf("%s says:\n%s", name, text)
+	}
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func word() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ringfence-bin-*")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir, "github.com/ringfence/ringfence/cmd/platform-api", "github.com/ringfence/ringfence/cmd/event-worker", "github.com/ringfence/ringfence/cmd/mqtt-ingestion-worker").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// deploy starts servers, prepares them as an operator does, and starts one API; workers are the test's.
+func deploy(t testing.TB) *deployment {
+	t.Helper()
+	bin, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deployment{t: t, bin: bin, dir: t.TempDir(), workers: map[string]*process{}, mqttUser: "network-server", mqttPassword: word()}
+	d.pg, d.database = servers.Postgres(t)
+	t.Setenv("TESTBED_POSTGRES_OWN", d.database)
+	server := pgtest.New("TESTBED_POSTGRES_OWN")
+	name := server.Database(t)
+	admin := strings.Replace(server.URL(name, "").Reveal(), "", "", 1)
+	d.database = admin
+	var login servers.Login
+	d.kafka, login = servers.Kafka(t)
+	d.mosquitto = servers.Mosquitto(t, servers.Options{
+		Passwords: map[string]string{d.mqttUser: d.mqttPassword, "worker": d.mqttPassword},
+		Config:    []string{"max_queued_messages 0", "max_inflight_messages 1000", "persistence true", "autosave_interval 1"},
+	})
+	carrier, err := kafkabus.Open(kafkabus.Options{Brokers: []string{d.kafka.Addr()}, User: login.User, Password: secret.New(login.Password), Expected: kafkabus.ExpectedTopic("rf")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = carrier.Close() }()
+	layout := kafkabus.Layout{Prefix: "rf", Partitions: 4, Replicas: 1, InSync: 1, Users: map[kafkabus.Who]string{
+		kafkabus.PlatformAPI: "api", kafkabus.MQTTWorker: "mqtt", kafkabus.EventWorker: "events",
+	}}
+	passwords := map[string]string{}
+	for _, user := range layout.Users {
+		passwords[user] = word()
+		if err := carrier.SetUser(t.Context(), user, secret.New(passwords[user])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := carrier.Apply(t.Context(), layout, false); err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(d.dir, "keys")
+	if _, err := keyring.Init(keys); err != nil {
+		t.Fatal(err)
+	}
+	d.env = append(os.Environ(), "RINGFENCE_DATABASE_URL="+server.URL(name, "runtime").Reveal(), "RINGFENCE_KAFKA_BROKERS="+d.kafka.Addr(), "RINGFENCE_LOG_LEVEL=warn")
+	listen := freePort(t)
+	d.base = "http://" + listen
+	d.api = d.node("platform-api", "api", passwords["api"], "RINGFENCE_KEYS="+keys, "RINGFENCE_LISTEN="+listen, "RINGFENCE_PUBLIC_URL="+d.base, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"),
+		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_SOURCE_BURST=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BURST=100000", "RINGFENCE_PASSWORD_MEMORY_KIB=19456", "RINGFENCE_PASSWORD_TIME=2")
+	d.start(d.api)
+	t.Cleanup(func() {
+		for _, p := range d.workers {
+			d.end(p, syscall.SIGKILL)
+		}
+	})
+	d.workers["event-worker"] = d.node("event-worker", "events", passwords["events"], "RINGFENCE_KEYS="+keys, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"), "RINGFENCE_FUEL_PER_MINUTE=1000000000000")
+	d.workers["mqtt-ingestion-worker"] = d.node("mqtt-ingestion-worker", "mqtt", passwords["mqtt"], "RINGFENCE_CONNECTIONS_FILE="+filepath.Join(d.dir, "connections.yaml"),
+		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BACKLOG=1000000")
+	d.workers["platform-api"] = d.api
+	d.await("the API", 60*time.Second, func() error { return d.ready(d.base) })
+	d.world()
+	return d
+}
+
+// node is a binary of ours with its own user of Kafka.
+func (d *deployment) node(binary, user, password string, env ...string) *process {
+	return &process{name: binary, make: func() *exec.Cmd {
+		c := exec.Command(filepath.Join(d.bin, binary))
+		c.Dir = d.dir
+		c.Env = append(append(append([]string{}, d.env...), env...), "RINGFENCE_KAFKA_USER="+user, "RINGFENCE_KAFKA_PASSWORD="+password, "RINGFENCE_METRICS_LISTEN="+freePort(d.t))
+		return c
+	}}
+}
+
+// metrics is the address of a process's probes.
+func (p *process) metrics() string {
+	for _, v := range p.cmd.Env {
+		if at, ok := strings.CutPrefix(v, "RINGFENCE_METRICS_LISTEN="); ok {
+			return "http://" + at
+		}
+	}
+	return ""
+}
+
+func (d *deployment) ready(base string) error {
+	ctx, end := context.WithTimeout(d.t.Context(), 2*time.Second)
+	defer end()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := new(http.Client).Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%d %s", res.StatusCode, text)
+	}
+	return err
+}
+
+// run starts a worker and waits until it is ready.
+func (d *deployment) run(name string) {
+	d.t.Helper()
+	p := d.workers[name]
+	d.start(p)
+	d.await(name, 60*time.Second, func() error {
+		select {
+		case <-p.done:
+			d.t.Fatalf("%s ended:\n%s", name, p.log)
+		default:
+		}
+		return d.ready(p.metrics())
+	})
+}
+
+type object map[string]any
+
+// ask asks the API and wants an answer of a status.
+func (d *deployment) ask(method, path string, body object, status int) object {
+	d.t.Helper()
+	raw, err := json.Marshal(body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(d.t.Context(), method, d.base+path, bytes.NewReader(raw))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if d.token != "" {
+		req.Header.Set("Authorization", "Bearer "+d.token)
+	}
+	if rev, ok := body["-rev"].(string); ok {
+		req.Header.Set("If-Match", rev)
+		delete(body, "-rev")
+		raw, _ = json.Marshal(body)
+		req.Body = io.NopCloser(bytes.NewReader(raw))
+		req.ContentLength = int64(len(raw))
+	}
+	res, err := new(http.Client).Do(req)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	out := object{}
+	_ = json.Unmarshal(text, &out)
+	if res.StatusCode != status {
+		d.t.Fatalf("%s %s: %d %s", method, path, res.StatusCode, text)
+	}
+	out["-etag"] = res.Header.Get("Etag")
+	return out
+}
+
+func str(o object, path ...string) string {
+	var v any = map[string]any(o)
+	for _, p := range path {
+		m, _ := v.(map[string]any)
+		v = m[p]
+	}
+	s, _ := v.(string)
+	return s
+}
+
+// world makes a tenant with one device that is decoded, and a connection of the operator's that brings its messages.
+func (d *deployment) world() {
+	link := exec.Command(filepath.Join(d.bin, "platform-api"), "setup-link")
+	link.Dir, link.Env = d.dir, d.api.cmd.Env
+	out, err := link.Output()
+	if err != nil {
+		d.t.Fatalf("setup-link: %v", err)
+	}
+	token := regexp.MustCompile(`token=(\S+)`).FindStringSubmatch(string(out))
+	if token == nil {
+		d.t.Fatalf("setup-link printed %q", out)
+	}
+	const password = "four random words here"
+	made := d.ask("POST", "/v1/auth/setup", object{"token": token[1], "email": "ana@acme.example", "name": "Ana", "password": password, "tenant": object{"name": "Acme Water"}}, 201)
+	d.tenant = str(made, "tenant", "id")
+	d.token = str(d.ask("POST", "/v1/auth/login", object{"email": "ana@acme.example", "password": password, "mode": "token"}, 200), "access_token")
+	at := "/v1/tenants/" + d.tenant
+	d.decoder = str(d.ask("POST", at+"/decoders", object{"name": "level"}, 201), "id")
+	version := d.ask("POST", at+"/decoders/"+d.decoder+"/versions", object{"source": "function decodeUplink(input) { return { data: { n: input.bytes[0] } } }"}, 201)
+	dec := d.ask("GET", at+"/decoders/"+d.decoder, nil, 200)
+	d.ask("POST", at+"/decoders/"+d.decoder+"/activate", object{"version_id": str(version, "id"), "-rev": str(dec, "-etag")}, 200)
+	d.device = str(d.ask("POST", at+"/devices", object{"name": "pump", "decoder_id": d.decoder, "addresses": []object{{"kind": "dev_eui", "value": "70b3d57ed0000001"}}}, 201), "id")
+	src := d.ask("POST", at+"/sources", object{"name": "gateway", "format": "plain"}, 201)
+	d.source = str(src, "id")
+	d.key = str(d.ask("POST", at+"/sources/"+d.source+"/keys", object{"name": "first"}, 201), "secret")
+	passwordFile := filepath.Join(d.dir, "mqtt.password")
+	for file, text := range map[string]string{passwordFile: d.mqttPassword, filepath.Join(d.dir, "connections.yaml"): fmt.Sprintf(`- name: lab
+  url: mqtt://%s
+  username: worker
+  password_file: %s
+  filters: [up/+]
+  format: plain
+  tenant_from: fixed
+  tenant: %s
+  source: %s
+  presence: false
+`, d.mosquitto.Addr(), passwordFile, d.tenant, d.source)} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// count answers a number from the database, asked as its administrator.
+func (d *deployment) count(query string) int {
+	d.t.Helper()
+	db, err := sql.Open("pgx", d.database)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	n := -1
+	ctx, end := context.WithTimeout(d.t.Context(), 10*time.Second)
+	defer end()
+	if err := db.QueryRowContext(ctx, query).Scan(&n); err != nil {
+		return -1 // it may be stopped
+	}
+	return n
+}

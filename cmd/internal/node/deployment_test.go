@@ -46,6 +46,7 @@ type deployment struct {
 	tenant, source, device string
 	decoder                string
 	key                    string
+	carrier                *kafkabus.Bus
 	workers                map[string]*process
 	mqttUser, mqttPassword string
 }
@@ -128,7 +129,17 @@ func (d *deployment) await(what string, within time.Duration, holds func() error
 	}
 }
 
+// logs tells what is known of a deployment that does not do what it should.
 func (d *deployment) logs() {
+	for group, topic := range map[string]string{kafkabus.Group("rf"): "rf.uplinks", kafkabus.LaterGroup("rf"): "rf.uplinks.later", "nobody": "rf.uplinks.dead"} {
+		lags, err := d.carrier.Lags(context.WithoutCancel(d.t.Context()), group, topic)
+		for _, l := range lags {
+			d.t.Logf("%s %d: %d to %d, committed %d", l.Topic, l.Partition, l.First, l.End, l.Committed)
+		}
+		if err != nil {
+			d.t.Logf("%s: %v", topic, err)
+		}
+	}
 	for name, p := range d.workers {
 		if p.log == nil {
 			continue
@@ -138,6 +149,15 @@ func (d *deployment) logs() {
 			text = text[len(text)-4000:]
 		}
 		d.t.Logf("%s says:\n%s", name, text)
+		if res, err := http.Get(p.metrics() + "/metrics"); err == nil { //nolint:noctx // a test that has failed
+			all, _ := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			for _, line := range strings.Split(string(all), "\n") {
+				if !strings.HasPrefix(line, "#") && !strings.Contains(line, "http_request") {
+					d.t.Log(line)
+				}
+			}
+		}
 	}
 }
 
@@ -193,7 +213,8 @@ func deploy(t testing.TB) *deployment {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = carrier.Close() }()
+	d.carrier = carrier
+	t.Cleanup(func() { _ = carrier.Close() })
 	layout := kafkabus.Layout{Prefix: "rf", Partitions: 4, Replicas: 1, InSync: 1, Users: map[kafkabus.Who]string{
 		kafkabus.PlatformAPI: "api", kafkabus.MQTTWorker: "mqtt", kafkabus.EventWorker: "events",
 	}}

@@ -66,6 +66,9 @@ func (o owned) tell(ctx context.Context, env environment, url secret.Text) error
 			fmt.Fprintf(&text, "%s  %s\n", name, part.what)
 		}
 	}
+	for _, name := range s.TooOld {
+		fmt.Fprintf(&text, "%s  needs a newer program than this\n", name)
+	}
 	document := struct {
 		postgres.Schema
 		Alarm string `json:"alarm,omitempty"`
@@ -82,7 +85,7 @@ func (o owned) tell(ctx context.Context, env environment, url secret.Text) error
 	if err := o.say(env, text.String(), document); err != nil {
 		return err
 	}
-	if len(s.Pending)+len(s.Unknown) > 0 || document.Alarm != "" {
+	if s.Refused() != nil || document.Alarm != "" {
 		return errNo
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 
 // lookups are the tables that are asked before a tenant is known (ARCHITECTURE.md, The directory's door), and bun's own: all
 // that stand before the wall.
-var lookups = []string{"locations", "due", "known", "bun_migrations", "bun_migration_locks"}
+var lookups = []string{"locations", "due", "known", "bun_migrations", "bun_migration_locks", "oldest_programs"}
 
 // canonical is the one policy of a table of tenants, as the database prints it.
 const canonical = "(tenant = ( SELECT decode(NULLIF(current_setting('app.tenant'::text, true), ''::text), 'hex'::text) AS decode))"

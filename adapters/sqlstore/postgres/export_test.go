@@ -31,6 +31,20 @@ func MigrateTo(ctx context.Context, url secret.Text, name string) error {
 	return bring(ctx, url, then, func(context.Context, *bun.DB) error { return nil })
 }
 
+// OldestPrograms are the migrations by name, each with what it says to be the oldest program; "" if it says nothing.
+func OldestPrograms() (map[string]string, error) {
+	said, err := oldestPrograms(migrations)
+	if err != nil {
+		return nil, err
+	}
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	for _, file := range files {
+		name := file[len("migrations/"):][:14]
+		said[name] += ""
+	}
+	return said, err
+}
+
 // Heard are options by which a function is told of every statement of a store, with its arguments.
 func Heard(o Options, tell func(query string, args []any)) Options {
 	o.tracer = ear(tell)

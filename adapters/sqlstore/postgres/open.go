@@ -9,7 +9,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"strconv"
 	"strings"
@@ -20,7 +19,6 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
-	"github.com/uptrace/bun/migrate"
 
 	"github.com/ringfence/ringfence/adapters/sqlstore"
 	"github.com/ringfence/ringfence/core/secret"
@@ -50,7 +48,7 @@ type Options struct {
 }
 
 // Open opens the database as a service does. It refuses a role that could see more than one tenant at a time, and a schema that
-// is not this program's.
+// it does not work on.
 func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 	// Nobody waits for ever: not for a lock, not for an answer, and not with a transaction open that others wait for.
 	config, err := configured(o.URL, map[string]string{"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"})
@@ -149,103 +147,6 @@ func harmless(ctx context.Context, db *bun.DB) error {
 		if c.is {
 			return fmt.Errorf("the role %s %s, so that the database would show it every tenant's rows; sign in as ringfence_runtime (roles.sql)", role, c.why)
 		}
-	}
-	return nil
-}
-
-// Migrate brings the schema up to date, as its owner. One process does at a time, the others wait.
-func Migrate(ctx context.Context, url secret.Text) error {
-	return bring(ctx, url, migrations, prepared)
-}
-
-// prepared makes the first partitions: what comes next need not wait for ringfence maintain.
-func prepared(ctx context.Context, db *bun.DB) error {
-	now := time.Now()
-	_, err := prepare(ctx, db, now.Add(-DaysBehind*day), now.Add(DaysAhead*day))
-	return err
-}
-
-// bring applies what is missing of a folder's migrations, and does what is to be done after them.
-func bring(ctx context.Context, url secret.Text, dir fs.FS, then func(context.Context, *bun.DB) error) error {
-	db, err := connect(url)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }()
-	db.SetMaxOpenConns(2) // the lock's, and the migrations'
-	lock, err := db.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	defer func() { _ = lock.Close() }() // and with it the lock is gone
-	if _, err := lock.ExecContext(ctx, "SELECT pg_advisory_lock(hashtextextended('ringfence migrations', 0))"); err != nil {
-		return fmt.Errorf("wait for other migrations: %w", err)
-	}
-	if err := sqlstore.Migrate(ctx, db, dir, "migrations"); err != nil {
-		return err
-	}
-	return then(ctx, db)
-}
-
-// Schema is which migrations a database has seen, by name, in order.
-type Schema struct {
-	Applied []string `json:"applied"`
-	Pending []string `json:"pending"`
-	Unknown []string `json:"unknown"` // applied by another version of this program
-}
-
-// Status looks at a database's schema.
-func Status(ctx context.Context, url secret.Text) (Schema, error) {
-	db, err := connect(url)
-	if err != nil {
-		return Schema{}, err
-	}
-	defer func() { _ = db.Close() }()
-	return status(ctx, db)
-}
-
-func status(ctx context.Context, db *bun.DB) (Schema, error) {
-	s := Schema{Applied: []string{}, Pending: []string{}, Unknown: []string{}}
-	m, all, err := sqlstore.Migrator(db, migrations, "migrations")
-	if err != nil {
-		return s, err
-	}
-	var there bool
-	if err := db.DB.QueryRowContext(ctx, "SELECT to_regclass('public.bun_migrations') IS NOT NULL").Scan(&there); err != nil {
-		return s, fmt.Errorf("look at migrations: %w", err)
-	}
-	known, strange := all.Sorted(), migrate.MigrationSlice(nil)
-	if there {
-		if known, err = m.MigrationsWithStatus(ctx); err == nil {
-			strange, err = m.MissingMigrations(ctx)
-		}
-		if err != nil {
-			return s, fmt.Errorf("look at migrations: %w", err)
-		}
-	}
-	for _, k := range known {
-		if k.IsApplied() {
-			s.Applied = append(s.Applied, k.Name)
-		} else {
-			s.Pending = append(s.Pending, k.Name)
-		}
-	}
-	for _, k := range strange {
-		s.Unknown = append(s.Unknown, k.Name)
-	}
-	return s, nil
-}
-
-// upToDate refuses a schema that is another version's.
-func upToDate(ctx context.Context, db *bun.DB) error {
-	s, err := status(ctx, db)
-	switch {
-	case err != nil:
-		return err
-	case len(s.Pending) > 0:
-		return errors.New("the database's schema is older than this program; run ringfence migrate up")
-	case len(s.Unknown) > 0:
-		return errors.New("the database's schema is newer than this program; use the program that it was made for")
 	}
 	return nil
 }

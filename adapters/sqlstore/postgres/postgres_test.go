@@ -154,13 +154,63 @@ func TestWhatWouldBreakTheWallIsRefusedAtStart(t *testing.T) {
 	if err := server.Ask(t.Context(), name, "INSERT INTO bun_migrations (name, group_id) VALUES ('20991231000001', 99)"); err != nil {
 		t.Fatal(err)
 	}
-	refused("runtime", "newer than this program")
+	refused("runtime", "newer than this program") // nothing is said of who works with it
+	if err := server.Ask(t.Context(), name, "INSERT INTO oldest_programs VALUES ('20991231000001', '20991230000001')"); err != nil {
+		t.Fatal(err)
+	}
+	refused("runtime", "migration 20991231000001 needs a newer one; use the program")
 	if err := server.Ask(t.Context(), name, "DELETE FROM bun_migrations"); err != nil {
 		t.Fatal(err)
 	}
 	refused("runtime", "run ringfence migrate up")
 	if _, err := postgres.Open(t.Context(), postgres.Options{URL: secret.New("postgres://u:hunter2@host:port/x"), Now: time.Now}); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a URL that cannot be read: %v", err)
+	}
+}
+
+// A migration that an old program works with is applied under its feet: it goes on, starts anew, and works beside the new one.
+func TestOldAndNewProgramsWorkSideBySide(t *testing.T) {
+	both(t, func(t *testing.T, server *pgtest.Server) {
+		name := server.Database(t)
+		w := storetest.NewWorld(t, func(t testing.TB, o storetest.Options) store.Store { return open(t, server.URL(name, "runtime"), o, 0) })
+		before := kept(t, w.Store, w.A)
+		if err := server.Ask(t.Context(), name, "SET ROLE ringfence_owner", "ALTER TABLE devices ADD COLUMN colour text NOT NULL DEFAULT 'grey'", "CREATE TABLE paints (tenant bytea NOT NULL, id bytea NOT NULL, PRIMARY KEY (tenant, id))",
+			"INSERT INTO bun_migrations (name, group_id) VALUES ('20991231000001', 99)", "INSERT INTO oldest_programs SELECT '20991231000001', max(migration) FROM oldest_programs"); err != nil {
+			t.Fatal(err)
+		}
+		started := open(t, server.URL(name, "runtime"), storetest.Options{Now: time.Now}, 0)
+		t.Cleanup(func() { _ = started.Close() })
+		made := []device.Device{before, kept(t, w.Store, w.A), kept(t, started, w.A)}
+		if err := server.Ask(t.Context(), name, "UPDATE devices SET colour = 'red'"); err != nil { // the new program's
+			t.Fatal(err)
+		}
+		for _, s := range []store.Store{w.Store, started} {
+			if err := s.View(t.Context(), w.A, func(ctx context.Context, r store.Reader) error {
+				page, err := r.Devices().List(ctx, store.Query{Reach: access.Everywhere})
+				if err == nil && len(page.Items) != len(made) {
+					t.Errorf("%d devices, want %d", len(page.Items), len(made))
+				}
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := tables(t, connect(t, server.URL(name, "")), "devices WHERE colour = 'red'"); n[0] != len(made) {
+			t.Errorf("%d kept what the new program wrote", n[0])
+		}
+	})
+}
+
+// Every migration after the first says in its first line which is the oldest program that still works: one that there was.
+func TestEveryMigrationNamesTheOldestProgramThatStillWorks(t *testing.T) {
+	said, err := postgres.OldestPrograms()
+	if err != nil || len(said) < 5 {
+		t.Fatalf("%v, %v", said, err)
+	}
+	for migration, program := range said {
+		if _, there := said[program]; !there && migration != "20261126000001" || program > migration {
+			t.Errorf("%s: its first line wants to be -- oldest program: MIGRATION, the newest that the program brings; it names %q", migration, program)
+		}
 	}
 }
 

@@ -1,3 +1,4 @@
+-- oldest program: 20261126000001
 -- Whose the applications of the operator's connections are: records of the platform's.
 CREATE TABLE mappings (tenant bytea NOT NULL, id bytea NOT NULL, rev bigint NOT NULL, node bytea, owner bytea, label text COLLATE "C", state text COLLATE "C" NOT NULL,
   body bytea NOT NULL, expires bigint, PRIMARY KEY (tenant, id));

@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
 )
@@ -18,7 +19,7 @@ func (s *Store) IngestBatch(ctx context.Context, parts []store.Part) []error {
 			}
 			for _, f := range parts[i].Rows {
 				if err := h.arrive(f); err != nil {
-					return err
+					return fault.Wrap(err, fault.Invalid, "refused_part", "The store cannot keep this part: an id in it is taken.")
 				}
 			}
 			h.keep(w)

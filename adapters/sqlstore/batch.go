@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/fault"
@@ -10,29 +11,114 @@ import (
 	"github.com/ringfence/ringfence/ports/store"
 )
 
-// IngestBatch writes parts, each in a transaction of its own or in a group's.
+// IngestBatch writes all parts together, where the database has a way to, or each in a transaction of its own or of a group's.
 func (s *Store) IngestBatch(ctx context.Context, parts []store.Part) []error {
 	order, errs := store.CheckBatch(parts, enter(ctx))
-	runs := make([]func(context.Context, *session) error, len(order))
+	written := make([]*store.Part, len(order))
 	for n, i := range order {
-		runs[n] = func(ctx context.Context, db *session) error {
-			h := &handle{session: db, tenant: parts[i].Scope.Tenant()}
-			defer h.kill()
-			return h.part(ctx, &parts[i])
-		}
+		written[n] = &parts[i]
 	}
-	for n, err := range s.writer.each(ctx, runs) {
+	for n, err := range s.write(ctx, written) {
 		errs[order[n]] = err
 	}
 	store.TellStale(s.o.Revised, parts, errs)
 	return errs
 }
 
-// part writes one tenant's part, row by row.
-func (h *handle) part(ctx context.Context, p *store.Part) error {
-	if err := h.session.show(ctx, h.tenant, h.session.d.ShowAlone); err != nil {
+func (s *Store) write(ctx context.Context, parts []*store.Part) []error {
+	if p, ok := s.writer.(*pooled); ok && s.o.Dialect.Batch != nil {
+		return p.batch(ctx, parts)
+	}
+	runs := make([]func(context.Context, *session) error, len(parts))
+	for i, p := range parts {
+		runs[i] = func(ctx context.Context, db *session) error {
+			h := &handle{session: db, tenant: p.Scope.Tenant()}
+			defer h.kill()
+			return db.d.refused(h.part(ctx, p))
+		}
+	}
+	return s.writer.each(ctx, runs)
+}
+
+// refused is why a part was not written: for what it says, or because the store cannot be reached.
+func (d *Dialect) refused(err error) error {
+	if f := fault.As(err); f != nil && f.Kind != fault.Unavailable || f != nil && f.Code != "store_unavailable" {
 		return err
 	}
+	if err != nil && d.Refused != nil {
+		if _, always := d.Refused(err); always {
+			return fault.Wrap(err, fault.Invalid, "refused_part", "The store cannot keep this part: an id in it is taken, or a value is none that it knows.")
+		}
+	}
+	return away(err)
+}
+
+// batch writes parts together, or each alone if that was refused: whose fault it was shows then.
+func (p *pooled) batch(ctx context.Context, parts []*store.Part) []error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	errs := make([]error, len(parts))
+	var whole error = store.ErrClosed
+	if !p.shut {
+		together, err := p.together(ctx, parts)
+		if err == nil {
+			return together
+		}
+		if asked, _ := p.d.Refused(err); asked && len(parts) > 1 && ctx.Err() == nil {
+			for i := range parts {
+				if alone, err := p.together(ctx, parts[i:i+1]); err == nil {
+					errs[i] = alone[0]
+				} else {
+					errs[i] = p.d.refused(err)
+				}
+			}
+			return errs
+		}
+		whole = p.d.refused(err)
+	}
+	for i := range errs {
+		errs[i] = whole
+	}
+	return errs
+}
+
+func (p *pooled) together(ctx context.Context, parts []*store.Part) (errs []error, err error) {
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	err = p.d.again(func() error {
+		errs, err = p.onConn(ctx, parts)
+		return err
+	})
+	return errs, err
+}
+
+// onConn writes parts in one transaction of a connection that is had for it.
+func (p *pooled) onConn(ctx context.Context, parts []*store.Part) (errs []error, err error) {
+	conn, err := p.db.DB.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	tx, err := conn.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
+	if err := protect(func() error {
+		errs, err = p.d.Batch(ctx, conn, parts)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return errs, tx.Commit()
+}
+
+// part writes one tenant's part, row by row.
+func (h *handle) part(ctx context.Context, p *store.Part) error {
 	if stale, err := h.stale(ctx, &p.Seen); err != nil || stale {
 		if err == nil {
 			err = store.ErrStale

@@ -8,5 +8,5 @@ const ofTenant = "r.tenant = ?"
 // nextOfTenant does in a sub-query of persons.
 const nextOfTenant = "n.tenant = ?"
 
-// guarded is a statement of ours as it is asked: bound to one tenant.
-func guarded(q string) string { return q }
+// Guarded is a statement of ours as it is asked: bound to one tenant.
+func Guarded(q string) string { return q }

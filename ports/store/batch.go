@@ -16,8 +16,10 @@ import (
 // Part is what became of events of one tenant that were accepted on a bus, for IngestBatch.
 //
 // A row must:
-//   - have an Uplink of Rev 0, which is kept at Rev 1. Its id belongs to one event for ever, with one ArrivedAt;
-//   - leave no trace if an uplink or a duplicate of its id is there already: the bus delivered it again;
+//   - have an Uplink of Rev 0, which is kept at Rev 1, a Reading only of that and if it was processed, an Outcome only of that and
+//     unless it was quarantined. The uplink's id belongs to one event for ever, with one ArrivedAt;
+//   - leave no trace if an uplink of its id is there already, or one came within a week that was a duplicate: the bus delivered
+//     it again;
 //   - take its DedupeKey, if that is not zero, until DedupeWindow after ArrivedAt, unless another id holds it at ArrivedAt. Then,
 //     if the payload is the same, nothing of it is kept but DuplicateOutcome; else its uplink alone is kept, quarantined with the
 //     reason duplicate_mismatch, without its device. Of rows with one key the first takes it;
@@ -58,8 +60,14 @@ func (p Part) Check() error {
 		return fault.New(fault.Invalid, "too_many_rows", "A part of a batch may have %d rows. Split it.", MaxRows)
 	case slices.ContainsFunc(p.Rows, func(f Finished) bool { return f.Uplink.Rev != 0 || f.Uplink.ID.IsZero() }):
 		return fault.New(fault.Invalid, "known_uplink", "A row of a batch is a new uplink, with an id and revision 0.")
+	case slices.ContainsFunc(p.Rows, strange):
+		return fault.New(fault.Invalid, "strange_row", "A reading is of its row's uplink, if that was processed, and an outcome if it was not quarantined.")
 	}
 	return nil
+}
+
+func strange(f Finished) bool {
+	return f.Reading != nil && (f.Reading.Uplink != f.Uplink.ID || f.Uplink.State != uplink.Processed) || f.Outcome != nil && (f.Outcome.Uplink != f.Uplink.ID || f.Uplink.State == uplink.Quarantined)
 }
 
 // CheckBatch answers what is wrong with all parts of a batch, or with each: an adapter's first step. The parts without an error

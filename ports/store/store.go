@@ -55,7 +55,8 @@ type Store interface {
 	// many tenants' can share a round trip. It answers one error a part, in their order.
 	//
 	// It must:
-	//   - keep of each part all or nothing: one that fails harms no other, and fails alone;
+	//   - keep of each part all or nothing: one that fails harms no other, and fails alone. One that would fail for ever, since an
+	//     id in it is taken or a text is none, is a fault of kind Invalid;
 	//   - write parts of one tenant in their order, each row after the rows before it, as Part says;
 	//   - refuse with ErrStale a part of which anything in Seen is otherwise by now, and tell Revised the tenant, with revision 0.
 	//     Once a Change of what was seen has returned, nothing is written any more that was decided from how it was before: a

@@ -172,9 +172,9 @@ func redelivered(t testing.TB, w *World) {
 	again := func(what string, rows ...store.Finished) {
 		t.Helper()
 		for i := range rows { // decided once more, later and otherwise
-			set(w, &rows[i].Uplink.ID)
 			rows[i].Uplink.ID = all[i%len(all)].Uplink.ID
 			if rows[i].Reading != nil {
+				rows[i].Reading.Uplink, rows[i].Outcome.Uplink = rows[i].Uplink.ID, rows[i].Uplink.ID
 				set(w, &rows[i].Reading.ID)
 				set(w, &rows[i].Outcome.ID)
 			}
@@ -205,9 +205,10 @@ func redelivered(t testing.TB, w *World) {
 	before = w.trace(t, w.A)
 	again("after their keys were over", late()...)
 	w.batch(t, w.A, w.row(d.ID, 1, "third"))
-	if tr := w.trace(t, w.A); len(tr.readings) != 3 {
+	if before = w.trace(t, w.A); len(before.readings) != 3 {
 		t.Error("what came again took its key again")
 	}
+	again("when another has their key", late()...)
 }
 
 func batchDuplicate(t testing.TB, w *World) {

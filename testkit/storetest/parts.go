@@ -18,6 +18,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -155,13 +156,18 @@ func batchFails(t testing.TB, w *World) {
 		}
 		old := w.row(devices[bad], 0, "p")
 		old.Uplink.Rev = 1
+		others := w.row(devices[bad], 0, "p")
+		others.Reading.Uplink = w.held(0, "p").Uplink.ID
+		failed := w.row(devices[bad], 0, "p")
+		failed.Uplink.State = uplink.Failed
+		for _, row := range []store.Finished{others, failed} {
+			wantKind(t, w.Store.IngestBatch(w.ctx, []store.Part{part(bad, row)})[0], fault.Invalid, "a reading of another uplink, or of one that failed")
+		}
 		errs := w.Store.IngestBatch(w.ctx, []store.Part{part(bad, twice...), part(good, w.row(devices[good], 0, "p")), {Scope: refused, Rows: []store.Finished{w.held(0, "p")}}, part(bad, many...), part(bad, old), {Rows: []store.Finished{w.held(0, "p")}}, part(good, w.row(devices[good], 0, "p"))})
 		if len(errs) != 7 || errs[1] != nil || errs[6] != nil {
 			t.Fatalf("the good parts: %v", errs)
 		}
-		if errs[0] == nil {
-			t.Error("a part with a reading that is there already")
-		}
+		wantKind(t, errs[0], fault.Invalid, "a part with a reading that is there already")
 		wantIs(t, errs[2], store.ErrDenied, "a part with the scope of a refusal")
 		wantKind(t, errs[3], fault.Invalid, "a part of too many rows")
 		wantKind(t, errs[4], fault.Invalid, "a part with an uplink that is not new")

@@ -93,9 +93,9 @@ func dialect() sqlstore.Dialect {
 		Bind: bind, Show: "SELECT set_config('app.tenant', ?, true)",
 		Enter: "SELECT (SELECT narrowed FROM audit_heads WHERE tenant = decode(s.tenant, 'hex')) FROM (SELECT set_config('app.tenant', ?, true) AS tenant OFFSET 0) s", // what is asked for depends on what is set, so that it is set first
 		// A lock of the tenant, of a class of its own (2; LockName has 0, TryLock 1).
-		ShowAlone:  "SELECT pg_advisory_xact_lock(hashtextextended(set_config('app.tenant', ?, true), 2))",
-		ShowShared: "SELECT pg_advisory_xact_lock_shared(hashtextextended(set_config('app.tenant', ?, true), 2))",
-		Snapshot:   sql.LevelRepeatableRead, LockHead: " FOR UPDATE", LockName: "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", TryLock: "SELECT pg_try_advisory_xact_lock(hashtextextended(?, 1))", Spoils: true, Again: again, Told: told, Parts: true,
+		ShowAlone: "SELECT pg_advisory_xact_lock(hashtextextended(set_config('app.tenant', ?, true), 2))",
+		Batch:     newTexts().batch, Refused: refused,
+		Snapshot: sql.LevelRepeatableRead, LockHead: " FOR UPDATE", LockName: "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", TryLock: "SELECT pg_try_advisory_xact_lock(hashtextextended(?, 1))", Spoils: true, Again: again, Told: told, Parts: true,
 		Greatest: "GREATEST",
 		Changed:  "SELECT s.oldest::text, encode(k.tenant, 'hex') FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS oldest) s LEFT JOIN known k ON k.changed >= ?::text::xid8",
 		Now:      "18446744073709551615",
@@ -130,6 +130,19 @@ func bind(query string, args []any) (string, []any) {
 func again(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01") || errors.Is(err, driver.ErrBadConn)
+}
+
+// refused is an error of a statement, rather than of a server that is away or out of something; always: of what it says.
+func refused(err error) (asked, always bool) {
+	var pg *pgconn.PgError
+	if errors.Is(err, errAlone) {
+		return true, false
+	}
+	if !errors.As(err, &pg) || len(pg.Code) != 5 {
+		return false, false
+	}
+	class := pg.Code[:2]
+	return class != "08" && class != "53" && class != "57" && class != "58", class == "22" || class == "23"
 }
 
 // harmless refuses a role that row-level security does not bind.

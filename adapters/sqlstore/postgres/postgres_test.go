@@ -23,6 +23,7 @@ import (
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
 	"github.com/ringfence/ringfence/testkit/storetest"
 )
@@ -329,6 +330,37 @@ func TestNoTenantContextEverCrosses(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	for i, s := range scopes {
+		if err := w.Store.View(t.Context(), s, func(ctx context.Context, rd store.Reader) error {
+			page, err := rd.Uplinks().List(ctx, store.Query{Reach: access.Everywhere})
+			for _, u := range page.Items {
+				if u.Source != (ident.Source{byte(i + 1)}) {
+					t.Errorf("tenant %d has an uplink of source %v", i, u.Source)
+				}
+			}
+			if len(page.Items) < 100 {
+				t.Errorf("tenant %d has %d uplinks", i, len(page.Items))
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// batched are parts of all tenants, each with an uplink that says whose it is; one may be refused.
+func batched(r *rand.Rand, scopes []access.Scope) []store.Part {
+	parts := make([]store.Part, len(scopes))
+	for i := range parts {
+		u := uplink.Uplink{Source: ident.Source{byte(i + 1)}, State: uplink.Quarantined, Reason: uplink.UnknownDevice, ArrivedAt: time.Now()}
+		ident.Fresh(mint, &u.ID)
+		if r.IntN(20) == 0 {
+			u.Application = "\x00"
+		}
+		parts[i] = store.Part{Scope: scopes[i], Rows: []store.Finished{{Uplink: u}}}
+	}
+	r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+	return parts
 }
 
 // once is one transaction of a random tenant that comes to a random end; the error is a wall that did not hold.
@@ -366,6 +398,9 @@ func once(ctx context.Context, s store.Store, r *rand.Rand, scopes []access.Scop
 			return errors.New("in the middle")
 		}
 		return nil
+	}
+	if r.IntN(20) == 0 {
+		_ = s.IngestBatch(ctx, batched(r, scopes))
 	}
 	if r.IntN(2) == 0 {
 		_ = s.View(ctx, scopes[i], look) // however it ended, what it saw was looked at

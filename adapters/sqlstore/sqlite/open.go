@@ -15,7 +15,7 @@ import (
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/sqlitedialect"
-	_ "modernc.org/sqlite" // the driver registers itself: database/sql knows no other way
+	"modernc.org/sqlite"
 
 	"github.com/ringfence/ringfence/adapters/sqlstore"
 	"github.com/ringfence/ringfence/ports/store"
@@ -77,8 +77,8 @@ func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*
 // dialect is SQLite's: one writer, which needs no lock and has no wall beside ours.
 func dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{
-		Greatest: "max",
-		Tenants:  "SELECT tenant FROM audit_heads WHERE tenant > ? ORDER BY tenant LIMIT ?",
+		Greatest: "max", Refused: refused,
+		Tenants: "SELECT tenant FROM audit_heads WHERE tenant > ? ORDER BY tenant LIMIT ?",
 		// It skips from tenant to tenant along the queue's index.
 		Waiting: `WITH RECURSIVE t(tenant) AS (
 			SELECT min(tenant) FROM uplinks WHERE state = 'accepted'
@@ -86,6 +86,13 @@ func dialect() sqlstore.Dialect {
 			SELECT hex(tenant), due FROM (SELECT tenant, (SELECT arrived FROM uplinks u WHERE u.tenant = t.tenant AND u.state = 'accepted' AND u.not_before <= ? ORDER BY arrived LIMIT 1) AS due FROM t WHERE tenant IS NOT NULL)
 			WHERE due IS NOT NULL ORDER BY due LIMIT ?`,
 	}
+}
+
+// refused is an error of a statement for what it says: SQLITE_CONSTRAINT.
+func refused(err error) (asked, always bool) {
+	var of *sqlite.Error
+	is := errors.As(err, &of) && of.Code()&0xff == 19
+	return is, is
 }
 
 // closed makes the file if it is not there, and takes from all but the owner what they may do with it. SQLite makes its other

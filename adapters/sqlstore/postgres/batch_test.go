@@ -1,0 +1,53 @@
+//go:build services
+
+package postgres_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/adapters/sqlstore/postgres/pgtest"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/storetest"
+)
+
+// A text that is none is refused for ever, a day that no partition was made for until one is; neither harms another tenant.
+func TestAPartThatTheDatabaseRefusesFailsAlone(t *testing.T) {
+	both(t, func(t *testing.T, server *pgtest.Server) {
+		st := open(t, server.URL(server.Database(t), "runtime"), storetest.Options{Now: time.Now}, 0)
+		t.Cleanup(func() { _ = st.Close() })
+		scopes := make([]access.Scope, 4)
+		for i := range scopes {
+			scopes[i] = new(storetest.World).Scope(ident.Tenant{byte(i + 1)}, 0)
+		}
+		parts := make([]store.Part, len(scopes))
+		for i := range parts {
+			parts[i] = store.Part{Scope: scopes[i], Rows: []store.Finished{decoded(ident.Device{1}, time.Now()), decoded(ident.Device{2}, time.Now())}}
+		}
+		parts[1].Rows[1].Uplink.Application = "\x00"
+		parts[2].Rows[1].Reading.At = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+		errs := st.IngestBatch(t.Context(), parts)
+		if errs[0] != nil || errs[3] != nil || fault.KindOf(errs[1]) != fault.Invalid {
+			t.Errorf("%v", errs)
+		}
+		if f := fault.As(errs[2]); f == nil || f.Kind != fault.Unavailable || f.Code != "no_partition" {
+			t.Errorf("of a day without a partition: %v", errs[2])
+		}
+		for i, want := range []int{2, 0, 0, 2} {
+			if err := st.View(t.Context(), scopes[i], func(ctx context.Context, r store.Reader) error {
+				us, err := r.Uplinks().Find(ctx, store.Query{Reach: access.Everywhere}, store.UplinkFilter{State: uplink.Processed})
+				if len(us.Items) != want {
+					t.Errorf("tenant %d has %d uplinks, want %d", i, len(us.Items), want)
+				}
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

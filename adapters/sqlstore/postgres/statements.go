@@ -1,0 +1,117 @@
+package postgres
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// The statements of batches. In all of them $1 is the tenant, said as ? so that the guard of sqlstore finds it, and columns of
+// rows are arrays: for up to thousands of rows that is as fast as COPY, which does not ask what is there already.
+
+// settings are of the transaction. A plan for any number of rows is made once a connection: planning takes longer than a small
+// part. It finds rows by their keys, and what a part brings along by hashing.
+const settings = "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_nestloop', 'off', true), set_config('enable_seqscan', 'off', true)"
+
+// showShared says whose the rows are that are written from there on, and waits for changes of that tenant.
+const showShared = "SELECT pg_advisory_xact_lock_shared(hashtextextended(set_config('app.tenant', ?, true), 2))"
+
+// Columns of a part's rows, with their types.
+const (
+	seenTypes    = "bnbnbnbntt" // sources, keys, devices, decoders: id and revision; addresses
+	uplinkNames  = "id, source, device, node, state, reason, address_kind, address, application, session, fport, fcnt, has_fcnt, payload, dedupe, payload_hash, arrived, network, received, attempts, not_before, released, updated"
+	uplinkTypes  = "bbbbttttttnnfbbbnnnnnnn"
+	outcomeNames = "id, uplink, device, node, decoder, version, hash, engine, category, fuel, duration, message, at"
+	outcomeTypes = "bbbbbbbttnntn"
+	readingNames = "device, at, id, uplink, node, decoder, version, fcnt, has_fcnt, session, data, warnings"
+	readingTypes = "bnbbbbbnftbb"
+	foldNames    = "kind, key, node, bucket, until, count"
+	foldTypes    = "ttbnnn"
+)
+
+// What a part's statement answers of a row.
+const (
+	isStale     = iota // of no row: nothing was written
+	isDuplicate        // of the first, which it names
+	isLater            // its key is free by now, but was taken by a row before it: it is to be tried again
+	isHeld             // written, to quarantine
+)
+
+// unnested are arrays as rows, from an argument on.
+func unnested(first int, types string) string {
+	args := make([]string, len(types))
+	for i, letter := range types {
+		args[i] = "$" + strconv.Itoa(first+i) + map[rune]string{'b': "::bytea[]", 't': "::text[]", 'n': "::bigint[]", 'f': "::boolean[]"}[letter]
+	}
+	return "unnest(" + strings.Join(args, ", ") + ")"
+}
+
+// differ is a condition: a record of a table has another revision than the one that was seen.
+func differ(table string, first int) string {
+	return fmt.Sprintf("EXISTS (SELECT FROM %s AS x (id, rev) WHERE x.rev <> coalesce((SELECT t.rev FROM %s t WHERE t.tenant = ? AND t.id = x.id), 0))", unnested(first, "bn"), table)
+}
+
+// partStatement writes a part, if it is not stale. Arguments: tenant, revision, what was seen, places, uplinks, outcomes, readings.
+//
+// A duplicate that came before is left out (came). A key is taken by the first row that has it, or its holder is told: locking
+// the row that is there shows who has it, whoever was faster (keys). So it is known what becomes of each row (fates). An uplink
+// that is there already is met as it is written, and nothing of its row follows (kept): no plan looks into all the days' parts.
+func partStatement() string {
+	const seen = 3
+	place := seen + len(seenTypes)
+	uplinks := place + 1
+	outcomes := uplinks + len(uplinkTypes)
+	readings := outcomes + len(outcomeTypes)
+	const free = "dedupe.expires <= excluded.expires - %[1]d"
+	keys := fmt.Sprintf(`INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) SELECT DISTINCT ON (dedupe) ?::bytea, dedupe, id, payload_hash, arrived + %[1]d FROM came WHERE dedupe <> '\x%064[2]d' ORDER BY dedupe, place
+		ON CONFLICT (tenant, key) DO UPDATE SET uplink = CASE WHEN `+free+` THEN excluded.uplink ELSE dedupe.uplink END, payload_hash = CASE WHEN `+free+` THEN excluded.payload_hash ELSE dedupe.payload_hash END,
+			expires = CASE WHEN `+free+` THEN excluded.expires ELSE dedupe.expires END RETURNING key, uplink AS holder, payload_hash AS hash, expires`, store.DedupeWindow.Microseconds(), 0)
+	return `WITH same AS MATERIALIZED (SELECT coalesce((SELECT h.revision FROM audit_heads h WHERE h.tenant = ?), 0) = $2
+			AND NOT ` + differ("sources", seen) + ` AND NOT ` + differ("source_keys", seen+2) + ` AND NOT ` + differ("devices", seen+4) + ` AND NOT ` + differ("decoders", seen+6) + `
+			AND NOT EXISTS (SELECT FROM ` + unnested(seen+8, "tt") + ` AS x (kind, value) WHERE (SELECT true FROM device_addresses a WHERE a.tenant = ? AND a.kind = x.kind AND a.value = x.value)) AS so),
+		came AS MATERIALIZED (SELECT * FROM ` + unnested(place, "n"+uplinkTypes) + ` AS x (place, ` + uplinkNames + `) WHERE (SELECT so FROM same)
+			AND (SELECT true FROM dedupe k WHERE k.tenant = ? AND k.key = x.id) IS NULL),
+		keys AS (` + keys + `),
+		fates AS MATERIALIZED (SELECT came.*, holder, CASE WHEN holder IS NULL OR holder = id THEN 0 WHEN expires <= arrived THEN ` + strconv.Itoa(isLater) + ` WHEN hash = payload_hash THEN ` + strconv.Itoa(isDuplicate) + ` ELSE -1 END AS fate FROM came LEFT JOIN keys ON key = dedupe),
+		kept AS (INSERT INTO uplinks (tenant, rev, ` + uplinkNames + `) SELECT ?::bytea, 1, id, source, CASE WHEN fate = 0 THEN device ELSE '\x00000000000000000000000000000000' END, node,
+				CASE WHEN fate = 0 THEN state ELSE 'quarantined' END, CASE WHEN fate = 0 THEN reason ELSE 'duplicate_mismatch' END, ` + after(uplinkNames, "reason") + ` FROM fates WHERE fate <= 0
+			ON CONFLICT DO NOTHING RETURNING id, device, state, reason, received),
+		told AS (INSERT INTO outcomes (tenant, ` + outcomeNames + `) SELECT ?::bytea, ` + of("x", outcomeNames) + ` FROM ` + unnested(outcomes, outcomeTypes) + ` AS x (` + outcomeNames + `) JOIN kept ON kept.id = x.uplink AND state <> 'quarantined'),
+		made AS (INSERT INTO readings (tenant, ` + readingNames + `) SELECT ?::bytea, ` + of("x", readingNames) + ` FROM ` + unnested(readings, readingTypes) + ` AS x (` + readingNames + `) JOIN kept ON kept.id = x.uplink AND state <> 'quarantined' RETURNING device, at, id),
+		newest AS (INSERT INTO latest (tenant, device, at, id) SELECT DISTINCT ON (device) ?::bytea, device, at, id FROM made ORDER BY device, at DESC, id DESC
+			ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (latest.at, latest.id)),
+		lively AS (INSERT INTO seen (tenant, device, at) SELECT ?::bytea, device, max(received) FROM kept WHERE state NOT IN ('accepted', 'quarantined') AND device <> '\x00000000000000000000000000000000' GROUP BY device ORDER BY device
+			ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at WHERE excluded.at > seen.at)
+		SELECT ` + strconv.Itoa(isStale) + `::bigint, NULL::bytea, NULL::bytea, NULL::text WHERE NOT (SELECT so FROM same)
+		UNION ALL SELECT fate, id, holder, NULL FROM fates WHERE fate > 0
+		UNION ALL SELECT ` + strconv.Itoa(isHeld) + `, id, NULL, reason FROM kept WHERE state = 'quarantined'`
+}
+
+// remembered is how long a duplicate is known by its id, if it comes again: longer than what carries records keeps them.
+const remembered = 8 * 24 * time.Hour
+
+// duplicatesStatement keeps what is told of duplicates that are no uplinks, whose key went to another since; of one that comes
+// twice at once, once. Their ids are kept among the keys, by which they are known if they come again.
+func duplicatesStatement() string {
+	return "WITH x AS MATERIALIZED (SELECT * FROM " + unnested(2, outcomeTypes) + " AS x (" + outcomeNames + ") WHERE (SELECT true FROM uplinks k WHERE k.tenant = ? AND k.id = x.id) IS NULL), " +
+		"told AS (INSERT INTO outcomes (tenant, " + outcomeNames + ") SELECT ?::bytea, x.* FROM x ON CONFLICT DO NOTHING) " +
+		fmt.Sprintf("INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) SELECT ?::bytea, id, id, hash, at + %d FROM x ORDER BY id ON CONFLICT DO NOTHING", remembered.Microseconds())
+}
+
+// foldsStatement counts up; in the order of their keys, so that no two wait for each other.
+func foldsStatement() string {
+	return "INSERT INTO folds (tenant, " + foldNames + ") SELECT ?::bytea, x.* FROM " + unnested(2, foldTypes) + " AS x (" + foldNames + ") ORDER BY key, node, bucket ON CONFLICT (tenant, kind, key, node, bucket) DO UPDATE SET count = folds.count + excluded.count"
+}
+
+// after are the names behind one.
+func after(names, name string) string {
+	_, rest, _ := strings.Cut(names, name+", ")
+	return rest
+}
+
+func of(alias, names string) string {
+	return alias + "." + strings.ReplaceAll(names, ", ", ", "+alias+".")
+}

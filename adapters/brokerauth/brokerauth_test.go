@@ -39,7 +39,6 @@ type words struct {
 	publish, subscribe  func(a asking, user, mark, client, topic string) bool
 	retains, keepsMarks bool // it says what is retained; it shows marks
 	publishRetained     func(a asking, user, mark, client, topic string) bool
-	translate           func(string) string
 }
 
 func form(of ...string) string {

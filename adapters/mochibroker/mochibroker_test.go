@@ -3,8 +3,10 @@ package mochibroker_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +69,7 @@ func TestWhatIsNotTakenIsNotAcknowledged(t *testing.T) {
 		t.Errorf("the next one: %x %v", code, err)
 	}
 	w.store.away(true)
-	if _, err := c.Publish(own.Up(), 1, false, brokertest.Message("2")); err != (brokertest.Ended{Code: 0x89}) {
+	if _, err := c.Publish(own.Up(), 1, false, brokertest.Message("2")); !errors.Is(err, brokertest.Ended{Code: 0x89}) {
 		t.Errorf("while the store is away: %v", err)
 	}
 	w.store.away(false)
@@ -102,7 +104,7 @@ func TestWhoPublishesTooFastIsSlowedDownAndThenToldWhy(t *testing.T) {
 		acknowledged := 0
 		for {
 			if _, err := c.Publish(own.Up(), 1, false, brokertest.Message(fmt.Sprint(version, acknowledged))); err != nil {
-				if e, ok := err.(brokertest.Ended); ok != (version == 5) || ok && e.Code != want {
+				if told := errors.Is(err, brokertest.Ended{Code: want}); told != (version == 5) {
 					t.Errorf("MQTT %d, backlog full: %v", version, err)
 				}
 				break
@@ -246,7 +248,7 @@ func TestMalformedOversizeAndForbiddenPacketsAreRefusedWithAReasonAndTheServerGo
 				t.Errorf("%s is let in", name)
 			}
 		}
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: the connection stays", name)
 		}
 		_ = conn.Close()
@@ -291,7 +293,7 @@ func TestConnectionsSessionsAndSubscriptionsAreBounded(t *testing.T) {
 	if codes, err := again.Subscribe(filters[:32]...); err != nil || codes[31] != 1 {
 		t.Errorf("%x %v", codes, err)
 	}
-	if _, err := again.Subscribe(filters[32:]...); err != (brokertest.Ended{Code: 0x97}) {
+	if _, err := again.Subscribe(filters[32:]...); !errors.Is(err, brokertest.Ended{Code: 0x97}) {
 		t.Errorf("one subscription more: %v", err)
 	}
 }
@@ -315,6 +317,29 @@ func TestASilentClientIsEnded(t *testing.T) {
 	_, body, err := c.Next(5 * time.Second)
 	if err != nil || body[1] != 0 || !strings.Contains(string(body), string(binary.BigEndian.AppendUint16([]byte{0x13}, 600))) {
 		t.Errorf("who never pings is not told that it has to: %x %v", body, err)
+	}
+}
+
+func TestAPacketThatTricklesEndsItsConnection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, tenant.DefaultLimits, nil)
+	h := w.Acme.Gateway.Hello(5)
+	h.KeepAlive = 600
+	c := w.door.Open(t, h)
+	if err := c.Send([]byte{0x30, 0x80, 0x80, 0x08, 0}); err != nil { // 128 KiB are promised
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	began := time.Now()
+	for time.Since(began) < 15*time.Second {
+		<-tick.C
+		if c.Send([]byte{0}) != nil {
+			break
+		}
+	}
+	if took := time.Since(began); took > 13*time.Second {
+		t.Errorf("it may take %v", took)
 	}
 }
 

@@ -71,7 +71,10 @@ type commands struct {
 	Keys struct {
 		Init keysInitCmd `cmd:"" example:"ringfence keys init keys --event-worker keys-event-worker" help:"Make the keys of a new deployment, once, and say which process is given which."`
 	} `cmd:"" example:"ringfence keys init keys" help:"The keys of a scaled-out deployment. The single server makes its own."`
-	Maintain   maintainCmd   `cmd:"" example:"ringfence maintain --url-file owner.url --retention-url-file retention.url --loop" help:"Prepare a PostgreSQL database for the days to come and drop what it has kept for long enough. Any number may run at once."`
+	Maintain maintainCmd `cmd:"" example:"ringfence maintain --url-file owner.url --retention-url-file retention.url --loop" help:"Prepare a PostgreSQL database for the days to come and drop what it has kept for long enough. Any number may run at once."`
+	Kafka    struct {
+		Topics kafkaTopicsCmd `cmd:"" example:"ringfence kafka topics --brokers kafka-0:9092 --ca-file ca.pem --admin admin --password-file admin.password --user event-worker=events --apply" help:"Make the topics of a scaled-out deployment and the rights on them, or show what is to be made."`
+	} `cmd:"" example:"ringfence kafka topics --brokers kafka-0:9092 --ca-file ca.pem --admin admin --password-file admin.password" help:"The Kafka of a scaled-out deployment, for an administrator of it."`
 	Completion completionCmd `cmd:"" example:"ringfence completion bash > /etc/bash_completion.d/ringfence" help:"Print a script that completes commands and flags in a shell."`
 	Version    versionCmd    `cmd:"" example:"ringfence version" help:"Print the version."`
 }

@@ -149,7 +149,7 @@ func (d *deployment) logs() {
 			text = text[len(text)-4000:]
 		}
 		d.t.Logf("%s says:\n%s", name, text)
-		if res, err := http.Get(p.metrics() + "/metrics"); err == nil { //nolint:noctx // a test that has failed
+		if res, err := (&http.Client{Timeout: time.Second}).Get(p.metrics() + "/metrics"); err == nil { //nolint:noctx // a test that has failed
 			all, _ := io.ReadAll(res.Body)
 			_ = res.Body.Close()
 			for _, line := range strings.Split(string(all), "\n") {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -256,6 +257,7 @@ func (m *member) attend(g *generation) (memberID string) {
 	pulse, coordinator := newWire(m.b.dialer), ""
 	defer pulse.close()
 	var watching sync.WaitGroup
+	var looking atomic.Bool
 	changed := make(chan struct{}, 1)
 	for over := false; !over; {
 		select {
@@ -270,8 +272,12 @@ func (m *member) attend(g *generation) (memberID string) {
 				m.rebuild(&memberID)
 				over = true
 			}
-			watching.Wait()
-			watching.Go(func() { m.look(g, changed) })
+			if looking.CompareAndSwap(false, true) { // a slow answer must not hold the heartbeat up
+				watching.Go(func() {
+					defer looking.Store(false)
+					m.look(g, changed)
+				})
+			}
 		case <-beat.C:
 			err := m.pulse(pulse, &coordinator, g)
 			m.mu.Lock()

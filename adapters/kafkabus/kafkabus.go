@@ -9,6 +9,7 @@ package kafkabus
 import (
 	"context"
 	"crypto/tls"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -131,7 +132,7 @@ func Open(o Options) (*Bus, error) {
 	if o.User != "" && o.Password.IsZero() {
 		return nil, fault.New(fault.Invalid, "kafka_password", "The Kafka user has no password. Give it, or leave the user out.")
 	}
-	d := &dialer{o: o}
+	d := &dialer{o: o, open: map[*conn]bool{}}
 	if o.User != "" {
 		mechanism, err := scram.Mechanism(scram.SHA512, o.User, o.Password.Reveal())
 		if err != nil {
@@ -184,6 +185,7 @@ func (b *Bus) Close() error {
 	b.work.Wait()
 	b.asker.close()
 	b.kafka().Transport.(*kafka.Transport).CloseIdleConnections()
+	b.dialer.close()
 	return nil
 }
 
@@ -222,9 +224,57 @@ func (b *Bus) Watch() map[string]int64 {
 type dialer struct {
 	o    Options
 	sasl sasl.Mechanism
+
+	mu    sync.Mutex
+	open  map[*conn]bool
+	ended bool
+}
+
+// conn is one that the dialer can end: kafka-go's own outlive their transport for as long as an answer may take.
+type conn struct {
+	net.Conn
+	d *dialer
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	c.d.mu.Lock()
+	delete(c.d.open, c)
+	c.d.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// close ends all connections, and those that are just made.
+func (d *dialer) close() {
+	d.mu.Lock()
+	d.ended = true
+	open := slices.Collect(maps.Keys(d.open))
+	d.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close()
+	}
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	secured, err := d.secured(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{secured, d}
+	d.mu.Lock()
+	ended := d.ended
+	if !ended {
+		d.open[c] = true
+	}
+	d.mu.Unlock()
+	if ended {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (d *dialer) secured(ctx context.Context, network, address string) (net.Conn, error) {
 	raw := d.o.Dial
 	if raw == nil {
 		raw = (&net.Dialer{Timeout: dialWait, KeepAlive: 15 * time.Second}).DialContext

@@ -147,7 +147,7 @@ type Plan struct {
 // Done reports whether there is nothing to do.
 func (p Plan) Done() bool { return len(p.Steps) == 0 }
 
-// Plan compares what there is with a layout. It changes nothing.
+// Plan compares what there is with a layout. It changes nothing there; the bus is for administration from then on.
 func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
 	if l, err = l.filled(); err != nil {
 		return p, err
@@ -211,7 +211,9 @@ func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
 func (b *Bus) keeping(l Layout) *Bus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.o.Expected = ExpectedTopic(l.Prefix)
+	if b.o.Expected != ExpectedTopic(l.Prefix) {
+		b.o.Expected = ExpectedTopic(l.Prefix)
+	}
 	return b
 }
 

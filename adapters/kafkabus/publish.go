@@ -164,7 +164,7 @@ func (b *Bus) part(ctx context.Context, rs []bus.Record, errs []error, size int,
 	}
 	for _, at := range order {
 		for _, e := range lanes[at] {
-			if errs[e.at] == errPending {
+			if errors.Is(errs[e.at], errPending) {
 				errs[e.at] = late
 				failed[at] = late
 			}
@@ -388,10 +388,14 @@ type sized struct {
 func (b *Bus) size(ctx context.Context, topic string) (int, error) {
 	b.mu.Lock()
 	known := b.sizes[topic]
-	b.mu.Unlock()
 	if known.n > 0 && time.Since(known.at) < refresh {
+		b.mu.Unlock()
 		return known.n, nil
 	}
+	if known.n > 0 { // one asks, the others go on with what it was
+		b.sizes[topic] = sized{known.n, time.Now()}
+	}
+	b.mu.Unlock()
 	seen, err := b.describe(ctx, []string{topic})
 	if err == nil {
 		err = seen[topic].err()
@@ -400,6 +404,9 @@ func (b *Bus) size(ctx context.Context, topic string) (int, error) {
 		if known.n > 0 && fault.Is(err, fault.Unavailable) && !errors.Is(err, bus.ErrTopic) && !errors.Is(err, bus.ErrClosed) {
 			return known.n, nil
 		}
+		b.mu.Lock()
+		delete(b.sizes, topic)
+		b.mu.Unlock()
 		return 0, err
 	}
 	b.mu.Lock()

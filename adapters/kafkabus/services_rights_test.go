@@ -182,7 +182,7 @@ func TestTheBrokerAllowsWhatTheTableSaysAndNothingElse(t *testing.T) {
 		kafkabus.Uplinks: names.Uplinks, kafkabus.Later: names.Later, kafkabus.Dead: names.Dead, kafkabus.Expected: kafkabus.ExpectedTopic(d.layout.Prefix),
 	}
 	outs := map[ident.Tenant]string{d.tenants[0]: names.Out(d.tenants[0]), d.tenants[1]: names.Out(d.tenants[1])}
-	groups := []string{kafkabus.Group(d.layout.Prefix), kafkabus.GroupsOf(d.layout.Prefix, d.tenants[0]) + "a", kafkabus.GroupsOf(d.layout.Prefix, d.tenants[1]) + "a", d.layout.Prefix + ".other"}
+	groups := []string{kafkabus.Group(d.layout.Prefix), kafkabus.LaterGroup(d.layout.Prefix), kafkabus.GroupsOf(d.layout.Prefix, d.tenants[0]) + "a", kafkabus.GroupsOf(d.layout.Prefix, d.tenants[1]) + "a", d.layout.Prefix + ".other"}
 
 	// may is what the table says, in the simplest words.
 	may := func(who kafkabus.Who, tenant ident.Tenant) (topic map[string][]kafka.ACLOperationType, group []string) {
@@ -197,8 +197,8 @@ func TestTheBrokerAllowsWhatTheTableSaysAndNothingElse(t *testing.T) {
 				}
 			case what == kafkabus.OwnOut:
 				topic[outs[tenant]] = operations
-			case what == kafkabus.Process:
-				group = append(group, groups[0])
+			case what == kafkabus.Process && slices.Contains(operations, kafka.ACLOperationTypeRead): // to describe it is not to join
+				group = append(group, groups[0], kafkabus.LaterGroup(d.layout.Prefix))
 			case what == kafkabus.OwnGroups:
 				group = append(group, kafkabus.GroupsOf(d.layout.Prefix, tenant)+"a")
 			}
@@ -256,7 +256,13 @@ func TestTheBrokerAllowsWhatTheTableSaysAndNothingElse(t *testing.T) {
 			t.Errorf("%s makes users: %v", one.user, err)
 		}
 	}
-	if checked != 6*(6*8+4) {
+	// Who puts records off asks how far they are read, which shows it no record.
+	putsOff := open(t, d.options[d.layout.Users[kafkabus.MQTTWorker]])
+	ls, err := putsOff.Lags(soon(t), kafkabus.LaterGroup(d.layout.Prefix), names.Later)
+	if err != nil || len(ls) != 2 || ls[0].Behind()+ls[1].Behind() < 16 || !ls[0].Oldest.IsZero() {
+		t.Errorf("%+v, %v", ls, err)
+	}
+	if checked != 6*(6*8+5) {
 		t.Errorf("%d operations were tried", checked)
 	}
 }

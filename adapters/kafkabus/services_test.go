@@ -46,3 +46,9 @@ func TestTheBusFillsThePortOnKafka(t *testing.T) {
 	p := shared(t)
 	bustest.Run(t, func(testing.TB) *bustest.Server { return p.server() }, bustest.Losing, bustest.Growing, bustest.Cutting)
 }
+
+func BenchmarkOnKafka(b *testing.B) {
+	p := shared(b)
+	create(b, p, p.options.Expected+".bench", 4)
+	benches(b, p.options, p.options.Expected+".bench")
+}

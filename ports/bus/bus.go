@@ -131,7 +131,7 @@ type Lag struct {
 	Committed int64 // -1: nothing yet
 	First     int64
 	End       int64
-	Oldest    time.Time // of the first record that is not committed; zero: there is none
+	Oldest    time.Time // of the first record that is not committed; zero: there is none, or none that the asker may read
 }
 
 // Behind is how many records wait.

@@ -91,7 +91,7 @@ func (h *hook) letIn(ctx context.Context, c *conn, cl *mqtt.Client, pk packets.P
 		}
 	}
 	if !b.room(c, s) {
-		return fault.New(fault.Exhausted, "sessions", "The source has too many sessions, or all sources together have.")
+		return fault.New(fault.Exhausted, "too_many_sessions", "The source has too many sessions, or all sources together have.")
 	}
 	cl.Properties.Will.WillDelayInterval = 0 // a will is said at once: nothing is kept that was not said
 	if pk.Connect.Keepalive == 0 || pk.Connect.Keepalive > maxKeepAlive {
@@ -150,7 +150,7 @@ func (h *hook) judge(ctx context.Context, c *conn, cl *mqtt.Client, s *session, 
 		return gate.Publish(ctx, s.Publisher, pk.TopicName, pk.FixedHeader.Retain, s.origin)
 	case packets.Subscribe:
 		if cl.State.Subscriptions.Len()+len(pk.Filters) > maxSubscriptions {
-			return fault.New(fault.Exhausted, "subscriptions", "A client has at most %d subscriptions.", maxSubscriptions)
+			return fault.New(fault.Exhausted, "too_many_subscriptions", "A client has at most %d subscriptions.", maxSubscriptions)
 		}
 	case packets.Unsubscribe:
 		for i := range pk.Filters { // what was never subscribed is looked for under a name that nothing has

@@ -366,7 +366,7 @@ func TestEveryCodeHasAPage(t *testing.T) {
 		}
 		return v
 	}
-	for _, root := range []string{".", "../../core", "../../ports", "../../app", "../sqlstore", "../localauth", "../quickjssandbox"} {
+	for _, root := range []string{".", "../../core", "../../ports", "../../app", "../sqlstore", "../localauth", "../quickjssandbox", "../mochibroker"} {
 		for _, f := range sources(t, root) {
 			ast.Inspect(f, func(n ast.Node) bool {
 				call, ok := n.(*ast.CallExpr)

@@ -47,7 +47,7 @@ func (k kafkaTopicsCmd) Run(ctx context.Context, env environment) error {
 		if k.PasswordFile == "" {
 			return fmt.Errorf("%w: --admin wants --password-file", errConfig)
 		}
-		if o.Password, err = secretIn(k.PasswordFile); err != nil {
+		if o.Password, err = secretFrom(env, k.PasswordFile, ""); err != nil {
 			return err
 		}
 	}

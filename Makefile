@@ -27,7 +27,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fmt vet tidy-check lint secrets race bench long browser goldens tidy
+.PHONY: help build test fmt vet tidy-check lint secrets race charts bench long browser goldens tidy
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 14
@@ -35,14 +35,14 @@ help: ## this list
 build: ## the binaries, into bin/, without cgo
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
-test: fmt vet lint secrets race tidy-check ## everything that must hold before a change lands
+test: fmt vet lint secrets race charts tidy-check ## everything that must hold before a change lands
 
 fmt: ## is every file formatted?
 	@out=$$(gofmt -l .); \
 	if [ -n "$$out" ]; then echo "not formatted, run gofmt -w:"; echo "$$out"; exit 1; fi
 
 vet: ## go vet
-	go vet -tags browser,services ./... && go vet -tags services,unguarded ./...
+	go vet -tags browser,services,charts ./... && go vet -tags services,unguarded ./...
 
 lint: ## golangci-lint, with what .golangci.yml asks for
 	go run $(GOLANGCI) run --allow-parallel-runners ./...
@@ -61,6 +61,9 @@ ifneq ($(SERVICES),none)
 else
 	@echo "left out: what asks PostgreSQL, Kafka, Mosquitto and RabbitMQ (SERVICES=none)"; test "$$CI" != true
 endif
+
+charts: ## the Helm chart, as helm renders it and Kubernetes takes it; helm and kubeconform are built by Go at first
+	deploy/helm/with $(TESTED) -tags charts -timeout 10m -run Chart ./deploy
 
 tidy-check: ## go.mod and go.sum are what go mod tidy would write (on a copy, see dependencies under ARCHITECTURE.md)
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp go.mod go.sum "$$tmp/" && \
@@ -83,6 +86,7 @@ browser: ## the pages and the session cookie in a real Chromium, which is instal
 
 goldens: ## rewrites the golden files and the README's table of settings; look at the diff
 	go test -count=1 $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
+	deploy/helm/with go test -count=1 -tags charts -run Chart ./deploy -update
 
 bench: ## the figures of BENCHMARKS.md, ratios within one run
 	$(WITH) go test $(TAGS) -run '^$$' -bench . -benchmem -timeout 60m ./...

@@ -58,7 +58,7 @@ func objects(t *testing.T, text string) (all []obj) {
 	d := yaml.NewDecoder(strings.NewReader(text))
 	for {
 		var o obj
-		if err := d.Decode(&o); err == io.EOF {
+		if err := d.Decode(&o); errors.Is(err, io.EOF) {
 			return all
 		} else if err != nil {
 			t.Fatal(err)

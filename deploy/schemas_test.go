@@ -68,7 +68,7 @@ func need(all map[string]map[string]any, of any, used map[string]any) {
 			name := strings.TrimPrefix(ref, "#/definitions/")
 			if used[name] == nil && all[name] != nil {
 				used[name] = all[name]
-				need(all, map[string]any(all[name]), used)
+				need(all, all[name], used)
 			}
 		}
 		for _, v := range of {

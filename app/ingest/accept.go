@@ -38,6 +38,7 @@ type Ingest struct {
 	mu      sync.Mutex
 	backlog map[ident.Tenant]*atomic.Int64 // accepted uplinks that wait
 	looked  map[ident.Tenant]looked        // over a bus: how many waited when the store was last asked
+	ends    []ends                         // of the topic of what is put off, that were not read when they were seen
 
 	failMu  sync.Mutex // of the rest
 	fails   map[ident.Version]failing

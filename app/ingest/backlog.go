@@ -116,22 +116,40 @@ func (g *Ingest) putOff(t ident.Tenant, n int) {
 	g.look(t, l)
 }
 
-// caughtUp forgets what was put off and is read by now: all that is older than what the readers have not read. A tenant's
-// events stand in one partition of the topic, in their order.
+// ends is how far the topic of what is put off went at a moment, by partition.
+type ends struct {
+	at   time.Time
+	next map[int]int64
+}
+
+// caughtUp forgets what was put off and is read by now: what was published before a moment is, once the readers have come to
+// where the topic ended then.
 func (g *Ingest) caughtUp(lags []bus.Lag) {
-	now := g.enter.Now()
-	oldest := now
+	now := ends{g.enter.Now(), map[int]int64{}}
+	committed := map[int]int64{}
 	for _, l := range lags {
-		if l.Behind() > 0 && l.Oldest.Before(oldest) {
-			oldest = l.Oldest
-		}
+		now.next[l.Partition], committed[l.Partition] = l.End, max(l.Committed, l.First)
 	}
-	oldest = oldest.Truncate(time.Second)
+	read := func(e ends) bool {
+		for partition, next := range e.next {
+			if committed[partition] < next {
+				return false
+			}
+		}
+		return true
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.ends = append(g.ends, now); len(g.ends) > maxSeconds {
+		g.ends = g.ends[1:] // the next one says more
+	}
+	var upTo time.Time
+	for len(g.ends) > 0 && read(g.ends[0]) {
+		upTo, g.ends = g.ends[0].at.Truncate(time.Second), g.ends[1:]
+	}
 	for t, l := range g.looked {
 		i := 0
-		for i < len(l.later) && l.later[i].at.Before(oldest) {
+		for i < len(l.later) && l.later[i].at.Before(upTo) {
 			i++
 		}
 		if i > 0 {

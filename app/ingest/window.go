@@ -269,7 +269,7 @@ func (w *window) batch() []*pending {
 			q.events = q.events[:k-1]
 		}
 	}
-	most += len(out)
+	most = min(most+len(out), fullBatch) // the store takes no more at once
 	for len(out) < most && len(w.ring) > 0 {
 		q := w.ring[0]
 		w.ring = w.ring[1:]

@@ -1,0 +1,109 @@
+package ingest
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/bus"
+)
+
+func full(t *testing.T, w *window, of ident.Tenant, from, n int) {
+	t.Helper()
+	for i := range n {
+		p := &pending{place: place{"t", 0, int64(from + i)}, event: uplink.Event{Tenant: of}, size: 1}
+		w.begin(p.place)
+		if err := w.put(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAMarkNeverPassesWhatIsNotFinished(t *testing.T) {
+	w := newWindow(10_000, 1<<20, time.Now)
+	const n = 500
+	open := map[int64]int{}
+	var order []int64
+	for i := range int64(n) {
+		w.begin(place{"t", 3, i})
+		open[i]++
+		order = append(order, i)
+		if i%7 == 0 { // read again after a rebalance
+			w.begin(place{"t", 3, i})
+			open[i]++
+			order = append(order, i)
+		}
+	}
+	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	for _, at := range order {
+		if open[at]--; open[at] == 0 {
+			delete(open, at)
+		}
+		lowest := int64(n)
+		for o := range open {
+			lowest = min(lowest, o)
+		}
+		if got := w.done(place{"t", 3, at}); len(got) != 1 || got[0] != (bus.Mark{Topic: "t", Partition: 3, Next: lowest}) {
+			t.Fatalf("%+v; the lowest that is not finished is %d", got, lowest)
+		}
+	}
+}
+
+func TestWhoSendsMuchTakesNoMoreThanItsTurns(t *testing.T) {
+	w := newWindow(20_000, 1<<30, time.Now)
+	flood := ident.Tenant{9}
+	full(t, w, flood, 0, 5_000)
+	for quiet := range 9 {
+		full(t, w, ident.Tenant{byte(quiet + 10)}, 10_000+quiet*100, 10)
+	}
+	batch, err := w.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[ident.Tenant]int{}
+	for _, p := range batch {
+		count[p.event.Tenant]++
+	}
+	if len(batch) != fairBatch || len(count) != 10 || count[flood] != 10 {
+		t.Errorf("%d events of %d tenants, %d of who floods", len(batch), len(count), count[flood])
+	}
+}
+
+func TestWhoFillsTheWindowWaitsInTheStore(t *testing.T) {
+	now := time.Now()
+	w := newWindow(4_000, 1<<30, func() time.Time { return now })
+	flood, quiet := ident.Tenant{9}, ident.Tenant{10}
+	full(t, w, quiet, 10_000, 10)
+	full(t, w, flood, 0, 3_990)
+	w.mu.Lock()
+	w.crowd()
+	w.mu.Unlock()
+	put, finished := 0, 0
+	for finished < 4_000 {
+		batch, err := w.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(batch) > fullBatch {
+			t.Fatalf("%d at once, the store takes %d", len(batch), fullBatch)
+		}
+		for _, p := range batch {
+			if p.put {
+				put++
+				if p.event.Tenant != flood {
+					t.Error("somebody else is to wait")
+				}
+			}
+		}
+		w.finish(batch)
+		finished += len(batch)
+	}
+	if put != 3_990-1_000 {
+		t.Errorf("%d wait in the store, of what is beyond a quarter", put)
+	}
+	if w.held != 0 || w.bytes != 0 || len(w.queues) != 0 || w.load() != 0 {
+		t.Errorf("%d are held, %d bytes, %d queues", w.held, w.bytes, len(w.queues))
+	}
+}

@@ -260,6 +260,7 @@ func TestAConnectionThatIsDownIsOneAlarmAndNothingOfAnybodysIsLogged(t *testing.
 	b := mosquitto(t, servers.Options{Passwords: map[string]string{"u": "KANARIE"}})
 	var log lines
 	s := newSink()
+	s.err = func(mqttlink.Message) error { return errors.New("KANARIE") }
 	o := options(s)
 	o.Log, o.DownAlarm = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), 200*time.Millisecond
 	c := b.connection()
@@ -267,7 +268,6 @@ func TestAConnectionThatIsDownIsOneAlarmAndNothingOfAnybodysIsLogged(t *testing.
 	ls := open(t, o, c)
 	ready(t, ls)
 	u := client(t, "mqtt://u:KANARIE@"+b.Addr())
-	s.err = func(mqttlink.Message) error { return errors.New("KANARIE") }
 	publish(t, u, "KANARIE", 1, 1)
 	eventually(t, "it is a defect", func() bool { return count(ls, "take_defects_total") > 0 })
 	b.Stop()

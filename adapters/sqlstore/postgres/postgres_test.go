@@ -399,7 +399,7 @@ func once(ctx context.Context, s store.Store, r *rand.Rand, scopes []access.Scop
 		}
 		return nil
 	}
-	if r.IntN(20) == 0 {
+	if r.IntN(100) == 0 {
 		_ = s.IngestBatch(ctx, batched(r, scopes))
 	}
 	if r.IntN(2) == 0 {

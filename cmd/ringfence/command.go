@@ -75,6 +75,7 @@ type commands struct {
 	Kafka    struct {
 		Topics kafkaTopicsCmd `cmd:"" example:"ringfence kafka topics --brokers kafka-0:9092 --ca-file ca.pem --admin admin --password-file admin.password --user event-worker=events --apply" help:"Make the topics of a scaled-out deployment and the rights on them, or show what is to be made."`
 	} `cmd:"" example:"ringfence kafka topics --brokers kafka-0:9092 --ca-file ca.pem --admin admin --password-file admin.password" help:"The Kafka of a scaled-out deployment, for an administrator of it."`
+	Doctor     doctorCmd     `cmd:"" example:"ringfence doctor --profile p1 --server https://iot.example.com --token-file token --url-file runtime.url" help:"Look at a running deployment and say what of the hardening list does not hold, with what to do. Changes nothing."`
 	Completion completionCmd `cmd:"" example:"ringfence completion bash > /etc/bash_completion.d/ringfence" help:"Print a script that completes commands and flags in a shell."`
 	Version    versionCmd    `cmd:"" example:"ringfence version" help:"Print the version."`
 }

@@ -4,6 +4,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"io/fs"
 	"slices"
 	"testing/fstest"
@@ -44,6 +45,9 @@ func OldestPrograms() (map[string]string, error) {
 	}
 	return said, err
 }
+
+// FlawsIn is Flaws within a transaction, of what it changed.
+func FlawsIn(ctx context.Context, tx *sql.Tx) ([]string, error) { return flaws(ctx, tx) }
 
 // Heard are options by which a function is told of every statement of a store, with its arguments.
 func Heard(o Options, tell func(query string, args []any)) Options {

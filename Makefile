@@ -63,7 +63,7 @@ else
 endif
 
 charts: ## the Helm chart, as helm renders it and Kubernetes takes it; helm and kubeconform are built by Go at first
-	deploy/helm/with $(TESTED) -tags charts -timeout 10m -run Chart ./deploy
+	deploy/helm/with $(TESTED) -tags charts -count=1 -timeout 10m -run Chart ./deploy
 
 tidy-check: ## go.mod and go.sum are what go mod tidy would write (on a copy, see dependencies under ARCHITECTURE.md)
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp go.mod go.sum "$$tmp/" && \

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -50,6 +51,7 @@ const built = "DEPLOY_BINARIES"
 // ran is one of our binaries, run with an environment of RINGFENCE_… and nothing else.
 func ran(t *testing.T, env map[string]string, binary string, args ...string) (out string, errs string, code int) {
 	t.Helper()
+	depends(t)
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(built), binary), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = t.TempDir(), &stdout, &stderr
@@ -67,6 +69,24 @@ func ran(t *testing.T, env map[string]string, binary string, args ...string) (ou
 		t.Fatal(err)
 	}
 	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+}
+
+// depends looks at every file that the binaries are made of, so that go test does not take an answer of older ones for this one's:
+// it knows what a test looked at, and not what it ran.
+func depends(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
+			return fs.SkipDir
+		}
+		if err == nil && (strings.HasSuffix(path, ".go") || strings.HasSuffix(path, ".sql")) {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // judged is what a binary says of its configuration.

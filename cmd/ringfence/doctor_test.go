@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -69,6 +73,33 @@ func authority(t *testing.T, cert *x509.Certificate) string {
 	return file
 }
 
+// lasting are files with a certificate for loopback that is not over soon, and its key.
+func lasting(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(0, 3, 0), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key = filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return authority(t, made), key
+}
+
 // listening answers everybody who connects, until the test is over.
 func listening(t *testing.T, by *tls.Config, answer func(net.Conn)) string {
 	t.Helper()
@@ -127,6 +158,13 @@ func TestDoctorIsRedWhenAListenerIsPlainAndGreenAfter(t *testing.T) {
 	})
 	want(t, "either", red, "in clear", "M66", nil, "--server", "https://"+both)
 
+	// Our own server, before and after.
+	ours, _ := served(t)
+	want(t, "ringfence in clear", red, "answers HTTP in clear", "M66", nil, "--server", ours.base)
+	own, private := lasting(t)
+	ours, _ = served(t, "tls_cert_file="+own, "tls_key_file="+private)
+	want(t, "ringfence by TLS", green, "speaks TLS 1.3 alone", "M66", nil, "--server", "https"+strings.TrimPrefix(ours.base, "http"), "--ca-file", own)
+
 	// A broker's.
 	a := servers.NewAuthority(t)
 	cert, key := a.Issue("broker")
@@ -142,9 +180,9 @@ func TestDoctorIsRedWhenAListenerIsPlainAndGreenAfter(t *testing.T) {
 	}
 	broker := listening(t, nil, connack)
 	want(t, "a broker in clear", red, broker+" answers MQTT in clear", "M66", nil, "--server", good.URL, "--ca-file", ca, "--listener", broker)
-	private := serve(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	other := serve(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
 	broker = listening(t, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, connack)
-	got, seen, _, _ := examine(t, "M66", nil, "--server", private.URL, "--ca-file", a.File(), "--listener", broker)
+	got, seen, _, _ := examine(t, "M66", nil, "--server", other.URL, "--ca-file", a.File(), "--listener", broker)
 	if got == red || !strings.Contains(seen, broker) { // green, or yellow for a certificate that is soon over
 		t.Errorf("a broker by TLS: %s %s", got, seen)
 	}

@@ -22,14 +22,7 @@ import (
 // ingestRoutes are raw handlers, since validating a body by schema costs more than keeping it. They are declared, gated and
 // described like all others.
 func (a *API) ingestRoutes() {
-	a.o.Metrics.Watch(func() map[string]int64 {
-		h := a.o.Ingest.Halts()
-		return map[string]int64{
-			"ringfence_decoder_quarantines_total":                   h.Quarantines,
-			`ringfence_uplinks_deferred_total{reason="fuel"}`:       h.Spent,
-			`ringfence_uplinks_deferred_total{reason="quarantine"}`: h.Quarantined,
-		}
-	})
+	a.o.Metrics.Watch(a.o.Ingest.Counts)
 	for _, f := range []struct{ format, operation, summary, example string }{
 		{"chirpstack", "ingestChirpStack", "Take in an event of ChirpStack v4's HTTP integration; up events are uplinks",
 			`{"deduplicationId":"3ac7e3c4-4401-4b8d-9386-a5c902f9202d","time":"2026-11-24T12:00:00Z","deviceInfo":{"applicationId":"17c82e96-be03-4f38-aef3-f83d48582d97","devEui":"70b3d57ed0000001"},"fCnt":7,"fPort":2,"data":"AQID"}`},

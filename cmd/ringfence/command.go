@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/ringfence/ringfence/adapters/auditverify"
+	"github.com/ringfence/ringfence/cmd/internal/node"
 )
 
 // environment is what a command has of the outside, so that tests drive the same run as main.
@@ -236,13 +236,7 @@ func (v versionCmd) Run(env environment) error {
 	return v.say(env, "ringfence "+version()+"\n", map[string]string{"version": version()})
 }
 
-// version is the module's, as the build knows it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "devel"
-}
+func version() string { return node.Version() }
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

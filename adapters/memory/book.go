@@ -32,7 +32,9 @@ type book struct {
 	places   tree[string]         // of readings, by id
 	latest   tree[string]         // of readings, by device
 	outcomes tree[uplink.Outcome]
-	folds    tree[store.Fold] // by bucket, then kind, key and node
+	outbox   [store.OutboxShards]tree[store.Outgoing] // by number
+	sent     uint64                                   // the last number
+	folds    tree[store.Fold]                         // by bucket, then kind, key and node
 	failures tree[principal.Failure]
 	marks    tree[[32]byte]
 
@@ -118,6 +120,13 @@ func (h *handle) keep(w *world) {
 		w.waiting = w.waiting.put(key, struct{}{})
 	} else {
 		w.waiting = w.waiting.drop(key)
+	}
+	for i := range b.outbox {
+		if b.outbox[i].n > 0 {
+			w.sending[i] = w.sending[i].put(key, struct{}{})
+		} else {
+			w.sending[i] = w.sending[i].drop(key)
+		}
 	}
 	for accessor, l := range h.moved {
 		if l != nil {

@@ -3,6 +3,7 @@ package memory
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"maps"
 	"slices"
 	"time"
@@ -133,6 +134,12 @@ func (h *handle) told(done store.Finished) error {
 	b.readings, b.places = b.readings.put(place, r), b.places.put(idKey(r.ID), place)
 	if old, ok := b.latest.get(idKey(r.Device)); !ok || place > old {
 		b.latest = b.latest.put(idKey(r.Device), place)
+	}
+	if o := done.Out; o != nil {
+		shard, kept := store.OutboxShard(h.tenant, o.Key), *o
+		kept.Value = bytes.Clone(o.Value)
+		b.sent++
+		b.outbox[shard] = b.outbox[shard].put(string(binary.BigEndian.AppendUint64(nil, b.sent)), kept)
 	}
 	return nil
 }

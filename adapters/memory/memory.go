@@ -30,15 +30,18 @@ type Store struct {
 	now   atomic.Pointer[world] // everything there is, replaced as a whole by a commit
 	turn  chan struct{}         // holds one token: whoever writes has taken it
 	ended atomic.Bool
+
+	relayed [store.OutboxShards]atomic.Bool // shards that somebody is at
 }
 
 var _ store.Store = (*Store)(nil)
 
 // world is one state of everything. It is never changed, so a snapshot is a pointer to it.
 type world struct {
-	books   tree[*book]          // by tenant
-	places  tree[store.Location] // the directory, by accessor
-	waiting tree[struct{}]       // tenants whose queue is not empty
+	books   tree[*book]                        // by tenant
+	places  tree[store.Location]               // the directory, by accessor
+	waiting tree[struct{}]                     // tenants whose queue is not empty
+	sending [store.OutboxShards]tree[struct{}] // tenants whose outbox is not
 }
 
 // New returns an empty store.

@@ -13,3 +13,10 @@ func TestMemoryFillsThePort(t *testing.T) {
 		return memory.New(memory.Options{Now: o.Now, Revised: o.Revised})
 	})
 }
+
+func TestMemoryHasAnOutbox(t *testing.T) {
+	storetest.RunOutbox(t, func(_ testing.TB, o storetest.Options) (store.Store, store.Outbox) {
+		s := memory.New(memory.Options{Now: o.Now, Revised: o.Revised})
+		return s, s
+	})
+}

@@ -162,6 +162,9 @@ func (h *handle) told(ctx context.Context, done *store.Finished) error {
 	}
 	_, err = h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (latest.at, latest.id)",
 		h.tenant[:], r.Device[:], micros(r.At), r.ID[:])
+	if o := done.Out; o != nil && err == nil {
+		_, err = h.exec(ctx, "INSERT INTO outbox (tenant, shard, event, key, value) VALUES (?, ?, ?, ?, ?)", h.tenant[:], store.OutboxShard(h.tenant, o.Key), o.Event[:], o.Key, notNil(o.Value))
+	}
 	return err
 }
 

@@ -13,5 +13,5 @@ done
 psql -qX -v ON_ERROR_STOP=1 <<'SQL'
 SELECT 'CREATE DATABASE ringfence OWNER ringfence_owner' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'ringfence') \gexec
 REVOKE CONNECT ON DATABASE ringfence FROM PUBLIC;
-GRANT CONNECT ON DATABASE ringfence TO ringfence_owner, ringfence_runtime, ringfence_retention, ringfence_backup;
+GRANT CONNECT ON DATABASE ringfence TO ringfence_owner, ringfence_runtime, ringfence_retention, ringfence_relay, ringfence_backup;
 SQL

@@ -17,15 +17,15 @@ import (
 //
 // A row must:
 //   - have an Uplink of Rev 0, which is kept at Rev 1, a Reading only of that and if it was processed, an Outcome only of that and
-//     unless it was quarantined. The uplink's id belongs to one event for ever, with one ArrivedAt;
+//     unless it was quarantined, an Out only with a Reading. The uplink's id belongs to one event for ever, with one ArrivedAt;
 //   - leave no trace if an uplink of its id is there already, or one came within a week that was a duplicate: the bus delivered
 //     it again;
 //   - take its DedupeKey, if that is not zero, until DedupeWindow after ArrivedAt, unless another id holds it at ArrivedAt. Then,
 //     if the payload is the same, nothing of it is kept but DuplicateOutcome; else its uplink alone is kept, quarantined with the
 //     reason duplicate_mismatch, without its device. Of rows with one key the first takes it;
 //   - if its uplink is accepted, wait until NotBefore for Due, as if Accept had kept it;
-//   - write its Outcome and its Reading, if there are any, and as Finish does the device's last-seen, unless the uplink is
-//     accepted or quarantined, and the device's latest reading. Neither goes back;
+//   - write its Outcome and its Reading with its Out, if there are any, and as Finish does the device's last-seen, unless the
+//     uplink is accepted or quarantined, and the device's latest reading. Neither goes back;
 //   - count one up the QuarantineFold of each uplink that is kept quarantined.
 type Part struct {
 	Scope access.Scope
@@ -61,13 +61,13 @@ func (p Part) Check() error {
 	case slices.ContainsFunc(p.Rows, func(f Finished) bool { return f.Uplink.Rev != 0 || f.Uplink.ID.IsZero() }):
 		return fault.New(fault.Invalid, "known_uplink", "A row of a batch is a new uplink, with an id and revision 0.")
 	case slices.ContainsFunc(p.Rows, strange):
-		return fault.New(fault.Invalid, "strange_row", "A reading is of its row's uplink, if that was processed, and an outcome if it was not quarantined.")
+		return fault.New(fault.Invalid, "strange_row", "A reading is of its row's uplink, if that was processed, and an outcome if it was not quarantined; what goes out is of a reading, with a key.")
 	}
 	return nil
 }
 
 func strange(f Finished) bool {
-	return f.Reading != nil && (f.Reading.Uplink != f.Uplink.ID || f.Uplink.State != uplink.Processed) || f.Outcome != nil && (f.Outcome.Uplink != f.Uplink.ID || f.Uplink.State == uplink.Quarantined)
+	return f.Out != nil && (f.Reading == nil || f.Out.Key == "" || f.Out.Event != f.Uplink.ID) || f.Reading != nil && (f.Reading.Uplink != f.Uplink.ID || f.Uplink.State != uplink.Processed) || f.Outcome != nil && (f.Outcome.Uplink != f.Uplink.ID || f.Uplink.State == uplink.Quarantined)
 }
 
 // CheckBatch answers what is wrong with all parts of a batch, or with each: an adapter's first step. The parts without an error

@@ -144,6 +144,7 @@ type Finished struct {
 	Uplink  uplink.Uplink // with the Rev that was read, and its new state
 	Reading *uplink.Reading
 	Outcome *uplink.Outcome
+	Out     *Outgoing // of the reading, for whoever relays
 }
 
 // DedupeWindow is how long a dedupe key holds, by our clock.

@@ -179,7 +179,7 @@ func (b *batching) shown(show *pgconn.StatementDescription, p *store.Part) error
 
 // write sends what is left of each part.
 func (b *batching) write(show, part *pgconn.StatementDescription, left []todo) error {
-	args := newArguments(seenTypes + "n" + uplinkTypes + outcomeTypes + readingTypes)
+	args := newArguments(seenTypes + "n" + uplinkTypes + outcomeTypes + readingTypes + outTypes)
 	for i, p := range b.parts {
 		rows, l := left[i].rows, &left[i]
 		l.rows = nil
@@ -272,6 +272,7 @@ func fill(c []array, p *store.Part, rows []int) error {
 	c = c[len(seenTypes):]
 	outcomes := c[1+len(uplinkTypes):]
 	readings := outcomes[len(outcomeTypes):]
+	outs := readings[len(readingTypes):]
 	for _, n := range rows {
 		f := &p.Rows[n]
 		c[0].long(int64(n))
@@ -283,6 +284,13 @@ func fill(c []array, p *store.Part, rows []int) error {
 			if err := fillReading(readings, f.Reading); err != nil {
 				return err
 			}
+		}
+		if o := f.Out; o != nil {
+			outs[0].long(int64(n))
+			outs[1].bytes(o.Event[:])
+			outs[2].long(int64(store.OutboxShard(p.Scope.Tenant(), o.Key)))
+			outs[3].text(o.Key)
+			outs[4].bytes(o.Value)
 		}
 	}
 	return nil

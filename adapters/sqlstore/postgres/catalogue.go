@@ -16,6 +16,9 @@ const lookups = "'{locations,due,known,bun_migrations,bun_migration_locks,oldest
 // canonical is the one policy of a table of tenants, as the database prints it.
 const canonical = "(tenant = ( SELECT decode(NULLIF(current_setting('app.tenant'::text, true), ''::text), 'hex'::text) AS decode))"
 
+// relays is the one policy that is none of tenants', as the database has it: what it lets through is bounded by what the role may do.
+const relays = "c.relname = 'outbox' AND p.polname = 'relay' AND p.polroles = ARRAY[(SELECT r.oid FROM pg_roles r WHERE r.rolname = 'ringfence_relay')] AND pg_get_expr(p.polwithcheck, p.polrelid) = 'false'"
+
 // Flaws are what is wrong with the wall between tenants as the database itself says, a line each; none: it stands around every
 // table. Any of the roles may ask.
 func Flaws(ctx context.Context, url secret.Text) ([]string, error) {
@@ -71,7 +74,7 @@ func flawed() []string {
 		`SELECT c.relname || ': has no primary key' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relname = ANY (@lookups)
 		AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)`,
 		`SELECT n.relname || ': an index that does not begin with the tenant' FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_class n ON n.oid = i.indexrelid
-		WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relname = ANY (@lookups) AND (SELECT attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = i.indkey[0]) IS DISTINCT FROM 'tenant'`,
+		WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relname = ANY (@lookups) AND (n.relname <> 'outbox_shards' OR i.indisunique) AND (SELECT attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = i.indkey[0]) IS DISTINCT FROM 'tenant'`,
 		`SELECT k.conname || ': a reference that does not begin with the tenant' FROM pg_constraint k WHERE k.contype = 'f' AND ((SELECT attname FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1]) <> 'tenant'
 		OR (SELECT attname FROM pg_attribute a WHERE a.attrelid = k.confrelid AND a.attnum = k.confkey[1]) <> 'tenant')`,
 		// The wall stands around every table of tenants, its owner included.
@@ -79,7 +82,11 @@ func flawed() []string {
 		`SELECT c.relname || ': has not the one policy' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relname = ANY (@lookups)
 		AND (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid AND p.polcmd = '*' AND p.polpermissive AND p.polroles = '{0}' AND pg_get_expr(p.polqual, p.polrelid) = '` + strings.ReplaceAll(canonical, "'", "''") + `'
 			AND pg_get_expr(p.polwithcheck, p.polrelid) = pg_get_expr(p.polqual, p.polrelid)) <> 1`,
-		`SELECT c.relname || ': more than one policy' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid) > 1`,
+		`SELECT c.relname || ': more than one policy' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid AND NOT (` + relays + `)) > 1`,
+		// A relay sees the outbox of all tenants, and nothing else of anybody; it takes away what was sent, and writes nothing.
+		`SELECT c.relname || ': ringfence_relay has ' || v.p FROM pg_class c, (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) v(p) WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+		AND has_table_privilege('ringfence_relay', c.oid, v.p) AND NOT (c.relname = 'outbox' AND v.p IN ('SELECT', 'DELETE')) AND NOT (c.relname IN ('bun_migrations', 'oldest_programs') AND v.p = 'SELECT')`,
+		`SELECT c.relname || ': ringfence_runtime has ' || v.p FROM pg_class c, (VALUES ('SELECT'), ('UPDATE'), ('DELETE')) v(p) WHERE c.relnamespace = 'public'::regnamespace AND c.relname = 'outbox' AND has_table_privilege('ringfence_runtime', c.oid, v.p)`,
 		// Nothing leads around it.
 		`SELECT p.proname || ': runs with its owner''s rights' FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef AND p.proname <> 'expire_partition'`,
 		`SELECT p.proname || ': can be led astray' FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef AND NOT coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'`,
@@ -94,12 +101,12 @@ func flawed() []string {
 		AND (p.ends - p.starts = interval '1 day' AND c.relname = p.parent || '_' || to_char(p.starts AT TIME ZONE 'UTC', 'YYYYMMDD')) IS NOT TRUE`,
 		`SELECT c.relname || ': a view with its owner''s rights' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND NOT coalesce(c.reloptions, '{}') && '{security_invoker=true,security_invoker=on}'`,
 		`SELECT c.relname || ': a materialized view, which no policy guards' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'm'`,
-		`SELECT rolname || ': may more than a service should' FROM pg_roles r WHERE rolname IN ('ringfence_runtime', 'ringfence_retention') AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
+		`SELECT rolname || ': may more than a service should' FROM pg_roles r WHERE rolname IN ('ringfence_runtime', 'ringfence_retention', 'ringfence_relay') AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
 		OR EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid))`,
 		`SELECT c.relname || ': ' || r.rolname || ' has ' || v.p FROM pg_class c, pg_roles r, (VALUES ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')) v(p)
-		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND r.rolname IN ('ringfence_runtime', 'ringfence_retention', 'ringfence_backup') AND has_table_privilege(r.rolname, c.oid, v.p)`,
+		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND r.rolname IN ('ringfence_runtime', 'ringfence_retention', 'ringfence_relay', 'ringfence_backup') AND has_table_privilege(r.rolname, c.oid, v.p)`,
 		`SELECT c.relname || ': belongs to ' || pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND pg_get_userbyid(c.relowner) <> 'ringfence_owner'`,
-		`SELECT r.rolname || ': makes tables' FROM pg_roles r WHERE r.rolname IN ('ringfence_runtime', 'ringfence_retention', 'ringfence_backup') AND has_schema_privilege(r.rolname, 'public', 'CREATE')`,
+		`SELECT r.rolname || ': makes tables' FROM pg_roles r WHERE r.rolname IN ('ringfence_runtime', 'ringfence_retention', 'ringfence_relay', 'ringfence_backup') AND has_schema_privilege(r.rolname, 'public', 'CREATE')`,
 		`SELECT c.relname || ': ringfence_backup writes' FROM pg_class c, (VALUES ('INSERT'), ('UPDATE'), ('DELETE')) v(p) WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND has_table_privilege('ringfence_backup', c.oid, v.p)`,
 		`SELECT c.relname || ': is no look-up table that is known here' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relrowsecurity AND NOT c.relname = ANY (@lookups)`,
 	}

@@ -28,6 +28,7 @@ const (
 	outcomeTypes = "bbbbbbbttnntn"
 	readingNames = "device, at, id, uplink, node, decoder, version, fcnt, has_fcnt, session, data, warnings"
 	readingTypes = "bnbbbbbnftbb"
+	outTypes     = "nbntb" // place, event, shard, key, value
 	foldNames    = "kind, key, node, bucket, until, count"
 	foldTypes    = "ttbnnn"
 )
@@ -54,7 +55,8 @@ func differ(table string, first int) string {
 	return fmt.Sprintf("EXISTS (SELECT FROM %s AS x (id, rev) WHERE x.rev <> coalesce((SELECT t.rev FROM %s t WHERE t.tenant = ? AND t.id = x.id), 0))", unnested(first, "bn"), table)
 }
 
-// partStatement writes a part, if it is not stale. Arguments: tenant, revision, what was seen, places, uplinks, outcomes, readings.
+// partStatement writes a part, if it is not stale. Arguments: tenant, revision, what was seen, places, uplinks, outcomes,
+// readings, what goes out.
 //
 // A duplicate that came before is left out (came). A key is taken by the first row that has it, or its holder is told: locking
 // the row that is there shows who has it, whoever was faster (keys). So it is known what becomes of each row (fates). An uplink
@@ -65,6 +67,7 @@ func partStatement() string {
 	uplinks := place + 1
 	outcomes := uplinks + len(uplinkTypes)
 	readings := outcomes + len(outcomeTypes)
+	outs := readings + len(readingTypes)
 	const free = "dedupe.expires <= excluded.expires - %[1]d"
 	keys := fmt.Sprintf(`INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) SELECT DISTINCT ON (dedupe) ?::bytea, dedupe, id, payload_hash, arrived + %[1]d FROM came WHERE dedupe <> '\x%064[2]d' ORDER BY dedupe, place
 		ON CONFLICT (tenant, key) DO UPDATE SET uplink = CASE WHEN `+free+` THEN excluded.uplink ELSE dedupe.uplink END, payload_hash = CASE WHEN `+free+` THEN excluded.payload_hash ELSE dedupe.payload_hash END,
@@ -81,6 +84,7 @@ func partStatement() string {
 			ON CONFLICT DO NOTHING RETURNING id, device, state, reason, received),
 		told AS (INSERT INTO outcomes (tenant, ` + outcomeNames + `) SELECT ?::bytea, ` + of("x", outcomeNames) + ` FROM ` + unnested(outcomes, outcomeTypes) + ` AS x (` + outcomeNames + `) JOIN kept ON kept.id = x.uplink AND state <> 'quarantined'),
 		made AS (INSERT INTO readings (tenant, ` + readingNames + `) SELECT ?::bytea, ` + of("x", readingNames) + ` FROM ` + unnested(readings, readingTypes) + ` AS x (` + readingNames + `) JOIN kept ON kept.id = x.uplink AND state <> 'quarantined' RETURNING device, at, id),
+		sent AS (INSERT INTO outbox (tenant, event, shard, key, value) SELECT ?::bytea, event, shard, key, value FROM ` + unnested(outs, outTypes) + ` AS x (place, event, shard, key, value) JOIN kept ON kept.id = x.event AND state <> 'quarantined' ORDER BY x.place),
 		newest AS (INSERT INTO latest (tenant, device, at, id) SELECT DISTINCT ON (device) ?::bytea, device, at, id FROM made ORDER BY device, at DESC, id DESC
 			ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (latest.at, latest.id)),
 		lively AS (INSERT INTO seen (tenant, device, at) SELECT ?::bytea, device, max(received) FROM kept WHERE state NOT IN ('accepted', 'quarantined') AND device <> '\x00000000000000000000000000000000' GROUP BY device ORDER BY device

@@ -121,6 +121,7 @@ var advice = map[string]string{
 	"bus_closed":             "The server is stopping. Send the request again.",
 	"bus_name":               "A topic or group has a name that the bus does not take: 1 to 249 letters, digits, dots, hyphens and underscores.",
 	"bus_unavailable":        "The bus that events are kept on does not answer. Send again after Retry-After; what was sent may be there already, and is not kept twice if it has an id.",
+	"no_kafka":               "There is no Kafka here that decoded events could go to. Read them from the API, or ask the operator for the scaled-out deployment.",
 	"no_topic":               "A topic is missing on the bus. Send again later; the operator makes it by ringfence kafka topics --apply.",
 	"record_too_large":       "An event is larger than the bus carries. Send a smaller one.",
 	"record_without_key":     "An event names nothing that its order could be kept by. Name its device.",

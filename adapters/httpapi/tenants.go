@@ -5,8 +5,10 @@ import (
 	"net/http"
 
 	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/principal"
@@ -19,11 +21,12 @@ type tenantJSON struct {
 	Name      string    `json:"name"`
 	State     string    `json:"state" enum:"active,suspended,deleted"`
 	RootID    string    `json:"root_node_id"`
+	Kafka     bool      `json:"kafka_output" doc:"Whether the tenant wants its decoded events in a Kafka topic of its own. It gets them from when the operator has made the topic"`
 	OwnerLink *linkJSON `json:"owner_invitation,omitempty" doc:"The first owner's link, shown once"`
 }
 
 func tenantShape(t tenant.Tenant) tenantJSON {
-	return tenantJSON{Common: Common{t.ID.String(), t.Rev, stamp(t.CreatedAt), stamp(t.UpdatedAt)}, Name: t.Name, State: string(t.State), RootID: t.Root.String()}
+	return tenantJSON{Common: Common{t.ID.String(), t.Rev, stamp(t.CreatedAt), stamp(t.UpdatedAt)}, Name: t.Name, State: string(t.State), RootID: t.Root.String(), Kafka: t.KafkaOutput}
 }
 
 // linkJSON is a one-time link, shown once.
@@ -59,19 +62,23 @@ func (a *API) tenantRoutes() {
 			t, err := m.Tenant(ctx, c.Scope)
 			return answer(c, t, err)
 		})
-	Register(a, Declaration{Operation: "updateTenant", Method: http.MethodPatch, Path: at, Summary: "Rename the tenant", Tag: "tenants", Permission: access.TenantUpdate, Object: "tenant", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.TenantUpdated}},
+	Register(a, Declaration{Operation: "updateTenant", Method: http.MethodPatch, Path: at, Summary: "Change the tenant", Tag: "tenants", Permission: access.TenantUpdate, Object: "tenant", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.TenantUpdated}},
 		func(ctx context.Context, c *Call, in *struct {
 			TenantIn
 			MatchIn
 			Body struct {
-				Name string `json:"name" minLength:"1" maxLength:"200" example:"Acme Water"`
+				Name        *string `json:"name,omitempty" minLength:"1" maxLength:"200" example:"Acme Water"`
+				KafkaOutput *bool   `json:"kafka_output,omitempty" doc:"Whether decoded events go to a Kafka topic of the tenant's own, once the operator has made it; 409 no_kafka where there is no Kafka"`
 			}
 		}) (*one[tenantJSON], error) {
 			rev, err := revision(in.IfMatch)
 			if err != nil {
 				return nil, err
 			}
-			t, err := m.RenameTenant(ctx, &c.Call, rev, in.Body.Name)
+			if in.Body.KafkaOutput != nil && *in.Body.KafkaOutput && !a.o.Ingest.OverBus() {
+				return nil, fault.New(fault.Conflict, "no_kafka", "This deployment has no Kafka to send decoded events to. Read them from the API.")
+			}
+			t, err := m.UpdateTenant(ctx, &c.Call, rev, manage.TenantPatch{Name: in.Body.Name, KafkaOutput: in.Body.KafkaOutput})
 			return answer(c, t, err)
 		})
 	Register(a, Declaration{Operation: "closeTenant", Method: http.MethodPost, Path: at + "/close", Summary: "Close the tenant for ever", Tag: "tenants", Permission: access.TenantClose, Object: "tenant", Tenant: FromPath, At: enter.Root, Audit: []audit.Action{audit.TenantDeleted}},

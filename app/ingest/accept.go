@@ -34,6 +34,7 @@ type Ingest struct {
 	durable   *Durable // nil: the store is the durable step
 	counts    counters
 	consuming consuming
+	outs      outs
 
 	mu      sync.Mutex
 	backlog map[ident.Tenant]*atomic.Int64 // accepted uplinks that wait

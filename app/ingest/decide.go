@@ -142,6 +142,9 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending)
 	if err := c.furnish(ctx, q, t, known, us); err != nil {
 		return nil, err
 	}
+	if q.out, err = g.goesOut(ctx, t, known.Tenant().KafkaOutput); err != nil {
+		return nil, err
+	}
 	made := &part{Part: store.Part{Scope: q.scope, Rows: make([]store.Finished, 0, len(ps))}, of: ps}
 	seen := sightings{sources: map[ident.Source]uint64{}, keys: map[ident.Key]uint64{}, devices: map[ident.Device]uint64{}, decoders: map[ident.Decoder]uint64{}, unknown: map[device.Address]bool{}}
 	for i, p := range ps {

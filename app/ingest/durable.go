@@ -25,6 +25,7 @@ type Durable struct {
 	Version  int           // of the form that is written, from uplink.OldestVersion to uplink.Version
 	Wait     time.Duration // how long a request waits for the bus
 	Replicas int           // of this process: rates are for all of them together
+	Group    string        // in which events are finished
 }
 
 // Over makes a bus the durable step. It is called before anything is accepted.

@@ -109,6 +109,8 @@ type room struct {
 	decoders map[ident.Decoder]decoder.Decoder
 	versions map[ident.Version]decoder.Version
 	uplinks  []uplink.Uplink
+	wants    bool // its decoded events on the bus
+	out      bool // and gets them
 }
 
 // Process decodes one batch of a tenant, and answers how many uplinks it finished or put off: with many of a paused version
@@ -125,6 +127,9 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 		return 0, err
 	}
 	if err := g.store.View(ctx, rm.scope, func(ctx context.Context, r store.Reader) error { return rm.read(ctx, r, g.enter.Now()) }); err != nil {
+		return 0, err
+	}
+	if rm.out, err = g.goesOut(ctx, t, rm.wants && len(rm.uplinks) > 0); err != nil {
 		return 0, err
 	}
 	finished := make([]store.Finished, 0, len(rm.uplinks))
@@ -183,6 +188,7 @@ func (rm *room) read(ctx context.Context, r store.Reader, now time.Time) error {
 	if own.State != tenant.Active {
 		return nil // what a suspended tenant sent before waits until it is resumed
 	}
+	rm.wants = own.KafkaOutput
 	if rm.uplinks, err = r.Uplinks().Due(ctx, now, batch); err != nil {
 		return err
 	}
@@ -328,7 +334,11 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 		Uplink: u.ID, Device: d.ID, Node: u.Node, Decoder: v.Decoder, Version: v.ID, At: u.ReceivedAt, FCnt: u.FCnt, HasFCnt: u.HasFCnt, Session: u.Session, Data: res.Data, Warnings: res.Warnings,
 	}
 	ident.Fresh(g.enter.Mint, &reading.ID)
-	return store.Finished{Uplink: u, Reading: &reading, Outcome: &out}, nil
+	f := store.Finished{Uplink: u, Reading: &reading, Outcome: &out}
+	if rm.out {
+		f.Out, err = goingOut(rm.scope.Tenant(), reading)
+	}
+	return f, err
 }
 
 func (g *Ingest) input(ctx context.Context, t ident.Tenant, d *device.Device, u uplink.Uplink) (decoder.Input, error) {

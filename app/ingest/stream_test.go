@@ -25,19 +25,20 @@ type stream struct {
 	*bench
 	bus    bus.Bus
 	topics bus.Topics
+	broker *memory.Broker
 }
 
 func newStream(t *testing.T, script string, limits tenant.Limits) *stream {
 	t.Helper()
 	b := newBench(t, scripted{[]decoder.Category{decoder.Success, decoder.Fuel, decoder.Exception}}, script, limits)
 	broker := memory.NewBroker(memory.BrokerOptions{})
-	s := &stream{b, broker.Bus(), bus.TopicsUnder("rf")}
+	s := &stream{b, broker.Bus(), bus.TopicsUnder("rf"), broker}
 	for _, topic := range []string{s.topics.Uplinks, s.topics.Later, s.topics.Dead} {
 		if err := broker.Create(topic, 3); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.events.Over(ingest.Durable{Bus: s.bus, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second})
+	b.events.Over(ingest.Durable{Bus: s.bus, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers"})
 	return s
 }
 

@@ -55,6 +55,7 @@ func (scripted) Close(context.Context) error { return nil }
 type bench struct {
 	t      *testing.T
 	now    time.Time
+	store  *memory.Store
 	gate   *enter.Enter
 	events *ingest.Ingest
 	admin  *manage.Manage
@@ -85,6 +86,7 @@ func newBench(t *testing.T, engine sandbox.Engine, script string, limits tenant.
 	ctx, from := t.Context(), access.Origin{Address: "192.0.2.1"}
 	cache, limiter, keys, log := enter.NewCache(100), memlimit.New(clock, 1000), must[*keyring.Keyring](t)(keyring.Ephemeral()), slog.New(slog.DiscardHandler)
 	records := memory.New(memory.Options{Now: clock, Revised: cache.Revised})
+	b.store = records
 	b.gate = enter.New(records, cache, enter.Recorder{Mint: ident.Mint{Now: clock, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys, Peppers: keys}, log)
 	gate := b.gate
 	people := signin.New(gate, records, must[*localauth.Passwords](t)(localauth.New(localauth.Options{})), limiter)

@@ -3,6 +3,7 @@ package manage
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
@@ -25,10 +26,19 @@ func (m *Manage) Tenant(ctx context.Context, s access.Scope) (tenant.Tenant, err
 	return get(ctx, m, s, tenantShelf, s.Tenant())
 }
 
-// RenameTenant changes the tenant's name, in its own record and in the platform's register.
-func (m *Manage) RenameTenant(ctx context.Context, c *Call, rev uint64, title string) (tenant.Tenant, error) {
-	if err := name(title); err != nil {
-		return tenant.Tenant{}, err
+// TenantPatch is what changes of a tenant; what is nil stays.
+type TenantPatch struct {
+	Name        *string
+	KafkaOutput *bool
+}
+
+// UpdateTenant changes the tenant's own record and the platform's register, so that the operator sees what it is called and
+// whether it wants a topic.
+func (m *Manage) UpdateTenant(ctx context.Context, c *Call, rev uint64, patch TenantPatch) (tenant.Tenant, error) {
+	if patch.Name != nil {
+		if err := name(*patch.Name); err != nil {
+			return tenant.Tenant{}, err
+		}
 	}
 	ps := m.enter.As(ident.Platform, c.Scope.Actor(), "rename tenant", c.Scope.Origin())
 	var out tenant.Tenant
@@ -44,12 +54,12 @@ func (m *Manage) RenameTenant(ctx context.Context, c *Call, rev uint64, title st
 		if err != nil {
 			return nil, nil, err
 		}
-		if t.Name == title && register.Name == title {
+		target, set, known := enter.Target("tenant", t.ID), patch.on(&t), patch.on(&register)
+		if len(real(set)) == 0 && len(real(known)) == 0 {
 			out = t
 			return nil, nil, errUnchanged
 		}
-		target, set, known := enter.Target("tenant", t.ID), audit.Set("name", t.Name, title), audit.Set("name", register.Name, title)
-		t.Name, t.UpdatedAt, register.Name, register.UpdatedAt = title, m.now(), title, m.now()
+		t.UpdatedAt, register.UpdatedAt = m.now(), m.now()
 		if _, err := p.Tenants().Put(ctx, register); err != nil {
 			return nil, nil, err
 		}
@@ -57,17 +67,30 @@ func (m *Manage) RenameTenant(ctx context.Context, c *Call, rev uint64, title st
 			return nil, nil, err
 		}
 		c.Revision = w.Revision()
-		pe, err := m.enter.Event(ctx, ps, audit.TenantUpdated, target, real([]audit.Change{known})...)
+		pe, err := m.enter.Event(ctx, ps, audit.TenantUpdated, target, real(known)...)
 		if err != nil {
 			return nil, nil, err
 		}
-		te, err := m.event(ctx, c, audit.TenantUpdated, target, set)
+		te, err := m.event(ctx, c, audit.TenantUpdated, target, real(set)...)
 		return []audit.Event{pe}, []audit.Event{te}, err
 	})
 	if errors.Is(err, errUnchanged) {
 		err = nil
 	}
 	return out, err
+}
+
+// on changes one of the two records, and answers what of it.
+func (p TenantPatch) on(t *tenant.Tenant) (changes []audit.Change) {
+	if p.Name != nil {
+		changes = append(changes, audit.Set("name", t.Name, *p.Name))
+		t.Name = *p.Name
+	}
+	if p.KafkaOutput != nil {
+		changes = append(changes, audit.Set("kafka_output", strconv.FormatBool(t.KafkaOutput), strconv.FormatBool(*p.KafkaOutput)))
+		t.KafkaOutput = *p.KafkaOutput
+	}
+	return changes
 }
 
 // PlatformTenants lists the register of all tenants, for the platform alone.

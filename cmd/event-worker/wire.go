@@ -2,17 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/keyring"
 	"github.com/ringfence/ringfence/adapters/quickjssandbox"
+	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/cmd/internal/node"
 	"github.com/ringfence/ringfence/cmd/internal/settings"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/ports/store"
 )
 
 const (
@@ -28,10 +31,19 @@ func spec() node.Spec {
 			settings.Of("decoder_workers", "0", "Decoders at the same time; 0: as many as cores", settings.Number(0, 256)),
 			settings.Of("decoder_cache_bytes", "33554432", "Memory for loaded decoders", settings.Number(1<<20, 1<<40)),
 			settings.Of("writers", "4", "Transactions at the same time", settings.Number(1, 64)),
+			settings.Hidden("outbox_database_url", "PostgreSQL as `ringfence_relay` signs in, to send tenants' decoded events to their topics; empty: another event-worker does", settings.Any),
+			settings.Of("relays", "2", "Hands that send decoded events", settings.Number(1, store.OutboxShards)),
 			settings.Of("engine", "", "Folder where the compiled engine is kept between starts; empty: it is compiled at each", settings.Any),
 		},
-		Keys: []keyring.Part{keyring.Seals}, Engine: engine, Work: work,
+		Together: together, Keys: []keyring.Part{keyring.Seals}, Engine: engine, Work: work,
 	}
+}
+
+func together(c settings.Config) []error {
+	if url := c.Secret("outbox_database_url"); !url.IsZero() && !c.Flag("database_plaintext") && !node.SafeDatabase(url.Reveal()) {
+		return []error{errors.New("outbox_database_url: the database is not on this machine and TLS does not verify it; add sslmode=verify-full, or set database_plaintext: true if nobody else reaches that network")}
+	}
+	return nil
 }
 
 func engine(ctx context.Context, n *node.Node) (sandbox.Engine, error) {
@@ -51,6 +63,19 @@ func work(ctx context.Context, n *node.Node) error {
 	})
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
+	if url := n.Config.Secret("outbox_database_url"); !url.IsZero() {
+		var box *postgres.Outbox
+		if err := n.Insist(ctx, "the outbox", func(ctx context.Context) (err error) {
+			box, err = postgres.OpenOutbox(ctx, url, n.Config.Num("relays"))
+			return err
+		}); err != nil {
+			return err
+		}
+		waiting.Go(func() {
+			n.Ingest.Relay(ctx, box, n.Config.Num("relays"))
+			_ = box.Close()
+		})
+	}
 	waiting.Go(func() { _ = n.Ingest.Run(ctx, n.Decoders()) })
 	for {
 		err := n.Ingest.Consume(ctx, ingest.Consuming{Group: n.Group, Later: n.Later, Decoders: n.Decoders(), Writers: n.Config.Num("writers"), Grace: grace})

@@ -29,6 +29,10 @@ type Tenant struct {
 	Root      ident.Node
 	CreatedAt time.Time
 	UpdatedAt time.Time
+
+	// KafkaOutput is that the tenant wants its decoded events in a Kafka topic of its own. It gets them from when an operator has
+	// made the topic.
+	KafkaOutput bool
 }
 
 // Admit says whether the tenant may be entered, with the reason if not: members of a suspended tenant are told so,

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes the four roles, gives three of them the passwords of their files, and the database to its owner. Again: the same.
+# Makes the roles, gives all but the backup the passwords of their files, and the database to its owner. Again: the same.
 set -eu
 PGPASSWORD=$(cat /run/secrets/postgres)
 export PGPASSWORD PGHOST=postgres PGUSER=postgres PGDATABASE=postgres
 psql -qX -v ON_ERROR_STOP=1 -f /etc/ringfence/roles.sql
-for role in owner runtime retention; do
+for role in owner runtime retention relay; do
   # psql quotes it: a password is never part of the text that is parsed.
   psql -qX -v ON_ERROR_STOP=1 -v role="ringfence_$role" -v password="$(cat "/run/secrets/$role")" <<'SQL'
 ALTER ROLE :"role" PASSWORD :'password';

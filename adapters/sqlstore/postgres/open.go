@@ -145,13 +145,21 @@ func refused(err error) (asked, always bool) {
 	return class != "08" && class != "53" && class != "57" && class != "58", class == "22" || class == "23"
 }
 
+// looked is an error of a look at a database that is to be opened: one that is away may be waited for, anything else is to be mended.
+func looked(at string, err error) error {
+	if asked, _ := refused(err); !asked {
+		return gone(err)
+	}
+	return fmt.Errorf("%s: %w", at, err)
+}
+
 // harmless refuses a role that row-level security does not bind.
 func harmless(ctx context.Context, db *bun.DB) error {
 	var role string
 	var super, bypass, owns bool
 	if err := db.DB.QueryRowContext(ctx, `SELECT r.rolname, r.rolsuper, r.rolbypassrls, EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND pg_has_role(r.oid, c.relowner, 'MEMBER'))
 		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&role, &super, &bypass, &owns); err != nil {
-		return fmt.Errorf("look at the role: %w", err)
+		return looked("look at the role", err)
 	}
 	for _, c := range []struct {
 		is  bool

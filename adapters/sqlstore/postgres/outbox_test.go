@@ -5,7 +5,9 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,7 +15,9 @@ import (
 
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres/pgtest"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/ports/store"
 	"github.com/ringfence/ringfence/testkit/storetest"
 )
@@ -54,6 +58,36 @@ func TestRelaysSignInAsTheirOwnRole(t *testing.T) {
 	}
 	if err == nil {
 		t.Error("services can read the outbox")
+	}
+}
+
+// A process that starts before its database waits; one that may not sign in is mended.
+func TestADatabaseThatIsAwayIsNoRefusal(t *testing.T) {
+	server := pgtest.New(pgtest.Oldest)
+	name := server.Database(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := secret.New("postgres://ringfence_runtime:runtime@" + l.Addr().String() + "/ringfence")
+	_ = l.Close()
+	wrong := secret.New(strings.Replace(server.URL(name, "relay").Reveal(), ":relay@", ":wrong@", 1))
+	for what, open := range map[string]func(secret.Text) error{
+		"store": func(url secret.Text) error {
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: url})
+			return err
+		},
+		"outbox": func(url secret.Text) error {
+			_, err := postgres.OpenOutbox(t.Context(), url, 1)
+			return err
+		},
+	} {
+		if err := open(nobody); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("%s: nobody listens: %v", what, err)
+		}
+		if err := open(wrong); err == nil || fault.Is(err, fault.Unavailable) {
+			t.Errorf("%s: a wrong password: %v", what, err)
+		}
 	}
 }
 

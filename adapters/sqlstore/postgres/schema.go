@@ -114,7 +114,7 @@ func status(ctx context.Context, db *bun.DB) (Schema, error) {
 	}
 	var there bool
 	if err := db.DB.QueryRowContext(ctx, "SELECT to_regclass('public.bun_migrations') IS NOT NULL").Scan(&there); err != nil {
-		return s, fmt.Errorf("look at migrations: %w", err)
+		return s, looked("look at migrations", err)
 	}
 	known, strange := all.Sorted(), migrate.MigrationSlice(nil)
 	if there {
@@ -122,7 +122,7 @@ func status(ctx context.Context, db *bun.DB) (Schema, error) {
 			strange, err = m.MissingMigrations(ctx)
 		}
 		if err != nil {
-			return s, fmt.Errorf("look at migrations: %w", err)
+			return s, looked("look at migrations", err)
 		}
 	}
 	mine := "" // what this program is called by migrations: its newest
@@ -138,7 +138,7 @@ func status(ctx context.Context, db *bun.DB) (Schema, error) {
 		s.Unknown = append(s.Unknown, k.Name)
 		var suits bool
 		if err := db.DB.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM oldest_programs WHERE migration = $1 AND program <= $2 COLLATE "C")`, k.Name, mine).Scan(&suits); err != nil {
-			return s, fmt.Errorf("look at migrations: %w", err)
+			return s, looked("look at migrations", err)
 		}
 		if !suits {
 			s.TooOld = append(s.TooOld, k.Name)

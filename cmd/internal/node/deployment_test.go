@@ -47,6 +47,7 @@ type deployment struct {
 	decoder                string
 	key                    string
 	carrier                *kafkabus.Bus
+	layout                 kafkabus.Layout
 	workers                map[string]*process
 	mqttUser, mqttPassword string
 }
@@ -243,7 +244,8 @@ func deploy(t testing.TB) *deployment {
 			d.end(p, syscall.SIGKILL)
 		}
 	})
-	d.workers["event-worker"] = d.node("event-worker", "events", passwords["events"], "RINGFENCE_KEYS="+keys, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"), "RINGFENCE_FUEL_PER_MINUTE=1000000000000")
+	d.layout = layout
+	d.workers["event-worker"] = d.node("event-worker", "events", passwords["events"], "RINGFENCE_OUTBOX_DATABASE_URL="+server.URL(name, "relay").Reveal(), "RINGFENCE_KEYS="+keys, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"), "RINGFENCE_FUEL_PER_MINUTE=1000000000000")
 	d.workers["mqtt-ingestion-worker"] = d.node("mqtt-ingestion-worker", "mqtt", passwords["mqtt"], "RINGFENCE_CONNECTIONS_FILE="+filepath.Join(d.dir, "connections.yaml"),
 		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BACKLOG=1000000")
 	d.workers["platform-api"] = d.api

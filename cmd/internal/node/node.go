@@ -189,8 +189,8 @@ func (n *Node) probes(address string) (*http.Server, error) {
 	return s, nil
 }
 
-// insist does something again until it is done, unless it is refused for another reason than that something is away.
-func (n *Node) insist(ctx context.Context, what string, do func(context.Context) error) error {
+// Insist does something again until it is done, unless it is refused for another reason than that something is away.
+func (n *Node) Insist(ctx context.Context, what string, do func(context.Context) error) error {
 	for pause := retryLeast; ; pause = min(2*pause, retryMost) {
 		err := do(ctx)
 		if err == nil || !fault.Is(err, fault.Unavailable) {
@@ -216,7 +216,7 @@ func (n *Node) open(ctx context.Context, spec Spec) (err error) {
 		return err
 	}
 	cache := enter.NewCache(cachedTenants)
-	err = n.insist(ctx, "the database", func(ctx context.Context) error {
+	err = n.Insist(ctx, "the database", func(ctx context.Context) error {
 		st, err := postgres.Open(ctx, postgres.Options{
 			URL: c.Secret("database_url"), Conns: c.Num("database_connections"), Now: time.Now, Revised: cache.Revised, Followed: cache.Followed, Version: Version(), Node: n.Name,
 		})
@@ -264,7 +264,7 @@ func (n *Node) open(ctx context.Context, spec Spec) (err error) {
 		n.Engine = engine
 	}
 	n.Ingest = ingest.New(n.Enter, n.Store, n.Engine, n.Limiter, c.Limits(), n.Log)
-	n.Ingest.Over(ingest.Durable{Bus: n.Bus, Topics: n.Topics, Version: c.Num("kafka_write_version"), Wait: busWait, Replicas: c.Num("replicas")})
+	n.Ingest.Over(ingest.Durable{Bus: n.Bus, Topics: n.Topics, Version: c.Num("kafka_write_version"), Wait: busWait, Replicas: c.Num("replicas"), Group: n.Group})
 	n.Metrics.Watch(n.Ingest.Counts)
 	return nil
 }

@@ -109,6 +109,7 @@ func TestAnEventGoesFromMQTTOverKafkaToPostgreSQL(t *testing.T) {
 
 func TestNothingThatWasAcknowledgedIsLostOrDoubledWhateverIsKilled(t *testing.T) {
 	d := deploy(t)
+	d.output("acme")
 	d.run("mqtt-ingestion-worker")
 	d.run("event-worker")
 	const events, kills, publishers = 10_000, 10, 4
@@ -133,6 +134,16 @@ func TestNothingThatWasAcknowledgedIsLostOrDoubledWhateverIsKilled(t *testing.T)
 		<-published
 	}
 	d.whole(events, 3*time.Minute) // seconds on a quiet machine
+	d.await("all of them have gone out", time.Minute, func() error {
+		if n := d.count("SELECT count(*) FROM outbox"); n != 0 {
+			return fmt.Errorf("%d wait", n)
+		}
+		return nil
+	})
+	went := d.wentOut()
+	if len(went) != events {
+		t.Errorf("%d of %d events went out", len(went), events)
+	}
 }
 
 // crash kills a worker and starts it again.

@@ -58,7 +58,7 @@ func Together(c settings.Config) (wrong []error) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if c.Str("database_url") == "" {
 		say("database_url: which database? Name a file that holds its URL by %s_FILE", settings.Variable("database_url"))
-	} else if !c.Flag("database_plaintext") && !safeDatabase(c.Secret("database_url").Reveal()) {
+	} else if !c.Flag("database_plaintext") && !SafeDatabase(c.Secret("database_url").Reveal()) {
 		say("database_url: the database is not on this machine and TLS does not verify it; add sslmode=verify-full, or set database_plaintext: true if nobody else reaches that network")
 	}
 	if c.Str("kafka_brokers") == "" {
@@ -79,8 +79,8 @@ func Together(c settings.Config) (wrong []error) {
 	return wrong
 }
 
-// safeDatabase reports whether a URL leads to this machine, or through TLS that verifies who answers.
-func safeDatabase(url string) bool {
+// SafeDatabase reports whether a URL leads to this machine, or through TLS that verifies who answers.
+func SafeDatabase(url string) bool {
 	if strings.Contains(url, "sslmode=verify-full") {
 		return true
 	}

@@ -147,7 +147,7 @@ func (c composed) wrong(known told) (wrong []string) {
 			"store": {"event-worker", "maintain", "migrate", "mqtt-ingestion-worker", "platform-api", "postgres", "roles"},
 		}},
 		"secret": {who(func(s service) []string { return s.Secrets }), {
-			"postgres": {"postgres", "roles"}, "owner": {"roles"}, "runtime": {"roles"}, "retention": {"roles"}, "owner-url": {"maintain", "migrate"}, "retention-url": {"maintain"}, "runtime-url": services(),
+			"postgres": {"postgres", "roles"}, "owner": {"roles"}, "runtime": {"roles"}, "retention": {"roles"}, "relay": {"roles"}, "relay-url": {"event-worker"}, "owner-url": {"maintain", "migrate"}, "retention-url": {"maintain"}, "runtime-url": services(),
 			"kafka-admin": {"kafka", "topics"}, "kafka-platform-api": {"kafka", "platform-api"}, "kafka-event-worker": {"event-worker", "kafka"},
 			"kafka-mqtt-ingestion-worker": {"kafka", "mqtt-ingestion-worker"}, "broker": {"mosquitto", "mqtt-ingestion-worker"}, "tls.crt": {"platform-api"}, "tls.key": {"platform-api"},
 		}},
@@ -197,7 +197,7 @@ func TestTheComposeFileGivesEachServiceWhatItNeedsAndNoMore(t *testing.T) {
 		{"POSTGRES_PASSWORD_FILE: /run/secrets/postgres", "POSTGRES_PASSWORD: hunter2", "POSTGRES_PASSWORD is a secret"},
 		{"RINGFENCE_KAFKA_PASSWORD_FILE: /run/secrets/kafka-event-worker", "RINGFENCE_KAFKA_PASSWORD: hunter2", "RINGFENCE_KAFKA_PASSWORD is a secret"},
 		{"RINGFENCE_ORDINAL", "RINGFENCE_ORDINALS", "has no setting for RINGFENCE_ORDINALS"},
-		{"secrets: [runtime-url, kafka-event-worker]", "secrets: [runtime-url, kafka-event-worker, owner-url]", "secret owner-url"},
+		{"secrets: [runtime-url, relay-url, kafka-event-worker]", "secrets: [runtime-url, relay-url, kafka-event-worker, owner-url]", "secret owner-url"},
 		{`volumes: ["./compose/secrets/keys-event-worker:/run/keys:ro"]`, `volumes: ["./compose/secrets/keys:/run/keys:ro"]`, "volume ./compose/secrets/keys:"},
 		{`volumes: ["kafka:/var/lib/kafka/data"]`, `volumes: ["/var/run/docker.sock:/var/run/docker.sock"]`, "sees /var/run/docker.sock"},
 		{"image: apache/kafka:4.1.0", "image: apache/kafka:latest", "which version?"},

@@ -61,8 +61,9 @@ const (
 	pollWait = 250 * time.Millisecond // for records
 	maxBatch = 1000                   // records sent at once
 	maxBytes = 1 << 20                // bytes sent at once, or one record
-	maxReady = 2000                   // records read ahead of a partition
-	maxAhead = 2 << 20                // bytes read ahead of a partition, or one record
+	maxReady = 1000                   // records read ahead of a partition
+	maxAhead = 512 << 10              // bytes read ahead of a partition, or one record
+	maxPoll  = 128 << 10              // bytes of an answer, or one batch: kafka-go reads each batch in it into 64 KiB of its own, and most hold a few records
 	refresh  = 2 * time.Second        // after which the number of partitions is asked for again
 	commits  = time.Second            // for a commit, which is never tried again: the next one covers it
 	tries    = 5

@@ -24,7 +24,7 @@ type fetched struct {
 // fetch looks at a partition once, from a place on, and answers at most about so much.
 func (b *Bus) fetch(ctx context.Context, at place, from int64, most, bytes int) (f fetched, err error) {
 	answer, err := b.kafka().Fetch(ctx, &kafka.FetchRequest{
-		Topic: at.topic, Partition: at.part, Offset: from, MinBytes: 1, MaxBytes: int64(min(bytes, math.MaxInt32)), MaxWait: pollWait,
+		Topic: at.topic, Partition: at.part, Offset: from, MinBytes: 1, MaxBytes: int64(min(bytes, maxPoll)), MaxWait: pollWait,
 	})
 	if err != nil {
 		return f, err

@@ -35,6 +35,9 @@ func spec() node.Spec {
 			settings.Of("relays", "2", "Hands that send decoded events", settings.Number(1, store.OutboxShards)),
 			settings.Of("engine", "", "Folder where the compiled engine is kept between starts; empty: it is compiled at each", settings.Any),
 		},
+		Memory: func(c settings.Config, n *node.Node) int64 {
+			return int64(40<<20 + c.Num("decoder_cache_bytes") + n.Decoders()<<22)
+		},
 		Together: together, Keys: []keyring.Part{keyring.Seals}, Engine: engine, Work: work,
 	}
 }

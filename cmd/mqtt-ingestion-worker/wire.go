@@ -36,6 +36,7 @@ func spec() node.Spec {
 			}
 			return wrong
 		},
+		Memory:   func(settings.Config, *node.Node) int64 { return 64 << 20 },
 		Work:     work,
 		Commands: []node.Command{{Name: "adopt", Help: "Take what a broker keeps for a worker that does not come back.", Run: &adoptCmd{}}},
 	}
@@ -56,7 +57,7 @@ func connections(c settings.Config) ([]mqttlink.Connection, map[string]ingest.Co
 	for _, at := range cs {
 		k := ingest.Connection{Name: at.Name, Format: at.Format, Owner: ingest.Owner(at.TenantFrom), Tenant: at.Tenant, Source: at.Source}
 		filters := at.Filters
-		if len(filters) == 0 {
+		if len(filters) == 0 || at.TenantFrom == mqttlink.Checked { // whose filter says less than its topics do
 			filters = []string{byFormat(at)}
 		}
 		for _, f := range filters {

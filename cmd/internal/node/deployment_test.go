@@ -141,6 +141,13 @@ func (d *deployment) logs() {
 			d.t.Logf("%s: %v", topic, err)
 		}
 	}
+	for part := range 4 {
+		if rs, err := d.carrier.Browse(context.WithoutCancel(d.t.Context()), "rf.uplinks.dead", part, 0, 3); err == nil {
+			for _, r := range rs {
+				d.t.Logf("a dead letter: %s", r.Headers)
+			}
+		}
+	}
 	for name, p := range d.workers {
 		if p.log == nil {
 			continue
@@ -237,7 +244,7 @@ func deploy(t testing.TB) *deployment {
 	listen := freePort(t)
 	d.base = "http://" + listen
 	d.api = d.node("platform-api", "api", passwords["api"], "RINGFENCE_KEYS="+keys, "RINGFENCE_LISTEN="+listen, "RINGFENCE_PUBLIC_URL="+d.base, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"),
-		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_SOURCE_BURST=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BURST=100000", "RINGFENCE_PASSWORD_MEMORY_KIB=19456", "RINGFENCE_PASSWORD_TIME=2")
+		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_SOURCE_BURST=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BURST=100000", "RINGFENCE_PRINCIPAL_RATE=10000", "RINGFENCE_PRINCIPAL_BURST=10000", "RINGFENCE_TENANT_RATE=10000", "RINGFENCE_PASSWORD_MEMORY_KIB=19456", "RINGFENCE_PASSWORD_TIME=2")
 	d.start(d.api)
 	t.Cleanup(func() {
 		for _, p := range d.workers {
@@ -395,6 +402,13 @@ func (d *deployment) world() {
   tenant_from: fixed
   tenant: %s
   source: %s
+  presence: false
+- name: direct
+  url: mqtt://%[1]s
+  username: worker
+  password_file: %[2]s
+  format: plain
+  tenant_from: checked
   presence: false
 `, d.mosquitto.Addr(), passwordFile, d.tenant, d.source)} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -35,6 +35,7 @@ type Spec struct {
 	About    string
 	Table    settings.Table                                       // beside Settings
 	Together func(settings.Config) []error                        // beside Together
+	Memory   func(settings.Config, *Node) int64                   // above which memory is collected sooner, in bytes, unless GOMEMLIMIT says; nil: none
 	Keys     []keyring.Part                                       // that it is given; none: it needs no folder of keys
 	Engine   func(context.Context, *Node) (sandbox.Engine, error) // nil: it runs no scripts
 	Work     func(context.Context, *Node) error                   // works until the context ends, and then finishes what is under way
@@ -129,6 +130,9 @@ func run(ctx context.Context, spec Spec, c settings.Config, stderr *slog.Logger)
 	}
 	if _, set := os.LookupEnv("GOGC"); !set {
 		debug.SetGCPercent(200)
+	}
+	if _, set := os.LookupEnv("GOMEMLIMIT"); !set && spec.Memory != nil {
+		debug.SetMemoryLimit(spec.Memory(c, n))
 	}
 	err = n.open(ctx, spec)
 	if err == nil {

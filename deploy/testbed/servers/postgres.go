@@ -44,7 +44,7 @@ func Postgres(t testing.TB) (s *Server, url string) {
 		return &Server{
 			addr: local(ports[0]),
 			command: func() *exec.Cmd {
-				return run("postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=300")
+				return run("postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "track_commit_timestamp=on")
 			},
 			ready: func(log string) bool { return strings.Contains(log, "database system is ready to accept connections") },
 			again: []string{"postmaster.pid", "pre-existing shared memory block"},

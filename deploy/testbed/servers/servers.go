@@ -47,6 +47,13 @@ type Server struct {
 // Addr is where it listens, the same for its whole life.
 func (s *Server) Addr() string { return s.addr }
 
+// Pid is its process now, for who measures it.
+func (s *Server) Pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.run.Process.Pid
+}
+
 // Log is what it said, from its first start on.
 func (s *Server) Log() string {
 	text, err := os.ReadFile(s.logFile())

@@ -1,0 +1,202 @@
+//go:build services
+
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const light = "function decodeUplink(input) { return { data: { n: input.bytes[0] } } }"
+
+// long is the number of the long run, or that of every day's.
+func long[V any](always, far V) V {
+	if os.Getenv("RINGFENCE_LONG") != "" {
+		return far
+	}
+	return always
+}
+
+// PostgreSQL is away while MQTT and Kafka go on: the workers wait, small, and catch up.
+func TestAnOutageOfPostgreSQLLosesNothing(t *testing.T) {
+	const quarter = 1_000 // events a second: of about 4,500
+	outage := long(8*time.Second, time.Minute)
+	d := deploy(t)
+	cs := d.customers(10, light)
+	d.run("mqtt-ingestion-worker")
+	d.run("event-worker")
+	p := d.publisher(4)
+	defer p.close()
+	ctx, stop := context.WithCancel(t.Context())
+	var publishing sync.WaitGroup
+	publishing.Go(func() { p.flood(ctx, cs, quarter, 1<<30) })
+	most := map[string]int{}
+	for step, during := range []time.Duration{3 * time.Second, outage} {
+		tick, over := time.NewTicker(250*time.Millisecond), time.NewTimer(during)
+		for going := true; going; {
+			select {
+			case <-tick.C:
+				for _, name := range []string{"mqtt-ingestion-worker", "event-worker"} {
+					most[name] = max(most[name], held(d.workers[name].cmd.Process.Pid))
+				}
+			case <-over.C:
+				going = false
+			}
+		}
+		tick.Stop()
+		if step == 0 {
+			d.pg.Stop()
+		}
+	}
+	for _, name := range []string{"mqtt-ingestion-worker", "event-worker"} {
+		if err := d.alive(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := d.ready(d.workers["event-worker"].metrics()); err == nil {
+		t.Error("the event worker says that it is ready without its database")
+	}
+	d.pg.Start()
+	back := time.Now()
+	waited := d.behind()
+	for behind := waited; behind > 3*quarter; behind = d.behind() { // what a second or two bring is no backlog
+		if time.Since(back) > 2*time.Minute {
+			d.logs()
+			t.Fatalf("%d events are behind", behind)
+		}
+		for _, name := range []string{"mqtt-ingestion-worker", "event-worker"} {
+			most[name] = max(most[name], held(d.workers[name].cmd.Process.Pid))
+		}
+		pause := time.NewTimer(200 * time.Millisecond)
+		<-pause.C
+	}
+	took := time.Since(back)
+	stop()
+	publishing.Wait()
+	d.read(time.Minute)
+	acked := int(p.acked.Load())
+	if n := d.count("SELECT count(*) FROM readings"); n != acked {
+		t.Errorf("%d events were acknowledged, and there are %d readings", acked, n)
+	}
+	t.Logf("away for %v at %d/s: %d events waited, caught up %v after its return; held at most %v MiB", outage, quarter, waited, took.Round(time.Millisecond), most)
+	if took > 40*time.Second {
+		t.Errorf("caught up %v after the database's return", took)
+	}
+	for name, mib := range most {
+		if mib > 128 {
+			t.Errorf("%s held %d MiB", name, mib)
+		}
+	}
+}
+
+// behind is how much of Kafka is not finished.
+func (d *deployment) behind() (n int64) {
+	d.t.Helper()
+	for group, topic := range readers() {
+		lags, err := d.carrier.Lags(d.t.Context(), group, topic)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		for _, l := range lags {
+			n += l.Behind()
+		}
+	}
+	return n
+}
+
+// alive asks a process whether it lives, ready or not.
+func (d *deployment) alive(name string) error {
+	res, err := (&http.Client{Timeout: 2 * time.Second}).Get(d.workers[name].metrics() + "/healthz") //nolint:noctx // it has a timeout
+	if err != nil {
+		return err
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%d", res.StatusCode)
+	}
+	return nil
+}
+
+// Each process is told to stop and started again, in turn, while events come by MQTT and HTTP: what was acknowledged is there, and who was
+// not served was told to come again.
+func TestStoppingProcessesInTurnLosesNothing(t *testing.T) {
+	d := deploy(t)
+	cs := d.customers(3, light)
+	d.run("mqtt-ingestion-worker")
+	d.run("event-worker")
+	p := d.publisher(2)
+	defer p.close()
+	ctx, stop := context.WithCancel(t.Context())
+	var sending sync.WaitGroup
+	sending.Go(func() { p.flood(ctx, cs, 300, 1<<30) })
+	var taken, later atomic.Int64
+	for hand := range 4 {
+		sending.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				switch status := d.sent(ctx, fmt.Sprintf("%d %d", hand, n)); {
+				case status == http.StatusAccepted:
+					taken.Add(1)
+				case status == http.StatusServiceUnavailable || status == 0: // or nobody listens
+					later.Add(1)
+				case ctx.Err() == nil:
+					t.Errorf("the API answers %d", status)
+				}
+			}
+		})
+	}
+	for n := range 10 {
+		pause := time.NewTimer(300 * time.Millisecond)
+		<-pause.C
+		name := []string{"platform-api", "mqtt-ingestion-worker", "event-worker"}[n%3]
+		w := d.workers[name]
+		d.end(w, syscall.SIGTERM)
+		if code := w.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("%s ends with %d:\n%s", name, code, w.log)
+		}
+		d.start(w)
+	}
+	d.await("the API is back", time.Minute, func() error { return d.ready(d.base) })
+	stop()
+	sending.Wait()
+	d.await("the worker reads again", time.Minute, func() error { return d.ready(d.workers["mqtt-ingestion-worker"].metrics()) })
+	want := int(p.acked.Load() + taken.Load())
+	d.await("all of it is there", time.Minute, func() error {
+		if n := d.count("SELECT count(DISTINCT dedupe) FROM uplinks WHERE state = 'processed'"); n < want {
+			return fmt.Errorf("%d of %d", n, want)
+		}
+		return nil
+	})
+	if n := d.count("SELECT count(*) FROM (SELECT uplink FROM readings GROUP BY uplink HAVING count(*) > 1) x"); n != 0 {
+		t.Errorf("%d events have two readings", n)
+	}
+	t.Logf("%d by MQTT, %d by HTTP, %d times told to come again", p.acked.Load(), taken.Load(), later.Load())
+	if taken.Load() == 0 || p.acked.Load() == 0 {
+		t.Error("nothing was sent")
+	}
+}
+
+// sent posts one event; 0: nobody answered.
+func (d *deployment) sent(ctx context.Context, id string) int {
+	raw, _ := json.Marshal(object{"id": id, "device": "70b3d57ed0000001", "payload": "AA=="})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.base+"/v1/ingest/plain", bytes.NewReader(raw))
+	if err != nil {
+		return -1
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+d.key)
+	res, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+	if err != nil {
+		return 0
+	}
+	_ = res.Body.Close()
+	return res.StatusCode
+}

@@ -39,8 +39,8 @@ type consumer struct {
 	o       Consuming
 	w       *window
 	rooms   rooms
-	main    bus.Member
-	later   bus.Member
+	main    *committer
+	later   *committer
 	behind  atomic.Int64
 	decided chan []*part
 }
@@ -89,14 +89,20 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 	if c.later, err = c.join(ctx, o.Later, topics.Later); err != nil {
 		return err
 	}
+	members := []*committer{c.main, c.later}
 	g.consuming.set(func(s *consuming) { s.running, s.since = true, g.enter.Now() })
 	working, stop := context.WithCancel(context.WithoutCancel(ctx)) // what is under way outlives the context for a while
 	defer stop()
-	var readers, decoders, writers sync.WaitGroup
+	var readers, decoders, writers, committers sync.WaitGroup
+	committing, enough := context.WithCancel(working)
+	defer enough()
+	for _, m := range members {
+		committers.Go(func() { m.run(committing) })
+	}
 	var fatal atomic.Pointer[error]
 	reading, quit := context.WithCancel(ctx)
 	defer quit()
-	read := func(m bus.Member, topic string, may func() bool) {
+	read := func(m *committer, topic string, may func() bool) {
 		readers.Go(func() {
 			if err := c.read(reading, working, m, topic, may); err != nil {
 				fatal.CompareAndSwap(nil, &err)
@@ -123,9 +129,12 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 	decoders.Wait()
 	close(c.decided)
 	writers.Wait()
+	enough()
+	committers.Wait()
 	g.consuming.set(func(s *consuming) { s.running = false })
-	for _, m := range []bus.Member{c.main, c.later} {
-		if e := m.Close(); e != nil {
+	for _, m := range members {
+		m.commit(context.WithoutCancel(ctx)) // the last of it, within a second
+		if e := m.m.Close(); e != nil {
 			g.log.WarnContext(ctx, "a group could not be left", slog.String("cause", fault.Cause(e)))
 		}
 	}
@@ -136,11 +145,13 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 }
 
 // join waits for the bus as long as it takes.
-func (c *consumer) join(ctx context.Context, group, topic string) (m bus.Member, err error) {
-	return m, c.insist(ctx, "the bus cannot be joined", func(ctx context.Context) error {
+func (c *consumer) join(ctx context.Context, group, topic string) (*committer, error) {
+	var m bus.Member
+	err := c.insist(ctx, "the bus cannot be joined", func(ctx context.Context) (err error) {
 		m, err = c.g.durable.Bus.Join(ctx, group, topic)
 		return err
 	})
+	return newCommitter(c.g, m), err
 }
 
 // insist does something until it is done or refused for another reason than that something is away.
@@ -190,7 +201,7 @@ func (c *consumer) lag(ctx context.Context) {
 }
 
 // read fills the window, while it may.
-func (c *consumer) read(ctx, working context.Context, m bus.Member, topic string, may func() bool) error {
+func (c *consumer) read(ctx, working context.Context, m *committer, topic string, may func() bool) error {
 	tick := time.NewTicker(fetchWait)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -203,7 +214,7 @@ func (c *consumer) read(ctx, working context.Context, m bus.Member, topic string
 		}
 		var rs []bus.Record
 		err := c.insist(ctx, "the bus cannot be read", func(ctx context.Context) (err error) {
-			rs, err = m.Fetch(ctx, fullBatch, fetchWait)
+			rs, err = m.m.Fetch(ctx, fullBatch, fetchWait)
 			return err
 		})
 		if ctx.Err() != nil {
@@ -221,7 +232,7 @@ func (c *consumer) read(ctx, working context.Context, m bus.Member, topic string
 				if err := c.bury(working, r, ident.Tenant{}, reason); err != nil {
 					return nil //nolint:nilerr // told to stop: it is read again
 				}
-				c.commit(working, m, c.w.done(at))
+				m.add(c.w.done(at))
 				continue
 			}
 			p := &pending{place: at, event: e, size: len(r.Value) + 512, trace: header(r, bus.TraceHeader)}
@@ -272,17 +283,6 @@ func (c *consumer) bury(ctx context.Context, r bus.Record, of ident.Tenant, reas
 		c.g.log.WarnContext(ctx, "a record went to the dead letters", slog.String("reason", reason), slog.String("topic", r.Topic), slog.Int("partition", r.Partition), slog.Int64("offset", r.Offset))
 	}
 	return err
-}
-
-func (c *consumer) commit(ctx context.Context, m bus.Member, marks []bus.Mark) {
-	if len(marks) == 0 {
-		return
-	}
-	ctx, end := context.WithTimeout(ctx, commitWait)
-	defer end()
-	if err := m.Commit(ctx, marks); err != nil { // the next one covers it
-		c.g.counts.add("ringfence_bus_commit_failures_total", 1)
-	}
 }
 
 // decode turns batches into parts, until there is nothing more to begin.
@@ -338,7 +338,7 @@ func (c *consumer) stored(ctx context.Context, parts []*part) (left []*part) {
 		f := fault.As(err)
 		switch {
 		case err == nil:
-			c.finish(ctx, p.of)
+			c.finish(p.of)
 			c.g.told(ctx, p)
 		case ctx.Err() != nil:
 			return nil // told to stop
@@ -364,7 +364,7 @@ func (c *consumer) stored(ctx context.Context, parts []*part) (left []*part) {
 }
 
 // finish lets go of events that are stored or buried.
-func (c *consumer) finish(ctx context.Context, ps []*pending) {
+func (c *consumer) finish(ps []*pending) {
 	if len(ps) == 0 {
 		return
 	}
@@ -378,8 +378,8 @@ func (c *consumer) finish(ctx context.Context, ps []*pending) {
 			main = append(main, m)
 		}
 	}
-	c.commit(ctx, c.main, main)
-	c.commit(ctx, c.later, later)
+	c.main.add(main)
+	c.later.add(later)
 }
 
 // refuse buries one event and lets it go.
@@ -389,6 +389,6 @@ func (c *consumer) refuse(ctx context.Context, p *pending, reason string) {
 		value = nil
 	}
 	if c.bury(ctx, bus.Record{Topic: p.topic, Partition: p.partition, Offset: p.offset, Value: value}, p.event.Tenant, reason) == nil {
-		c.finish(ctx, []*pending{p})
+		c.finish([]*pending{p})
 	}
 }

@@ -185,6 +185,7 @@ func word() string {
 	return hex.EncodeToString(b[:])
 }
 
+// built is where the binaries are; TestMain takes them away.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "ringfence-bin-*")
 	if err != nil {
@@ -417,6 +418,17 @@ func (d *deployment) world() {
 	}
 }
 
+// row asks the database as its administrator for one row.
+func (d *deployment) row(query string) *sql.Row {
+	d.t.Helper()
+	db, err := sql.Open("pgx", d.database)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = db.Close() })
+	return db.QueryRowContext(d.t.Context(), query)
+}
+
 // count answers a number from the database, asked as its administrator.
 func (d *deployment) count(query string) int {
 	d.t.Helper()
@@ -432,4 +444,12 @@ func (d *deployment) count(query string) int {
 		return -1 // it may be stopped
 	}
 	return n
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := built(); err == nil {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
 }

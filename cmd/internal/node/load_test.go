@@ -4,6 +4,7 @@ package node_test
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"os"
@@ -12,11 +13,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
 
 	"github.com/ringfence/ringfence/adapters/kafkabus"
+	"github.com/ringfence/ringfence/core/ident"
 )
 
 // customer is a tenant with a source that publishes straight to the broker, and devices that are decoded.
@@ -187,4 +190,14 @@ func (d *deployment) read(within time.Duration) {
 		}
 		<-tick.C
 	}
+}
+
+// hexOf is a tenant's id as the database has it.
+func hexOf(t testing.TB, id string) string {
+	t.Helper()
+	tenant, err := ident.ParseTenant(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(tenant[:])
 }

@@ -38,7 +38,7 @@ type deployment struct {
 	dir                    string
 	bin                    string
 	pg, kafka, mosquitto   *servers.Server
-	database               string // of the database's administrator
+	database, runtime      string // as the administrator, and as services sign in
 	env                    []string
 	api                    *process
 	base                   string
@@ -185,18 +185,28 @@ func word() string {
 	return hex.EncodeToString(b[:])
 }
 
-// built is where the binaries are; TestMain takes them away.
+// built builds the binaries, into the folder that TestMain made.
 var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "ringfence-bin-*")
-	if err != nil {
-		return "", err
-	}
+	dir := os.Getenv("TEST_BINARIES")
 	out, err := exec.Command("go", "build", "-o", dir, "github.com/ringfence/ringfence/cmd/platform-api", "github.com/ringfence/ringfence/cmd/event-worker", "github.com/ringfence/ringfence/cmd/mqtt-ingestion-worker").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return dir, nil
 })
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "ringfence-bin-*")
+	if err == nil {
+		err = os.Setenv("TEST_BINARIES", dir)
+	}
+	if err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
 
 // deploy starts servers, prepares them as an operator does, and starts one API; workers are the test's.
 func deploy(t testing.TB) *deployment {
@@ -214,10 +224,7 @@ func deploy(t testing.TB) *deployment {
 	d.database = admin
 	var login servers.Login
 	d.kafka, login = servers.Kafka(t)
-	d.mosquitto = servers.Mosquitto(t, servers.Options{
-		Passwords: map[string]string{d.mqttUser: d.mqttPassword, "worker": d.mqttPassword},
-		Config:    []string{"max_queued_messages 0", "max_inflight_messages 1000", "persistence true", "autosave_interval 1"},
-	})
+	d.mosquitto = d.broker()
 	carrier, err := kafkabus.Open(kafkabus.Options{Brokers: []string{d.kafka.Addr()}, User: login.User, Password: secret.New(login.Password), Expected: kafkabus.ExpectedTopic("rf")})
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +259,7 @@ func deploy(t testing.TB) *deployment {
 			d.end(p, syscall.SIGKILL)
 		}
 	})
-	d.layout = layout
+	d.layout, d.runtime = layout, server.URL(name, "runtime").Reveal()
 	d.workers["event-worker"] = d.node("event-worker", "events", passwords["events"], "RINGFENCE_OUTBOX_DATABASE_URL="+server.URL(name, "relay").Reveal(), "RINGFENCE_KEYS="+keys, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"), "RINGFENCE_FUEL_PER_MINUTE=1000000000000")
 	d.workers["mqtt-ingestion-worker"] = d.node("mqtt-ingestion-worker", "mqtt", passwords["mqtt"], "RINGFENCE_CONNECTIONS_FILE="+filepath.Join(d.dir, "connections.yaml"),
 		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BACKLOG=1000000")
@@ -260,6 +267,14 @@ func deploy(t testing.TB) *deployment {
 	d.await("the API", 60*time.Second, func() error { return d.ready(d.base) })
 	d.world()
 	return d
+}
+
+// broker starts an MQTT broker.
+func (d *deployment) broker() *servers.Server {
+	return servers.Mosquitto(d.t, servers.Options{
+		Passwords: map[string]string{d.mqttUser: d.mqttPassword, "worker": d.mqttPassword},
+		Config:    []string{"max_queued_messages 0", "max_inflight_messages 1000", "persistence true", "autosave_interval 1"},
+	})
 }
 
 // node is a binary of ours with its own user of Kafka.
@@ -444,12 +459,4 @@ func (d *deployment) count(query string) int {
 		return -1 // it may be stopped
 	}
 	return n
-}
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, err := built(); err == nil {
-		_ = os.RemoveAll(dir)
-	}
-	os.Exit(code)
 }

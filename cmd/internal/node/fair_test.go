@@ -34,7 +34,7 @@ func TestATenantOutOfFuelDelaysNobodyElse(t *testing.T) {
 	d := deploy(t)
 	const greedy = "function decodeUplink(input) { let n = 0; for (let i = 0; i < 20000; i++) { n += i } return { data: { n } } }"
 	quiet, hungry := d.customers(9, light), d.customers(1, greedy)
-	d.ask("PATCH", "/v1/platform/tenants/"+hungry[0].id+"/limits", object{"fuel_per_minute": 1_000_000, "-rev": str(d.ask("GET", "/v1/platform/tenants/"+hungry[0].id+"/limits", nil, 200), "-etag")}, 200)
+	d.granted(hungry[0], object{"fuel_per_minute": 1_000_000})
 	d.run("mqtt-ingestion-worker")
 	d.run("event-worker")
 	p := d.publisher(4)
@@ -65,4 +65,56 @@ func TestATenantOutOfFuelDelaysNobodyElse(t *testing.T) {
 	if bound := long(4.0, 1.5); during99 > bound*p99 { // a short run on a busy machine sees little more than its worst moment
 		t.Errorf("p99 of the others grew %.2fx", during99/p99)
 	}
+}
+
+// BenchmarkNeighbours compares the time from publishing to the reading of nine tenants that keep to their rates with the same
+// while a tenth sends twenty times as much as it may.
+func BenchmarkNeighbours(b *testing.B) {
+	const rounds, quota = 5, 100
+	d := deploy(b)
+	cs := d.customers(10, light)
+	for _, c := range cs {
+		d.granted(c, object{"source_rate": quota, "ingest_rate": quota})
+	}
+	d.run("mqtt-ingestion-worker")
+	d.run("event-worker")
+	p := d.publisher(4)
+	defer p.close()
+	quiet, flooding := cs[:9], cs[9:]
+	var alone, beside, halves []float64
+	for round := range rounds + 1 {
+		for _, floods := range []bool{false, true} {
+			ctx, end := context.WithTimeout(b.Context(), 6*time.Second)
+			from := time.Now()
+			var publishing sync.WaitGroup
+			publishing.Go(func() { p.flood(ctx, quiet, len(quiet)*quota*8/10, 1<<30) })
+			if floods {
+				publishing.Go(func() { p.flood(ctx, flooding, 20*quota, 1<<30) })
+			}
+			publishing.Wait()
+			end()
+			to := time.Now()
+			d.read(2 * time.Minute)
+			_, p50, p99 := d.latencies(quiet, from, to)
+			switch {
+			case round == 0: // until all is warm
+			case floods:
+				beside, halves = append(beside, p99), append(halves, p50)
+			default:
+				alone = append(alone, p99)
+			}
+		}
+	}
+	b.ReportMetric(middle(alone), "p99-alone-ms")
+	b.ReportMetric(middle(beside), "p99-beside-ms")
+	b.ReportMetric(middle(halves), "p50-beside-ms")
+	b.ReportMetric(middle(beside)/middle(alone), "x-alone")
+}
+
+// granted gives a customer limits of its own.
+func (d *deployment) granted(c customer, limits object) {
+	d.t.Helper()
+	at := "/v1/platform/tenants/" + c.id + "/limits"
+	limits["-rev"] = str(d.ask("GET", at, nil, 200), "-etag")
+	d.ask("PATCH", at, limits, 200)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ringfence/ringfence/adapters/kafkabus"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 )
 
 // customer is a tenant with a source that publishes straight to the broker, and devices that are decoded.
@@ -56,10 +57,14 @@ type publisher struct {
 }
 
 func (d *deployment) publisher(connections int) *publisher {
+	return d.publisherTo(d.mosquitto, connections)
+}
+
+func (d *deployment) publisherTo(broker *servers.Server, connections int) *publisher {
 	d.t.Helper()
 	p := &publisher{d: d}
 	for i := range connections {
-		conn, err := net.Dial("tcp", d.mosquitto.Addr())
+		conn, err := net.Dial("tcp", broker.Addr())
 		if err != nil {
 			d.t.Fatal(err)
 		}

@@ -253,6 +253,19 @@ func header(r bus.Record, name string) string {
 	return ""
 }
 
+// says reports whether a header says something, and nothing else beside it.
+func says(r bus.Record, name, value string) bool {
+	n := 0
+	for _, h := range r.Headers {
+		if h.Name == name {
+			if n++; string(h.Value) != value {
+				return false
+			}
+		}
+	}
+	return n > 0
+}
+
 // readEvent reads a record, which is ours only if headers, key and value agree; else a reason.
 func readEvent(r bus.Record, topics bus.Topics) (uplink.Event, string) {
 	if len(r.Headers) == 0 {
@@ -266,7 +279,7 @@ func readEvent(r bus.Record, topics bus.Topics) (uplink.Event, string) {
 	if r.Topic == topics.Later {
 		key = e.Tenant.String()
 	}
-	if r.Key != key || header(r, bus.EventHeader) != e.ID.String() || header(r, bus.TenantHeader) != e.Tenant.String() {
+	if r.Key != key || !says(r, bus.EventHeader, e.ID.String()) || !says(r, bus.TenantHeader, e.Tenant.String()) {
 		return e, "headers_disagree"
 	}
 	return e, ""

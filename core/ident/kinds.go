@@ -99,3 +99,6 @@ func ParseTenant(s string) (Tenant, error) { return Parse[tenantKind](s) }
 
 // ParseSource reads a source's id.
 func ParseSource(s string) (Source, error) { return Parse[sourceKind](s) }
+
+// ParseUplink reads an event's id.
+func ParseUplink(s string) (Uplink, error) { return Parse[uplinkKind](s) }

@@ -100,6 +100,11 @@ func parsed(t testing.TB, id string) ident.Tenant {
 
 // server assembles the application on a store, with limits that do not slow the sweep; spoil may break the store.
 func server(t testing.TB, e sandbox.Engine, open func(testing.TB, *enter.Cache) opened, spoil func(store.Store) store.Store) (isolation.Target, *logs) {
+	return serverWith(t, e, open, spoil, func(*ingest.Ingest) {})
+}
+
+// serverWith hands out what takes events in.
+func serverWith(t testing.TB, e sandbox.Engine, open func(testing.TB, *enter.Cache) opened, spoil func(store.Store) store.Store, tell func(*ingest.Ingest)) (isolation.Target, *logs) {
 	t.Helper()
 	dir := t.TempDir()
 	must := func(err error) {
@@ -127,6 +132,7 @@ func server(t testing.TB, e sandbox.Engine, open func(testing.TB, *enter.Cache) 
 	limiter := memlimit.New(time.Now, 10_000)
 	gate := enter.New(st, cache, enter.Recorder{Mint: ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys, Peppers: keys}, log)
 	in := ingest.New(gate, st, e, limiter, limits, log)
+	tell(in)
 	people := signin.New(gate, st, passwords, limiter)
 	cursorKey, err := keys.Derive("cursors")
 	must(err)

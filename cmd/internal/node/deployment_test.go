@@ -38,7 +38,8 @@ type deployment struct {
 	dir                    string
 	bin                    string
 	pg, kafka, mosquitto   *servers.Server
-	database, runtime      string // as the administrator, and as services sign in
+	database               string // as the administrator signs in
+	runtime, backup        string // as services and the backup do
 	env                    []string
 	api                    *process
 	base                   string
@@ -208,8 +209,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// deploy starts servers, prepares them as an operator does, and starts one API; workers are the test's.
+// deploy starts servers, prepares them as an operator does, starts one API and makes a tenant; workers are the test's.
 func deploy(t testing.TB) *deployment {
+	t.Helper()
+	d := bare(t)
+	d.world()
+	return d
+}
+
+// bare is a deployment in which nobody has signed in yet.
+func bare(t testing.TB) *deployment {
 	t.Helper()
 	bin, err := built()
 	if err != nil {
@@ -259,13 +268,12 @@ func deploy(t testing.TB) *deployment {
 			d.end(p, syscall.SIGKILL)
 		}
 	})
-	d.layout, d.runtime = layout, server.URL(name, "runtime").Reveal()
+	d.layout, d.runtime, d.backup = layout, server.URL(name, "runtime").Reveal(), server.URL(name, "backup").Reveal()
 	d.workers["event-worker"] = d.node("event-worker", "events", passwords["events"], "RINGFENCE_OUTBOX_DATABASE_URL="+server.URL(name, "relay").Reveal(), "RINGFENCE_KEYS="+keys, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"), "RINGFENCE_FUEL_PER_MINUTE=1000000000000")
 	d.workers["mqtt-ingestion-worker"] = d.node("mqtt-ingestion-worker", "mqtt", passwords["mqtt"], "RINGFENCE_CONNECTIONS_FILE="+filepath.Join(d.dir, "connections.yaml"),
 		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BACKLOG=1000000")
 	d.workers["platform-api"] = d.api
 	d.await("the API", 60*time.Second, func() error { return d.ready(d.base) })
-	d.world()
 	return d
 }
 
@@ -331,6 +339,8 @@ func (d *deployment) run(name string) {
 	})
 }
 
+const personsPassword = "four random words here"
+
 type object map[string]any
 
 // ask asks the API and wants an answer of a status.
@@ -383,8 +393,9 @@ func str(o object, path ...string) string {
 	return s
 }
 
-// world makes a tenant with one device that is decoded, and a connection of the operator's that brings its messages.
-func (d *deployment) world() {
+// setupToken is that of the link which the operator asks for.
+func (d *deployment) setupToken() string {
+	d.t.Helper()
 	link := exec.Command(filepath.Join(d.bin, "platform-api"), "setup-link")
 	link.Dir, link.Env = d.dir, d.api.cmd.Env
 	out, err := link.Output()
@@ -395,10 +406,14 @@ func (d *deployment) world() {
 	if token == nil {
 		d.t.Fatalf("setup-link printed %q", out)
 	}
-	const password = "four random words here"
-	made := d.ask("POST", "/v1/auth/setup", object{"token": token[1], "email": "ana@acme.example", "name": "Ana", "password": password, "tenant": object{"name": "Acme Water"}}, 201)
+	return token[1]
+}
+
+// world makes a tenant with one device that is decoded, and a connection of the operator's that brings its messages.
+func (d *deployment) world() {
+	made := d.ask("POST", "/v1/auth/setup", object{"token": d.setupToken(), "email": "ana@acme.example", "name": "Ana", "password": personsPassword, "tenant": object{"name": "Acme Water"}}, 201)
 	d.tenant = str(made, "tenant", "id")
-	d.token = str(d.ask("POST", "/v1/auth/login", object{"email": "ana@acme.example", "password": password, "mode": "token"}, 200), "access_token")
+	d.token = str(d.ask("POST", "/v1/auth/login", object{"email": "ana@acme.example", "password": personsPassword, "mode": "token"}, 200), "access_token")
 	at := "/v1/tenants/" + d.tenant
 	d.decoder = str(d.ask("POST", at+"/decoders", object{"name": "level"}, 201), "id")
 	version := d.ask("POST", at+"/decoders/"+d.decoder+"/versions", object{"source": "function decodeUplink(input) { return { data: { n: input.bytes[0] } } }"}, 201)

@@ -182,6 +182,7 @@ func (a *API) platformRoutes() {
 	}
 	a.limitRoutes()
 	a.mappingRoutes()
+	a.deadRoutes()
 	a.platformRoleRoutes()
 	a.personRoutes()
 }

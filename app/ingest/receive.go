@@ -103,13 +103,14 @@ func series(c Connection, result string) string {
 // arrive decides what becomes of one message.
 func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, error) {
 	now := g.enter.Now()
+	told, t, s := uplink.Told{}, ident.Tenant{}, ident.Source{}
 	dead := func(of ident.Tenant, reason string) (arrival, error) {
-		return arrival{record: g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: "connection:" + c.Name, Origin: d.Topic, At: now}, d.Payload)}, nil
+		return arrival{record: g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: viaConnection + c.Name, Origin: d.Topic, At: now, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told}, d.Payload)}, nil
 	}
 	if d.Bad != "" {
 		return dead(ident.Tenant{}, d.Bad)
 	}
-	told, ok := uplink.Told{}, false
+	ok := false
 	for _, t := range c.Topics {
 		if told, ok = t.Match(d.Topic); ok {
 			break
@@ -118,7 +119,8 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, 
 	if !ok {
 		return dead(ident.Tenant{}, "bad_topic")
 	}
-	t, s, err := g.owner(ctx, c, told)
+	var err error
+	t, s, err = g.owner(ctx, c, told)
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return dead(ident.Tenant{}, "no_tenant")
@@ -138,23 +140,13 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, 
 	case err != nil:
 		return arrival{}, away(err)
 	}
-	m, err := uplink.Parse(string(c.Format), d.Payload, told.Event)
+	e, err := g.message(scope, src, c.Format, told, d.Payload, now)
 	if errors.Is(err, uplink.ErrIgnored) {
 		g.counts.add(series(c, "ignored"), 1)
 		return arrival{}, nil
 	}
 	if err != nil {
 		return dead(t, fault.As(err).Code)
-	}
-	if m.Application == "" {
-		m.Application = told.Application
-	}
-	e := g.event(scope, src, m, now)
-	switch {
-	case src.Format != c.Format:
-		e.Reason = uplink.WrongFormat
-	case told.Disagrees(m):
-		e.Reason = uplink.TopicMismatch
 	}
 	topic, err := g.door(ctx, c, scope, src, granted)
 	if err != nil || topic == "" {
@@ -163,6 +155,28 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, 
 	a := arrival{event: e, later: topic == g.durable.Topics.Later}
 	a.record, err = g.durable.record(topic, e, d.Trace)
 	return a, err
+}
+
+// viaConnection begins what is said of an event or a letter that a connection brought.
+const viaConnection = "connection:"
+
+// message is what a connection brought as an event of a source's.
+func (g *Ingest) message(s access.Scope, src source.Source, format source.Format, told uplink.Told, payload []byte, now time.Time) (uplink.Event, error) {
+	m, err := uplink.Parse(string(format), payload, told.Event)
+	if err != nil {
+		return uplink.Event{}, err
+	}
+	if m.Application == "" {
+		m.Application = told.Application
+	}
+	e := g.event(s, src, m, now)
+	switch {
+	case src.Format != format:
+		e.Reason = uplink.WrongFormat
+	case told.Disagrees(m):
+		e.Reason = uplink.TopicMismatch
+	}
+	return e, nil
 }
 
 // owner is whose a message is by its connection and topic; not found: nobody's.

@@ -66,7 +66,7 @@ type commands struct {
 	Migrate struct {
 		Up     upCmd     `cmd:"" example:"ringfence migrate up --url-file owner.url" help:"Bring the schema up to date. Only one process does at a time; the others wait."`
 		Status statusCmd `cmd:"" example:"ringfence migrate status --url-file owner.url" help:"Say which migrations the database has seen."`
-		Roles  rolesCmd  `cmd:"" example:"ringfence migrate roles | psql postgres" help:"Print what makes the four roles, for an administrator of the cluster to run once."`
+		Roles  rolesCmd  `cmd:"" example:"ringfence migrate roles | psql postgres" help:"Print what makes the roles, for an administrator of the cluster to run once."`
 	} `cmd:"" example:"ringfence migrate status --url-file owner.url" help:"The schema of a PostgreSQL database. SQLite's is kept by the server."`
 	Keys struct {
 		Init keysInitCmd `cmd:"" example:"ringfence keys init keys --event-worker keys-event-worker" help:"Make the keys of a new deployment, once, and say which process is given which."`
@@ -75,6 +75,10 @@ type commands struct {
 	Kafka    struct {
 		Topics kafkaTopicsCmd `cmd:"" example:"ringfence kafka topics --brokers kafka-0:9092 --ca-file ca.pem --admin admin --password-file admin.password --user event-worker=events --apply" help:"Make the topics of a scaled-out deployment and the rights on them, or show what is to be made."`
 	} `cmd:"" example:"ringfence kafka topics --brokers kafka-0:9092 --ca-file ca.pem --admin admin --password-file admin.password" help:"The Kafka of a scaled-out deployment, for an administrator of it."`
+	DeadLetters struct {
+		List   deadListCmd   `cmd:"" example:"ringfence dead-letters list --server https://iot.example.com --reason no_tenant" help:"List what nothing could be made of, oldest first: what each says of itself, and nothing of what it holds."`
+		Replay deadReplayCmd `cmd:"" example:"ringfence dead-letters replay 3-1207 --server https://iot.example.com" help:"Put dead letters back on their way, once what was wrong is mended. All checks are run again; twice does no harm."`
+	} `cmd:"" example:"ringfence dead-letters list --server https://iot.example.com" name:"dead-letters" help:"The dead letters of a scaled-out deployment, through its API."`
 	Doctor     doctorCmd     `cmd:"" example:"ringfence doctor --profile p1 --server https://iot.example.com --token-file token --url-file runtime.url" help:"Look at a running deployment and say what of the hardening list does not hold, with what to do. Changes nothing."`
 	Completion completionCmd `cmd:"" example:"ringfence completion bash > /etc/bash_completion.d/ringfence" help:"Print a script that completes commands and flags in a shell."`
 	Version    versionCmd    `cmd:"" example:"ringfence version" help:"Print the version."`

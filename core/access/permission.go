@@ -95,6 +95,8 @@ const (
 	PlatformSettingWrite
 	PlatformConnectionRead
 	PlatformConnectionWrite
+	PlatformDeadLetterRead
+	PlatformDeadLetterReplay
 
 	permissions // how many there are, None included
 )
@@ -119,6 +121,7 @@ var permissionNames = [permissions]string{
 	PlatformPersonRead: "platform-person:read", PlatformPersonDisable: "platform-person:disable", PlatformPersonReset: "platform-person:reset",
 	PlatformAuditRead: "platform-audit:read", PlatformSettingRead: "platform-setting:read", PlatformSettingWrite: "platform-setting:write",
 	PlatformConnectionRead: "platform-connection:read", PlatformConnectionWrite: "platform-connection:write",
+	PlatformDeadLetterRead: "platform-dead-letter:read", PlatformDeadLetterReplay: "platform-dead-letter:replay",
 }
 
 // String is the permission's name, noun:verb.

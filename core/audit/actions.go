@@ -36,6 +36,8 @@ const (
 	MappingCreated Action = "mapping_created"
 	MappingDeleted Action = "mapping_deleted"
 
+	DeadLetterReplayed Action = "dead_letter_replayed"
+
 	NodeCreated Action = "node_created"
 	NodeUpdated Action = "node_updated"
 	NodeMoved   Action = "node_moved"
@@ -88,7 +90,7 @@ func Actions() []Action {
 		SetupDone,
 		PersonCreated, PersonDisabled, PersonEnabled, ResetStarted,
 		TenantCreated, TenantUpdated, TenantSuspended, TenantResumed, TenantDeleted, LimitsChanged,
-		MappingCreated, MappingDeleted,
+		MappingCreated, MappingDeleted, DeadLetterReplayed,
 		NodeCreated, NodeUpdated, NodeMoved, NodeBarrier, NodeDeleted,
 		MemberInvited, InvitationRevoked, MemberAdded, MemberRemoved, MembershipGranted, MembershipRevoked, GroupCreated, GroupUpdated, GroupDeleted, RoleCreated, RoleUpdated, RoleDeleted,
 		DeviceCreated, DeviceUpdated, DeviceAssigned, DeviceDeleted, DevicesImport,

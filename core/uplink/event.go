@@ -211,6 +211,12 @@ type Letter struct {
 	Size   int          // of the value, before it was cut
 	Hash   [32]byte     // of the whole value
 	At     time.Time
+
+	// Of a message that a connection brought: how it is read, and how its tenant is known. What the topic told was checked then.
+	Format string
+	Owner  string
+	Source ident.Source // as far as known
+	Told   Told
 }
 
 // Bounds of what a dead letter keeps of a value: all of it, or its beginning alone.
@@ -230,6 +236,14 @@ func (l Letter) Fields() []Field {
 	}
 	if !l.Tenant.IsZero() {
 		f = append(f, Field{"rf-tenant", l.Tenant.String()})
+	}
+	if !l.Source.IsZero() {
+		f = append(f, Field{"rf-source", l.Source.String()})
+	}
+	for _, more := range []Field{{"rf-format", l.Format}, {"rf-owner", l.Owner}, {"rf-application", l.Told.Application}, {"rf-device", l.Told.Device}, {"rf-event", l.Told.Event}} {
+		if more.Value != "" {
+			f = append(f, more)
+		}
 	}
 	return f
 }
@@ -254,6 +268,18 @@ func ReadLetter(fields []Field) (l Letter) {
 			l.At, _ = time.Parse(time.RFC3339Nano, f.Value)
 		case "rf-tenant":
 			l.Tenant, _ = ident.ParseTenant(f.Value)
+		case "rf-source":
+			l.Source, _ = ident.ParseSource(f.Value)
+		case "rf-format":
+			l.Format = printable(f.Value)
+		case "rf-owner":
+			l.Owner = printable(f.Value)
+		case "rf-application":
+			l.Told.Application = printable(f.Value)
+		case "rf-device":
+			l.Told.Device = printable(f.Value)
+		case "rf-event":
+			l.Told.Event = printable(f.Value)
 		}
 	}
 	return l

@@ -1,0 +1,237 @@
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/bus"
+	"github.com/ringfence/ringfence/ports/store"
+)
+
+// DeadLetter is what a dead letter says of itself. What it holds is nobody's to read here: it may be any tenant's.
+type DeadLetter struct {
+	Place string // partition and offset, its id
+	uplink.Letter
+	Kept int // bytes of the value that are there
+}
+
+// Whole reports whether all of the value was kept.
+func (d DeadLetter) Whole() bool { return d.Kept == d.Size }
+
+// Bounds of a look at dead letters.
+const (
+	deadAtOnce = 16    // values are large
+	deadLooked = 2_000 // letters that a page looks at for those of one reason
+)
+
+// DeadLetters lists dead letters, partition by partition, oldest first; of one reason, if there is one.
+func (g *Ingest) DeadLetters(ctx context.Context, s access.Scope, q store.Query, reason string) (page store.Page[DeadLetter], err error) {
+	if err := operator(s); err != nil {
+		return page, err
+	}
+	part, offset := 0, int64(0)
+	if q.After != "" {
+		if part, offset, err = deadPlace(q.After); err != nil {
+			return page, store.ErrCursor
+		}
+	}
+	limit := q.Limit
+	if limit <= 0 {
+		limit = 50
+	}
+	for looked := 0; ; {
+		rs, err := g.durable.Bus.Browse(ctx, g.durable.Topics.Dead, part, offset, deadAtOnce)
+		switch {
+		case isTopic(err) && part > 0:
+			return page, nil // there are no more partitions
+		case err != nil:
+			return page, err
+		case len(rs) == 0:
+			part, offset = part+1, 0
+			continue
+		}
+		for _, r := range rs {
+			if len(page.Items) == limit || looked == deadLooked {
+				page.Next = placeOf(part, offset)
+				return page, nil
+			}
+			looked, offset = looked+1, r.Offset+1
+			if d := deadLetter(r); reason == "" || d.Reason == reason {
+				page.Items = append(page.Items, d)
+			}
+		}
+	}
+}
+
+// DeadLetter answers one.
+func (g *Ingest) DeadLetter(ctx context.Context, s access.Scope, place string) (DeadLetter, error) {
+	r, err := g.deadRecord(ctx, s, place)
+	return deadLetter(r), err
+}
+
+// ReplayDead puts a dead letter back on its way, as it is judged now, and answers the event that it became. All checks are run again,
+// here and by whoever finishes it. The letter stays; replayed again it is the same event.
+func (g *Ingest) ReplayDead(ctx context.Context, s access.Scope, once enter.Once, place string) (ident.Uplink, error) {
+	r, err := g.deadRecord(ctx, s, place)
+	if err != nil {
+		return ident.Uplink{}, err
+	}
+	d := deadLetter(r)
+	e, err := g.revived(ctx, d, r.Value)
+	if err != nil {
+		return ident.Uplink{}, err
+	}
+	record, err := g.durable.record(g.durable.Topics.Uplinks, e, s.Origin().Trace)
+	if err != nil {
+		return ident.Uplink{}, err
+	}
+	entry, err := g.enter.Event(ctx, s, audit.DeadLetterReplayed, audit.Target{Kind: "dead_letter", ID: d.Place}, audit.Set("event", "", e.ID.String()), audit.Set("tenant", "", e.Tenant.String()), audit.Set("reason", "", d.Reason))
+	if err != nil {
+		return ident.Uplink{}, err
+	}
+	// The entry comes first: nothing goes out that the log does not know of.
+	err = g.store.Change(ctx, s, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		return []audit.Event{entry}, g.enter.Once(ctx, s, w, once, func() (string, error) { return e.ID.String(), nil })
+	})
+	if again := (*enter.Replay)(nil); err != nil && !errors.As(err, &again) { // asked before under the same key: whether it went out is not known, and twice does no harm
+		return ident.Uplink{}, err
+	}
+	ctx, end := context.WithTimeout(ctx, g.durable.Wait)
+	defer end()
+	if err := g.durable.Bus.Publish(ctx, []bus.Record{record})[0]; err != nil {
+		return ident.Uplink{}, fault.Wrap(err, fault.Unavailable, "bus_away", "The event could not be made durable, or it is not known whether it is. Replay the letter again.").WithRetry(time.Second)
+	}
+	g.counts.add("ringfence_dead_letters_replayed_total", 1)
+	return e.ID, nil
+}
+
+// Refusals of a replay.
+var (
+	errCut       = fault.New(fault.Conflict, "letter_cut", "Only the beginning of the value was kept, since it was too large. Ask its sender to send it again, smaller.")
+	errNobodys   = fault.New(fault.Conflict, "letter_without_owner", "The letter is still nobody's. Map its application to a tenant's source, or enable that source, then replay it.")
+	errForged    = fault.New(fault.Conflict, "letter_not_ours", "The record did not say, in all its places alike, whose it is, so that no process of ours wrote it. Nothing is made of it; find out who may write to the topic.")
+	errNotAnyway = fault.New(fault.Conflict, "letter_not_an_event", "The letter is no event that came in, so that it cannot be replayed.")
+)
+
+// revived is a letter's event, decided as if it came now.
+func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e uplink.Event, err error) {
+	switch {
+	case !d.Whole():
+		return e, errCut
+	case d.Reason == "headers_disagree" || d.Reason == "no_headers":
+		return e, errForged
+	case d.Via == g.durable.Topics.Uplinks || d.Via == g.durable.Topics.Later:
+		e, err = uplink.ParseEvent(value)
+		return e, stillDead(err)
+	case !strings.HasPrefix(d.Via, viaConnection):
+		return e, errNotAnyway
+	}
+	name := strings.TrimPrefix(d.Via, viaConnection)
+	t, s := d.Tenant, d.Source // the worker's own finding, by its configuration or the topic
+	if Owner(d.Owner) == ByApplication {
+		t, s, err = g.enter.Mapped(ctx, name, d.Told.Application)
+	}
+	if fault.Is(err, fault.NotFound) || t.IsZero() || s.IsZero() {
+		return e, errNobodys
+	}
+	if err != nil {
+		return e, err
+	}
+	scope, src, _, err := g.enter.Through(ctx, t, s, name, access.Origin{})
+	switch {
+	case fault.Is(err, fault.NotFound), fault.Is(err, fault.Denied), fault.Is(err, fault.Unauthenticated):
+		return e, errNobodys
+	case err != nil:
+		return e, err
+	}
+	if e, err = g.message(scope, src, source.Format(d.Format), d.Told, value, d.At); err != nil {
+		return e, stillDead(err)
+	}
+	e.ID = d.event(value)
+	return e, nil
+}
+
+// event is the id of what a letter becomes, the same each time, at the time when it came.
+func (d DeadLetter) event(value []byte) (id ident.Uplink) {
+	sum := sha256.Sum256(append([]byte(d.Place+" "), value...))
+	ident.Fresh(ident.Mint{Now: func() time.Time { return d.At }, Random: func(b []byte) { copy(b, sum[:]) }}, &id)
+	return id
+}
+
+// stillDead says what is wrong with a value, as it was the first time.
+func stillDead(err error) error {
+	if errors.Is(err, uplink.ErrIgnored) {
+		return errNotAnyway
+	}
+	if f := fault.As(err); f != nil && f.Kind == fault.Invalid {
+		return fault.New(fault.Conflict, "letter_unreadable", "The value can still not be read (%s). A newer version may read it.", f.Code)
+	}
+	return err
+}
+
+func operator(s access.Scope) error {
+	if s.Tenant() != ident.Platform || !s.Allowed() {
+		return store.ErrScope
+	}
+	return nil
+}
+
+func (g *Ingest) deadRecord(ctx context.Context, s access.Scope, place string) (bus.Record, error) {
+	if err := operator(s); err != nil {
+		return bus.Record{}, err
+	}
+	part, offset, err := deadPlace(place)
+	if err != nil {
+		return bus.Record{}, fault.Missing()
+	}
+	rs, err := g.durable.Bus.Browse(ctx, g.durable.Topics.Dead, part, offset, 1)
+	switch {
+	case isTopic(err) && part > 0:
+		return bus.Record{}, fault.Missing()
+	case err != nil:
+		return bus.Record{}, err
+	case len(rs) == 0 || rs[0].Offset != offset: // not there yet, or no longer kept
+		return bus.Record{}, fault.Missing()
+	}
+	return rs[0], nil
+}
+
+func deadLetter(r bus.Record) DeadLetter {
+	fields := make([]uplink.Field, len(r.Headers))
+	for i, h := range r.Headers {
+		fields[i] = uplink.Field{Name: h.Name, Value: string(h.Value)}
+	}
+	d := DeadLetter{Place: placeOf(r.Partition, r.Offset), Letter: uplink.ReadLetter(fields), Kept: len(r.Value)}
+	if d.At.IsZero() {
+		d.At = r.Time
+	}
+	d.At = d.At.UTC().Truncate(time.Microsecond)
+	return d
+}
+
+func placeOf(part int, offset int64) string {
+	return strconv.Itoa(part) + "-" + strconv.FormatInt(offset, 10)
+}
+
+func deadPlace(s string) (part int, offset int64, err error) {
+	first, second, ok := strings.Cut(s, "-")
+	part, err = strconv.Atoi(first)
+	if err == nil {
+		offset, err = strconv.ParseInt(second, 10, 64)
+	}
+	if err != nil || !ok || part < 0 || offset < 0 || placeOf(part, offset) != s {
+		return 0, 0, fault.Missing()
+	}
+	return part, offset, nil
+}

@@ -147,7 +147,7 @@ func (c composed) wrong(known told) (wrong []string) {
 			"store": {"event-worker", "maintain", "migrate", "mqtt-ingestion-worker", "platform-api", "postgres", "roles"},
 		}},
 		"secret": {who(func(s service) []string { return s.Secrets }), {
-			"postgres": {"postgres", "roles"}, "owner": {"roles"}, "runtime": {"roles"}, "retention": {"roles"}, "relay": {"roles"}, "relay-url": {"event-worker"}, "owner-url": {"maintain", "migrate"}, "retention-url": {"maintain"}, "runtime-url": services(),
+			"postgres": {"postgres", "roles"}, "owner": {"roles"}, "runtime": {"roles"}, "retention": {"roles"}, "relay": {"roles"}, "relay-url": {"event-worker"}, "reader": {"roles"}, "reader-url": {"mqtt-ingestion-worker"}, "owner-url": {"maintain", "migrate"}, "retention-url": {"maintain"}, "runtime-url": {"event-worker", "platform-api"},
 			"kafka-admin": {"kafka", "topics"}, "kafka-platform-api": {"kafka", "platform-api"}, "kafka-event-worker": {"event-worker", "kafka"},
 			"kafka-mqtt-ingestion-worker": {"kafka", "mqtt-ingestion-worker"}, "broker": {"mosquitto", "mqtt-ingestion-worker"}, "tls.crt": {"platform-api"}, "tls.key": {"platform-api"},
 		}},

@@ -222,7 +222,7 @@ func wrongChart(objects []obj, known told) (wrong []string) {
 		kinds[w.kind] = append(kinds[w.kind], strings.TrimPrefix(w.name, "rel-ringfence-"))
 		want := map[string][]string{
 			"platform-api": {"ringfence-database-runtime", "ringfence-kafka-platform-api", "ringfence-keys", "ringfence-tls"}, "event-worker": {"ringfence-database-relay", "ringfence-database-runtime", "ringfence-kafka-event-worker", "ringfence-keys-event-worker"},
-			"mqtt-ingestion-worker": {"ringfence-broker", "ringfence-database-runtime", "ringfence-kafka-mqtt-ingestion-worker"}, "migrate": {"ringfence-database-owner"},
+			"mqtt-ingestion-worker": {"ringfence-broker", "ringfence-database-reader", "ringfence-kafka-mqtt-ingestion-worker"}, "migrate": {"ringfence-database-owner"},
 			"maintain": {"ringfence-database-owner", "ringfence-database-retention"}, "topics": {"ringfence-kafka-admin"},
 		}[strings.TrimPrefix(w.name, "rel-ringfence-")]
 		if got := w.mounts(); !slices.Equal(got, want) {

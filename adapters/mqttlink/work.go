@@ -83,13 +83,13 @@ func (l *line) deliver(batch []item) {
 			ms[i] = l.message(it)
 		}
 		errs := l.take(ms)
-		left, before := batch[:0], len(batch)
+		left, before, why := batch[:0], len(batch), error(nil)
 		for i, it := range batch {
 			if errs[i] == nil {
 				l.finish(it)
 				l.counts.taken.Add(1)
 			} else {
-				left = append(left, it)
+				left, why = append(left, it), errs[i]
 			}
 		}
 		if batch = left; len(batch) == 0 {
@@ -98,6 +98,9 @@ func (l *line) deliver(batch []item) {
 		l.counts.retries.Add(int64(len(batch)))
 		if len(batch) < before {
 			wait = l.o.tuning.retry
+		}
+		if wait >= retryMost/2 { // it lasts
+			l.o.Log.WarnContext(l.living, "messages cannot be made durable, and are tried again", slog.String("connection", l.c.Name), slog.Int("messages", len(batch)), slog.String("cause", fault.Cause(why)), slog.Duration("again", wait))
 		}
 		t := time.NewTimer(wait)
 		select {

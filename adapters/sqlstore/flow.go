@@ -163,8 +163,20 @@ func (h *handle) told(ctx context.Context, done *store.Finished) error {
 	_, err = h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (latest.at, latest.id)",
 		h.tenant[:], r.Device[:], micros(r.At), r.ID[:])
 	if o := done.Out; o != nil && err == nil {
-		_, err = h.exec(ctx, "INSERT INTO outbox (tenant, shard, event, key, value) VALUES (?, ?, ?, ?, ?)", h.tenant[:], store.OutboxShard(h.tenant, o.Key), o.Event[:], o.Key, notNil(o.Value))
+		err = h.send(ctx, o)
 	}
+	return err
+}
+
+// send keeps what goes out. Where there is one writer, it counts by itself.
+func (h *handle) send(ctx context.Context, o *store.Outgoing) error {
+	shard := store.OutboxShard(h.tenant, o.Key)
+	if h.session.d.Parts {
+		_, err := h.exec(ctx, "INSERT INTO outbox (tenant, shard, event, key, value) VALUES (?, ?, ?, ?, ?)", h.tenant[:], shard, o.Event[:], o.Key, notNil(o.Value))
+		return err
+	}
+	_, err := h.exec(ctx, "INSERT INTO outbox (tenant, shard, id, event, key, value) SELECT ?, ?, coalesce((SELECT max(id) FROM outbox WHERE tenant = ? AND shard = ?), 0) + 1, ?, ?, ?",
+		h.tenant[:], shard, h.tenant[:], shard, o.Event[:], o.Key, notNil(o.Value))
 	return err
 }
 

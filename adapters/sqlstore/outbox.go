@@ -47,7 +47,7 @@ func (o *Outbox) Relay(ctx context.Context, r store.Round, publish func(context.
 			if err != nil || i >= len(rs) {
 				continue
 			}
-			if _, err := db.exec(ctx, "DELETE FROM outbox WHERE tenant = ? AND id = ?", []any{rs[i].Tenant[:], ids[i]}); err != nil {
+			if _, err := db.exec(ctx, "DELETE FROM outbox WHERE tenant = ? AND shard = ? AND id = ?", []any{rs[i].Tenant[:], r.Shard, ids[i]}); err != nil {
 				return away(err)
 			}
 		}

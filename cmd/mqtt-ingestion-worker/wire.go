@@ -37,6 +37,7 @@ func spec() node.Spec {
 			return wrong
 		},
 		Memory:   func(settings.Config, *node.Node) int64 { return 64 << 20 },
+		Reads:    true,
 		Work:     work,
 		Commands: []node.Command{{Name: "adopt", Help: "Take what a broker keeps for a worker that does not come back.", Run: &adoptCmd{}}},
 	}

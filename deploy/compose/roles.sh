@@ -4,7 +4,7 @@ set -eu
 PGPASSWORD=$(cat /run/secrets/postgres)
 export PGPASSWORD PGHOST=postgres PGUSER=postgres PGDATABASE=postgres
 psql -qX -v ON_ERROR_STOP=1 -f /etc/ringfence/roles.sql
-for role in owner runtime retention relay; do
+for role in owner runtime reader retention relay; do
   # psql quotes it: a password is never part of the text that is parsed.
   psql -qX -v ON_ERROR_STOP=1 -v role="ringfence_$role" -v password="$(cat "/run/secrets/$role")" <<'SQL'
 ALTER ROLE :"role" PASSWORD :'password';
@@ -13,5 +13,5 @@ done
 psql -qX -v ON_ERROR_STOP=1 <<'SQL'
 SELECT 'CREATE DATABASE ringfence OWNER ringfence_owner' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'ringfence') \gexec
 REVOKE CONNECT ON DATABASE ringfence FROM PUBLIC;
-GRANT CONNECT ON DATABASE ringfence TO ringfence_owner, ringfence_runtime, ringfence_retention, ringfence_relay, ringfence_backup;
+GRANT CONNECT ON DATABASE ringfence TO ringfence_owner, ringfence_runtime, ringfence_reader, ringfence_retention, ringfence_relay, ringfence_backup;
 SQL

@@ -86,6 +86,9 @@ func flawed() []string {
 		// A relay sees the outbox of all tenants, and nothing else of anybody; it takes away what was sent, and writes nothing.
 		`SELECT c.relname || ': ringfence_relay has ' || v.p FROM pg_class c, (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) v(p) WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
 		AND has_table_privilege('ringfence_relay', c.oid, v.p) AND NOT (c.relname = 'outbox' AND v.p IN ('SELECT', 'DELETE')) AND NOT (c.relname IN ('bun_migrations', 'oldest_programs') AND v.p = 'SELECT')`,
+		// An MQTT worker reads what lets a message in, and no event, no person, no secret.
+		`SELECT c.relname || ': ringfence_reader has ' || v.p FROM pg_class c, (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE')) v(p) WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+		AND has_table_privilege('ringfence_reader', c.oid, v.p) AND NOT (v.p = 'SELECT' AND c.relname IN ('known', 'due', 'audit_heads', 'tenants', 'limits', 'nodes', 'roles', 'groups', 'memberships', 'members', 'sources', 'source_keys', 'touched', 'mappings', 'bun_migrations', 'oldest_programs'))`,
 		`SELECT c.relname || ': ringfence_runtime has ' || v.p FROM pg_class c, (VALUES ('SELECT'), ('UPDATE'), ('DELETE')) v(p) WHERE c.relnamespace = 'public'::regnamespace AND c.relname = 'outbox' AND has_table_privilege('ringfence_runtime', c.oid, v.p)`,
 		// Nothing leads around it.
 		`SELECT p.proname || ': runs with its owner''s rights' FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef AND p.proname <> 'expire_partition'`,
@@ -101,12 +104,12 @@ func flawed() []string {
 		AND (p.ends - p.starts = interval '1 day' AND c.relname = p.parent || '_' || to_char(p.starts AT TIME ZONE 'UTC', 'YYYYMMDD')) IS NOT TRUE`,
 		`SELECT c.relname || ': a view with its owner''s rights' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND NOT coalesce(c.reloptions, '{}') && '{security_invoker=true,security_invoker=on}'`,
 		`SELECT c.relname || ': a materialized view, which no policy guards' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'm'`,
-		`SELECT rolname || ': may more than a service should' FROM pg_roles r WHERE rolname IN ('ringfence_runtime', 'ringfence_retention', 'ringfence_relay') AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
+		`SELECT rolname || ': may more than a service should' FROM pg_roles r WHERE rolname IN ('ringfence_runtime', 'ringfence_reader', 'ringfence_retention', 'ringfence_relay') AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
 		OR EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid))`,
 		`SELECT c.relname || ': ' || r.rolname || ' has ' || v.p FROM pg_class c, pg_roles r, (VALUES ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')) v(p)
-		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND r.rolname IN ('ringfence_runtime', 'ringfence_retention', 'ringfence_relay', 'ringfence_backup') AND has_table_privilege(r.rolname, c.oid, v.p)`,
+		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND r.rolname IN ('ringfence_runtime', 'ringfence_reader', 'ringfence_retention', 'ringfence_relay', 'ringfence_backup') AND has_table_privilege(r.rolname, c.oid, v.p)`,
 		`SELECT c.relname || ': belongs to ' || pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND pg_get_userbyid(c.relowner) <> 'ringfence_owner'`,
-		`SELECT r.rolname || ': makes tables' FROM pg_roles r WHERE r.rolname IN ('ringfence_runtime', 'ringfence_retention', 'ringfence_relay', 'ringfence_backup') AND has_schema_privilege(r.rolname, 'public', 'CREATE')`,
+		`SELECT r.rolname || ': makes tables' FROM pg_roles r WHERE r.rolname IN ('ringfence_runtime', 'ringfence_reader', 'ringfence_retention', 'ringfence_relay', 'ringfence_backup') AND has_schema_privilege(r.rolname, 'public', 'CREATE')`,
 		`SELECT c.relname || ': ringfence_backup writes' FROM pg_class c, (VALUES ('INSERT'), ('UPDATE'), ('DELETE')) v(p) WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND has_table_privilege('ringfence_backup', c.oid, v.p)`,
 		`SELECT c.relname || ': is no look-up table that is known here' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relrowsecurity AND NOT c.relname = ANY (@lookups)`,
 	}

@@ -39,6 +39,8 @@ func TestEveryTableStandsBehindTheWall(t *testing.T) {
 			"outbox: has not the one policy":                              "DROP POLICY tenant ON outbox",
 			"outbox: ringfence_relay has INSERT":                          "GRANT INSERT ON outbox TO ringfence_relay",
 			"readings: ringfence_relay has SELECT":                        "GRANT SELECT ON readings TO ringfence_relay",
+			"sources: ringfence_reader has INSERT":                        "GRANT INSERT ON sources TO ringfence_reader",
+			"devices: ringfence_reader has SELECT":                        "GRANT SELECT ON devices TO ringfence_reader",
 			"outbox: ringfence_runtime has DELETE":                        "GRANT DELETE ON outbox TO ringfence_runtime",
 			"ringfence_relay: may more than a service should":             "ALTER ROLE ringfence_relay BYPASSRLS",
 			"outbox_event: an index that does not begin with the tenant":  "CREATE INDEX outbox_event ON outbox (event)",

@@ -37,6 +37,7 @@ var Roles string
 type Options struct {
 	URL     secret.Text // postgres://ringfence_runtime:…@host:port/database?sslmode=verify-full
 	Conns   int         // connections at most; 0: 10
+	Reads   bool        // as ringfence_reader: a role that may write is refused
 	Now     func() time.Time
 	Revised store.Revised
 	// Followed is told, twice a second, that Revised was told of all that other processes had changed by then.
@@ -64,6 +65,11 @@ func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
 	db.SetMaxIdleConns(o.Conns)
 	if err := errors.Join(harmless(ctx, db), upToDate(ctx, db)); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if o.Reads {
+		if err := readOnly(ctx, db); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
 	}
 	return sqlstore.New(ctx, sqlstore.Options{Write: db, Read: db, Dialect: dialect(), Now: o.Now, Revised: o.Revised, Followed: o.Followed, Version: o.Version, Node: o.Node})
 }
@@ -143,6 +149,20 @@ func refused(err error) (asked, always bool) {
 	}
 	class := pg.Code[:2]
 	return class != "08" && class != "53" && class != "57" && class != "58", class == "22" || class == "23"
+}
+
+// readOnly refuses a role that may write anything.
+func readOnly(ctx context.Context, db *bun.DB) error {
+	var role, table string
+	err := db.DB.QueryRowContext(ctx, `SELECT current_user, c.relname FROM pg_class c, (VALUES ('INSERT'), ('UPDATE'), ('DELETE'), ('TRUNCATE')) v(p)
+		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND has_table_privilege(c.oid, v.p) LIMIT 1`).Scan(&role, &table)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return looked("look at the role's rights", err)
+	}
+	return fmt.Errorf("the role %s may write (%s), which this process never does; sign in as ringfence_reader (roles.sql)", role, table)
 }
 
 // looked is an error of a look at a database that is to be opened: one that is away may be waited for, anything else is to be mended.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres/pgtest"
+	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
@@ -181,5 +182,33 @@ func fill(t testing.TB, server *pgtest.Server, name string, tenants, each int) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// An MQTT worker's role reads what it needs, and a role that may write is refused where nothing is ever written.
+func TestAReadersRoleMayNotWrite(t *testing.T) {
+	server := pgtest.New(pgtest.Oldest)
+	name := server.Database(t)
+	if s, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL(name, "runtime"), Reads: true}); err == nil {
+		_ = s.Close()
+		t.Error("a role that may write was taken for a reader's")
+	}
+	s, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL(name, "reader"), Reads: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	scope := new(storetest.World).Scope(ident.Tenant{1}, 0)
+	if err := s.View(t.Context(), scope, func(ctx context.Context, r store.Reader) error { _, err := r.Policy(ctx); return err }); err != nil {
+		t.Errorf("it cannot read a policy: %v", err)
+	}
+	if err := s.View(t.Context(), scope, func(ctx context.Context, r store.Reader) error {
+		_, err := r.Readings().List(ctx, store.Query{Reach: access.Everywhere})
+		return err
+	}); err == nil {
+		t.Error("it reads readings")
+	}
+	if err := s.Ingest(t.Context(), scope, func(ctx context.Context, f store.Flow) error { return f.Touch(ctx, "a", time.Now()) }); err == nil {
+		t.Error("it writes")
 	}
 }

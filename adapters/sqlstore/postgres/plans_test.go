@@ -114,7 +114,7 @@ func filled(t testing.TB, server *pgtest.Server, tenants, rows int) (database st
 		WHEN a.atttypid = 'boolean'::regtype THEN 'n % 2 = 0'
 		WHEN a.atttypid = 'integer'::regtype THEN 'n % 200'
 		ELSE 'n' END, ',' ORDER BY a.attnum)
-		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attidentity = ''
 		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relrowsecurity GROUP BY c.relname`)
 	if err != nil {
 		t.Fatal(err)

@@ -149,6 +149,12 @@ func (d *deployment) logs() {
 			}
 		}
 	}
+	for _, line := range strings.Split(d.pg.Log(), "\n") {
+		if strings.Contains(line, "denied") {
+			d.t.Log(line)
+			break
+		}
+	}
 	for name, p := range d.workers {
 		if p.log == nil {
 			continue
@@ -270,7 +276,7 @@ func bare(t testing.TB) *deployment {
 	})
 	d.layout, d.runtime, d.backup = layout, server.URL(name, "runtime").Reveal(), server.URL(name, "backup").Reveal()
 	d.workers["event-worker"] = d.node("event-worker", "events", passwords["events"], "RINGFENCE_OUTBOX_DATABASE_URL="+server.URL(name, "relay").Reveal(), "RINGFENCE_KEYS="+keys, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"), "RINGFENCE_FUEL_PER_MINUTE=1000000000000")
-	d.workers["mqtt-ingestion-worker"] = d.node("mqtt-ingestion-worker", "mqtt", passwords["mqtt"], "RINGFENCE_CONNECTIONS_FILE="+filepath.Join(d.dir, "connections.yaml"),
+	d.workers["mqtt-ingestion-worker"] = d.node("mqtt-ingestion-worker", "mqtt", passwords["mqtt"], "RINGFENCE_DATABASE_URL="+server.URL(name, "reader").Reveal(), "RINGFENCE_CONNECTIONS_FILE="+filepath.Join(d.dir, "connections.yaml"),
 		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BACKLOG=1000000")
 	d.workers["platform-api"] = d.api
 	d.await("the API", 60*time.Second, func() error { return d.ready(d.base) })

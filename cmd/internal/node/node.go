@@ -35,6 +35,7 @@ type Spec struct {
 	About    string
 	Table    settings.Table                                       // beside Settings
 	Together func(settings.Config) []error                        // beside Together
+	Reads    bool                                                 // of the database alone: it signs in as ringfence_reader
 	Memory   func(settings.Config, *Node) int64                   // above which memory is collected sooner, in bytes, unless GOMEMLIMIT says; nil: none
 	Keys     []keyring.Part                                       // that it is given; none: it needs no folder of keys
 	Engine   func(context.Context, *Node) (sandbox.Engine, error) // nil: it runs no scripts
@@ -222,7 +223,7 @@ func (n *Node) open(ctx context.Context, spec Spec) (err error) {
 	cache := enter.NewCache(cachedTenants)
 	err = n.Insist(ctx, "the database", func(ctx context.Context) error {
 		st, err := postgres.Open(ctx, postgres.Options{
-			URL: c.Secret("database_url"), Conns: c.Num("database_connections"), Now: time.Now, Revised: cache.Revised, Followed: cache.Followed, Version: Version(), Node: n.Name,
+			URL: c.Secret("database_url"), Reads: spec.Reads, Conns: c.Num("database_connections"), Now: time.Now, Revised: cache.Revised, Followed: cache.Followed, Version: Version(), Node: n.Name,
 		})
 		if err == nil {
 			n.Store = st // and it stays nil, which a nil store in it would not be

@@ -47,7 +47,7 @@ func New(variable string) *Server {
 		s.admin = admin
 		ctx := context.Background()
 		if err := s.Ask(ctx, "postgres", "SELECT pg_advisory_lock(1)", postgres.Roles, "ALTER ROLE ringfence_owner PASSWORD 'owner'", "ALTER ROLE ringfence_runtime PASSWORD 'runtime'",
-			"ALTER ROLE ringfence_retention PASSWORD 'retention'", "ALTER ROLE ringfence_relay PASSWORD 'relay'", "ALTER ROLE ringfence_backup PASSWORD 'backup'"); err != nil {
+			"ALTER ROLE ringfence_retention PASSWORD 'retention'", "ALTER ROLE ringfence_reader PASSWORD 'reader'", "ALTER ROLE ringfence_relay PASSWORD 'relay'", "ALTER ROLE ringfence_backup PASSWORD 'backup'"); err != nil {
 			return "", err
 		}
 		name, err := s.create(ctx, "OWNER ringfence_owner")
@@ -97,7 +97,7 @@ func (s *Server) made(t testing.TB, like string) string {
 	return name
 }
 
-// URL is a database as one of the roles signs in to it: owner, runtime, retention, relay or backup; "" is the administrator.
+// URL is a database as one of the roles signs in to it: owner, runtime, reader, retention, relay or backup; "" is the administrator.
 func (s *Server) URL(database, role string) secret.Text {
 	u := *s.admin
 	u.Path = "/" + database

@@ -176,7 +176,7 @@ spec:
         {{- end }}
   volumes:
     - name: database
-      {{- include "ringfence.file" (dict "ref" $v.database.runtime "as" "url") | nindent 6 }}
+      {{- include "ringfence.file" (dict "ref" (ternary $v.database.reader $v.database.runtime (eq .component "mqtt-ingestion-worker")) "as" "url") | nindent 6 }}
     {{- if $v.database.caSecret }}
     - {name: database-ca, secret: {secretName: {{ $v.database.caSecret }}, items: [{key: ca.crt, path: ca.crt}]}}
     {{- end }}

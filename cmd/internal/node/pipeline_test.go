@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -57,6 +58,24 @@ func (d *deployment) publish(from, to int) {
 	}
 	if c != nil {
 		_ = c.Disconnect(&paho.Disconnect{ReasonCode: 0})
+	}
+}
+
+// post posts events as a customer does, each until it is accepted.
+func (d *deployment) post(from, to int) {
+	d.t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for n := from; n < to && d.t.Context().Err() == nil; {
+		switch status := d.sent(d.t.Context(), fmt.Sprint("posted ", n)); status {
+		case http.StatusAccepted:
+			n++
+		case 0, http.StatusServiceUnavailable:
+			<-tick.C
+		default:
+			d.t.Errorf("the API answers %d", status)
+			return
+		}
 	}
 }
 
@@ -112,16 +131,22 @@ func TestNothingThatWasAcknowledgedIsLostOrDoubledWhateverIsKilled(t *testing.T)
 	d.output("acme")
 	d.run("mqtt-ingestion-worker")
 	d.run("event-worker")
-	const events, kills, publishers = 10_000, 10, 4
-	published := make(chan struct{}, publishers)
+	const publishers, posters = 4, 2
+	events, kills := long(10_000, 100_000), long(10, 100)
+	posted := events / 10 // by HTTP, the others by MQTT
+	var sending sync.WaitGroup
 	for i := range publishers {
-		go func() { d.publish(i*events/publishers, (i+1)*events/publishers); published <- struct{}{} }()
+		sending.Go(func() { d.publish(i*(events-posted)/publishers, (i+1)*(events-posted)/publishers) })
+	}
+	for i := range posters {
+		sending.Go(func() { d.post(i*posted/posters, (i+1)*posted/posters) })
 	}
 	victims := []func() error{
 		func() error { return d.crash("mqtt-ingestion-worker") },
 		func() error { return d.crash("event-worker") },
 		func() error { d.kafka.Kill(); d.kafka.Start(); return nil },
 		func() error { d.pg.Kill(); d.pg.Start(); return nil },
+		func() error { return d.crash("platform-api") },
 	}
 	for k := range kills {
 		pause := time.NewTimer(time.Duration(100+rand.IntN(300)) * time.Millisecond) //nolint:gosec // when to kill
@@ -130,10 +155,8 @@ func TestNothingThatWasAcknowledgedIsLostOrDoubledWhateverIsKilled(t *testing.T)
 			t.Fatal(err)
 		}
 	}
-	for range publishers {
-		<-published
-	}
-	d.whole(events, 3*time.Minute) // seconds on a quiet machine
+	sending.Wait()
+	d.whole(events, long(3*time.Minute, 10*time.Minute)) // seconds on a quiet machine
 	d.await("all of them have gone out", time.Minute, func() error {
 		if n := d.count("SELECT count(*) FROM outbox"); n != 0 {
 			return fmt.Errorf("%d wait", n)

@@ -13,13 +13,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ringfence/ringfence/adapters/brokerauth"
 	"github.com/ringfence/ringfence/adapters/httpapi"
 	"github.com/ringfence/ringfence/adapters/keyring"
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/adapters/quickjssandbox"
 	"github.com/ringfence/ringfence/app/disclose"
+	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/app/signin"
+	"github.com/ringfence/ringfence/cmd/internal/brokers"
 	"github.com/ringfence/ringfence/cmd/internal/node"
 	"github.com/ringfence/ringfence/cmd/internal/settings"
 	"github.com/ringfence/ringfence/core/fault"
@@ -35,7 +38,7 @@ const (
 func spec() node.Spec {
 	return node.Spec{
 		Name: "platform-api", About: "The HTTP API over PostgreSQL and Kafka.",
-		Table: settings.Table{
+		Table: append(settings.Table{
 			settings.Of("keys", "keys", "Folder of keys, made once by `ringfence keys init`", settings.NotEmpty),
 			settings.Of("listen", "127.0.0.1:8080", "Address of the API", settings.Address),
 			settings.Of("public_url", "", "What links begin with, such as `https://iot.example.com`", settings.Origin),
@@ -51,7 +54,7 @@ func spec() node.Spec {
 			settings.Of("engine", "", "Folder where the compiled engine is kept between starts; empty: it is compiled at each", settings.Any),
 			settings.Of("max_connections", "2000", "Connections at the same time", settings.Number(1, 1<<20)),
 			settings.Of("max_connections_per_address", "100", "Connections of one address at the same time", settings.Number(1, 1<<20)),
-		},
+		}, brokers.Settings()...),
 		Together: together, Keys: []keyring.Part{keyring.Seals, keyring.Peppers, keyring.Log}, Engine: engine, Work: work,
 		Commands: []node.Command{{Name: "setup-link", Help: "Print the link by which the first administrator of the platform comes in, once and for an hour.", Run: &setupCmd{}}},
 	}
@@ -75,7 +78,10 @@ func together(c settings.Config) (wrong []error) {
 	if _, err := certificate(c); err != nil {
 		wrong = append(wrong, err)
 	}
-	return wrong
+	if _, err := brokers.CAs(c); err != nil {
+		wrong = append(wrong, err)
+	}
+	return append(wrong, brokers.Together(c, c.Str("tls_cert_file") == "")...)
 }
 
 func cost(c settings.Config) localauth.Cost {
@@ -156,7 +162,11 @@ func work(ctx context.Context, n *node.Node) error {
 	if cert != nil {
 		bound = tls.NewListener(listener, cert)
 	}
-	server, failed := httpapi.Server(api, n.Log), make(chan error, 1)
+	asked, err := brokers.Listen(c, brokerauth.Options{Gate: enter.NewBroker(n.Enter, n.Limiter), Limiter: n.Limiter, Mint: n.Enter.Mint, Node: n.Name}, cert, n.Log)
+	if err != nil {
+		return errors.Join(err, bound.Close())
+	}
+	server, failed := httpapi.Server(api, n.Log), make(chan error, 2)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { repeat(background, n, told) })
@@ -165,6 +175,14 @@ func work(ctx context.Context, n *node.Node) error {
 			failed <- err
 		}
 	})
+	if asked != nil {
+		n.Metrics.Watch(asked.Counts)
+		wg.Go(func() {
+			if err := asked.Serve(); err != nil {
+				failed <- err
+			}
+		})
+	}
 	n.Log.InfoContext(ctx, "listening", slog.String("address", listener.Addr().String()))
 	select {
 	case <-ctx.Done():
@@ -184,6 +202,7 @@ func work(ctx context.Context, n *node.Node) error {
 	if serr := server.Shutdown(late); serr != nil {
 		err = errors.Join(err, server.Close())
 	}
+	err = errors.Join(err, asked.Shutdown(late))
 	stop()
 	wg.Wait()
 	return err

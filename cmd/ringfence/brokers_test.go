@@ -48,7 +48,7 @@ func (app *application) atDoors(t *testing.T, conf config) func(user, password, 
 		wg.Wait()
 	})
 	ask := func(password, path, kind, body string, header ...string) {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+d.asking.Addr().String()+path, strings.NewReader(body))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+d.asked.Addr().String()+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}

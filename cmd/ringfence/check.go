@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/ringfence/ringfence/adapters/localauth"
+	"github.com/ringfence/ringfence/cmd/internal/brokers"
 	"github.com/ringfence/ringfence/cmd/internal/settings"
 )
 
@@ -27,17 +28,7 @@ func (c config) together() (wrong []error) {
 	if c.flag("mqtt") && settings.Open(c.str("mqtt_listen")) && clear && !c.flag("mqtt_plain") {
 		say("mqtt_listen: %s is not loopback and has no TLS; set tls_cert_file and tls_key_file, or mqtt_plain: true if nobody else listens on the way", c.str("mqtt_listen"))
 	}
-	if asked := c.str("broker_auth_listen"); asked != "" {
-		if c.Secret("broker_auth_secret").IsZero() && c.str("broker_auth_client_ca_file") == "" {
-			say("broker_auth_listen: anybody could ask; put what brokers show into a file that %s_FILE names, or set broker_auth_client_ca_file", settings.Variable("broker_auth_secret"))
-		}
-		if c.str("broker_auth_client_ca_file") != "" && clear {
-			say("broker_auth_client_ca_file: certificates are shown in TLS alone; set tls_cert_file and tls_key_file")
-		}
-		if settings.Open(asked) && clear && !c.flag("broker_auth_plain_http") {
-			say("broker_auth_listen: %s is not loopback and has no TLS; set tls_cert_file and tls_key_file, or broker_auth_plain_http: true behind a proxy that ends TLS", asked)
-		}
-	}
+	wrong = append(wrong, brokers.Together(c.Config, clear)...)
 	if err := c.passwordCost().Check(); err != nil {
 		say("password_memory_kib, password_time: %w; the default is %d and %d", err, localauth.DefaultCost.Memory, localauth.DefaultCost.Time)
 	}
@@ -50,7 +41,7 @@ func (c config) judge() error {
 	if _, err := c.certificate(); err != nil {
 		wrong = append(wrong, err)
 	}
-	if _, err := c.brokerCAs(); err != nil {
+	if _, err := brokers.CAs(c.Config); err != nil {
 		wrong = append(wrong, err)
 	}
 	if file := c.str("known_passwords_file"); file != "" {

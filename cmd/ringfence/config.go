@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"path/filepath"
-	"strings"
 
-	"github.com/ringfence/ringfence/adapters/brokerauth"
+	"github.com/ringfence/ringfence/cmd/internal/brokers"
 	"github.com/ringfence/ringfence/cmd/internal/settings"
 )
 
@@ -37,21 +35,7 @@ var table = append(settings.Table{
 	settings.Of("mqtt_plain", "false", "Allow MQTT without TLS on an address that is not loopback: keys are then told to whoever listens on the way", settings.Boolean),
 	settings.Of("mqtt_sessions", "2000", "MQTT connections at the same time, and sessions that are kept", settings.Number(1, 1<<20)),
 	settings.Of("mqtt_sessions_per_source", "20", "Of them, of one source", settings.Number(1, 1<<20)),
-	settings.Of("broker_auth_listen", "", "Address where MQTT brokers of yours ask who may connect, publish and subscribe; TLS with the API's certificate, if it has one; empty: none", settings.Optional(settings.Address)),
-	settings.Hidden("broker_auth_secret", "What these brokers show, at least 24 letters and digits", secretWord),
-	settings.Of("broker_auth_client_ca_file", "", "Whose client certificates these brokers show, PEM; with it the secret may be left out", settings.Any),
-	settings.Of("broker_auth_plain_http", "false", "Allow these brokers to ask in plain HTTP on an address that is not loopback", settings.Boolean),
-}, settings.Limits()...)
-
-// secretWord takes what can stand in a URL as it is, and is long enough that nobody guesses it.
-func secretWord(s string) error {
-	if len(s) < brokerauth.MinSecret || strings.ContainsFunc(s, func(c rune) bool {
-		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_'
-	}) {
-		return errors.New("want at least 24 letters, digits, hyphens and underscores, such as openssl rand -hex 32 prints")
-	}
-	return nil
-}
+}, append(brokers.Settings(), settings.Limits()...)...)
 
 // config is the settings in effect.
 type config struct{ settings.Config }

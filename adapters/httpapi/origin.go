@@ -1,12 +1,13 @@
 package httpapi
 
 import (
-	"encoding/hex"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/ringfence/ringfence/core/access"
 )
 
 // trace is the trace id of a W3C traceparent, if there is exactly one and it is one.
@@ -14,15 +15,7 @@ func trace(fields []string) string {
 	if len(fields) != 1 {
 		return ""
 	}
-	s := fields[0]
-	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' || strings.ToLower(s) != s {
-		return ""
-	}
-	id, parent := s[3:35], s[36:52]
-	if _, err := hex.DecodeString(id + parent + s[53:]); err != nil || strings.Trim(id, "0") == "" || strings.Trim(parent, "0") == "" {
-		return ""
-	}
-	return id
+	return access.ParseTrace(fields[0])
 }
 
 func cut(s string, n int) string {

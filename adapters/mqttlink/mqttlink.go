@@ -25,6 +25,7 @@ type Message struct {
 	Payload     []byte // the receiver's own; cut to uplink.MaxBody if Fault says that it is longer
 	Size        int    // of the payload as it was sent
 	ContentType string // as its publisher says
+	Trace       string // trace id of the publisher's traceparent, a user property; "": it said none
 	Retained    bool   // its publisher asked the broker to keep it for later subscribers
 	Duplicate   bool   // the broker sent it before and saw no acknowledgement; who was given it then, if anybody, it does not say
 	AtMostOnce  bool   // nobody will send it again: it was published or delivered with QoS 0

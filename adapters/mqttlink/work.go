@@ -8,6 +8,7 @@ import (
 
 	"github.com/eclipse/paho.golang/paho"
 
+	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/uplink"
 )
@@ -199,6 +200,9 @@ func (l *line) message(it item) Message {
 	}
 	if p.Properties != nil && len(p.Properties.ContentType) <= maxText && utf8.ValidString(p.Properties.ContentType) {
 		m.ContentType = p.Properties.ContentType
+	}
+	if p.Properties != nil {
+		m.Trace = access.ParseTrace(p.Properties.User.Get("traceparent"))
 	}
 	if m.Fault = judge(m.Topic); m.Fault != nil && len(m.Topic) > uplink.MaxTopic {
 		m.Topic = strings.Clone(m.Topic[:uplink.MaxTopic])

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/uplink"
@@ -235,7 +236,7 @@ func (c *consumer) read(ctx, working context.Context, m *committer, topic string
 				m.add(c.w.done(at))
 				continue
 			}
-			p := &pending{place: at, event: e, size: len(r.Value) + 512, trace: header(r, bus.TraceHeader)}
+			p := &pending{place: at, event: e, size: len(r.Value) + 512, trace: access.ParseTrace(header(r, bus.TraceHeader))}
 			if c.w.put(ctx, p) != nil {
 				return nil // told to stop
 			}

@@ -282,7 +282,7 @@ func (g *Ingest) told(ctx context.Context, p *part) {
 				level = slog.LevelInfo
 			}
 			g.log.LogAttrs(ctx, level, "event finished", slog.String("event_id", row.Uplink.ID.String()), slog.String("tenant_id", p.Scope.Tenant().String()),
-				slog.String("state", string(row.Uplink.State)), slog.String("reason", string(row.Uplink.Reason)), slog.String("traceparent", p.of[i].trace))
+				slog.String("state", string(row.Uplink.State)), slog.String("reason", string(row.Uplink.Reason)), slog.String("trace_id", p.of[i].trace))
 		}
 	}
 	for state, n := range states {

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -92,9 +93,10 @@ func (d *Durable) record(topic string, e uplink.Event, trace string) (bus.Record
 	if topic == d.Topics.Later {
 		r.Key = e.Tenant.String() // by tenant alone: its order is the store's
 	}
-	if trace != "" {
-		r.Headers = append(r.Headers, bus.Header{Name: bus.TraceHeader, Value: []byte(trace)})
+	if trace == "" { // it begins here: an event's id is as random as a trace's
+		trace = hex.EncodeToString(e.ID[:])
 	}
+	r.Headers = append(r.Headers, bus.Header{Name: bus.TraceHeader, Value: []byte(access.Traceparent(trace, e.ID))})
 	return r, nil
 }
 

@@ -103,7 +103,8 @@ func series(c Connection, result string) string {
 // arrive decides what becomes of one message.
 func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, error) {
 	now := g.enter.Now()
-	told, t, s := uplink.Told{}, ident.Tenant{}, ident.Source{}
+	var told uplink.Told
+	var s ident.Source
 	dead := func(of ident.Tenant, reason string) (arrival, error) {
 		return arrival{record: g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: viaConnection + c.Name, Origin: d.Topic, At: now, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told}, d.Payload)}, nil
 	}
@@ -119,8 +120,8 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, 
 	if !ok {
 		return dead(ident.Tenant{}, "bad_topic")
 	}
-	var err error
-	t, s, err = g.owner(ctx, c, told)
+	t, door, err := g.owner(ctx, c, told)
+	s = door
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return dead(ident.Tenant{}, "no_tenant")

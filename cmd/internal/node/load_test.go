@@ -197,6 +197,16 @@ func (d *deployment) read(within time.Duration) {
 	}
 }
 
+// eventHex is an event's id as the database has it.
+func eventHex(t testing.TB, id string) string {
+	t.Helper()
+	event, err := ident.ParseUplink(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(event[:])
+}
+
 // hexOf is a tenant's id as the database has it.
 func hexOf(t testing.TB, id string) string {
 	t.Helper()

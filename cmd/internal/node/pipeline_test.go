@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -61,6 +62,30 @@ func (d *deployment) publish(from, to int) {
 	}
 }
 
+// traced publishes an event within a trace of its sender's, which is told wherever the event is.
+func (d *deployment) traced(n int) {
+	d.t.Helper()
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	p := d.publisher(1)
+	defer p.close()
+	props := &paho.PublishProperties{}
+	props.User.Add("traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
+	if _, err := p.clients[0].Publish(d.t.Context(), &paho.Publish{QoS: 1, Topic: "up/gateway", Properties: props, Payload: []byte(fmt.Sprintf(`{"id":"%d","device":"70b3d57ed0000001","payload_hex":"00"}`, n))}); err != nil {
+		d.t.Fatal(err)
+	}
+	d.await("the event worker tells the trace", 30*time.Second, func() error {
+		for _, line := range strings.Split(d.workers["event-worker"].log.String(), "\n") {
+			var said object
+			if json.Unmarshal([]byte(line), &said) == nil && str(said, "trace_id") == trace {
+				if d.count("SELECT count(*) FROM readings WHERE uplink = decode('"+eventHex(d.t, str(said, "event_id"))+"', 'hex')") == 1 {
+					return nil
+				}
+			}
+		}
+		return errors.New("it does not")
+	})
+}
+
 // post posts events as a customer does, each until it is accepted.
 func (d *deployment) post(from, to int) {
 	d.t.Helper()
@@ -102,9 +127,11 @@ func (d *deployment) whole(events int, within time.Duration) {
 
 func TestAnEventGoesFromMQTTOverKafkaToPostgreSQL(t *testing.T) {
 	d := deploy(t)
+	d.env = append(d.env, "RINGFENCE_LOG_LEVEL=debug")
 	d.run("mqtt-ingestion-worker")
 	d.run("event-worker")
-	d.publish(0, 100)
+	d.publish(0, 99)
+	d.traced(99)
 	d.whole(100, 30*time.Second)
 	latest := d.ask("GET", "/v1/tenants/"+d.tenant+"/devices/"+d.device+"/latest", nil, 200)
 	if str(latest, "device_id") != d.device {

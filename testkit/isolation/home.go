@@ -121,10 +121,14 @@ func (s *sweep) readable(routes []route) {
 			a, whose := actor{name: t.owner.name, token: t.owner.token}, t
 			if r.tenantFrom == "platform" {
 				a = actor{name: w.admin.name, token: w.admin.token}
-				whose = &tenant{id: t.id, ids: map[string]string{"person": t.ids["person"], "membership": text(first, "id"), "mapping": t.ids["mapping"]}}
+				whose = &tenant{id: t.id, ids: map[string]string{"person": t.ids["person"], "membership": text(first, "id"), "mapping": t.ids["mapping"], "letter": t.ids["letter"]}}
 			}
-			if res := w.send(r.method, r.fill(t, whose), "", a, nil, nil); res.status != http.StatusOK {
+			res := w.send(r.method, r.fill(t, whose), "", a, nil, nil)
+			if res.status != http.StatusOK {
 				s.find(Finding{r.operation, a.name, atHome, fmt.Sprintf("%d to who may read it: %s", res.status, res.text)})
+			}
+			if r.object == "dead-letter" && strings.Contains(res.text, "canary") {
+				s.find(Finding{r.operation, a.name, atHome, "it shows what a dead letter holds"})
 			}
 		}
 	}

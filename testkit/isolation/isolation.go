@@ -31,6 +31,9 @@ type Target struct {
 	// Settle waits until what was accepted is processed.
 	Settle func()
 
+	// Bury puts a value on the server's bus that becomes a dead letter; nil if the server keeps none.
+	Bury func(value string)
+
 	// Broker connects to the server's MQTT broker; nil if it has none.
 	Broker func(Login) (Client, error)
 }

@@ -22,6 +22,18 @@ type Stream struct {
 	Settle  func() // waits until all records are finished
 }
 
+// Bury is Target.Bury by way of the bus: a record that no process of ours wrote.
+func (s Stream) Bury(t testing.TB) func(value string) {
+	return func(value string) {
+		t.Helper()
+		for _, err := range s.Publish([]bus.Record{{Topic: s.Topics.Uplinks, Key: value, Value: []byte(value)}}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // Records puts records on a bus whose topic, key, headers and value say different tenants, sources and events, and looks at whose
 // they became. A record is its value's tenant's if all of it says so, and nobody's else; another tenant's source makes it no
 // reading; another's event stays what it was.

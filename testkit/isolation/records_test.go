@@ -2,7 +2,12 @@ package isolation_test
 
 import (
 	"context"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,8 +21,12 @@ import (
 // streamed sweeps a server whose events go over a bus; mend stands between bus and worker.
 func streamed(t *testing.T, mend func(*bus.Record)) isolation.Result {
 	t.Helper()
-	var in *ingest.Ingest
-	target, _ := serverWith(t, engine(t), inMemory, nil, func(i *ingest.Ingest) { in = i })
+	target, stream := carried(t, mend)
+	return isolation.Records(t, target, stream)
+}
+
+func carried(t *testing.T, mend func(*bus.Record)) (isolation.Target, isolation.Stream) {
+	t.Helper()
 	broker, topics := memory.NewBroker(memory.BrokerOptions{}), bus.TopicsUnder("rf")
 	for _, topic := range []string{topics.Uplinks, topics.Later, topics.Dead} {
 		if err := broker.Create(topic, 3); err != nil {
@@ -25,7 +34,11 @@ func streamed(t *testing.T, mend func(*bus.Record)) isolation.Result {
 		}
 	}
 	carrier := broker.Bus()
-	in.Over(ingest.Durable{Bus: mending{carrier, mend}, Topics: topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers"})
+	var in *ingest.Ingest
+	target, _ := serverWith(t, engine(t), inMemory, nil, func(i *ingest.Ingest) {
+		in = i
+		in.Over(ingest.Durable{Bus: mending{carrier, mend}, Topics: topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers"})
+	})
 	ctx, end := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() {
@@ -53,8 +66,9 @@ func streamed(t *testing.T, mend func(*bus.Record)) isolation.Result {
 			}
 		}
 	}
-	target.Settle = settle
-	return isolation.Records(t, target, isolation.Stream{Topics: topics, Settle: settle, Publish: func(rs []bus.Record) []error { return carrier.Publish(t.Context(), rs) }})
+	stream := isolation.Stream{Topics: topics, Settle: settle, Publish: func(rs []bus.Record) []error { return carrier.Publish(t.Context(), rs) }}
+	target.Settle, target.Bury = settle, stream.Bury(t)
+	return target, stream
 }
 
 // mending is a bus whose members see records as something makes them.
@@ -131,6 +145,31 @@ func TestPlantedLeaksOfABusAreFound(t *testing.T) {
 				t.Errorf("%d records found nothing", r.Topics)
 			} else {
 				t.Log(r.Findings[0])
+			}
+		})
+	}
+}
+
+func TestADeadLetterThatShowsWhatItHoldsIsFound(t *testing.T) {
+	for _, operation := range []string{"getDeadLetter", "listDeadLetters"} {
+		t.Run(operation, func(t *testing.T) {
+			target, _ := carried(t, func(*bus.Record) {})
+			clean := target.Handler
+			target.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				answer := httptest.NewRecorder()
+				clean.ServeHTTP(answer, r)
+				text := answer.Body.String()
+				if one := strings.HasPrefix(r.URL.Path, "/v1/platform/dead-letters/"); strings.HasPrefix(r.URL.Path, "/v1/platform/dead-letters") && one == (operation == "getDeadLetter") {
+					text = strings.ReplaceAll(text, `"whole":true`, `"whole":true,"value":"canaryalphapayload"`)
+				}
+				maps.Copy(w.Header(), answer.Header())
+				w.Header().Del("Content-Length")
+				w.WriteHeader(answer.Code)
+				_, _ = io.WriteString(w, text)
+			})
+			r := isolation.Sweep(t, target, isolation.Plan{Quit: true})
+			if !slices.ContainsFunc(r.Findings, func(f isolation.Finding) bool { return f.Route == operation && strings.Contains(f.What, "dead letter") }) || len(r.Findings) != 3 {
+				t.Errorf("%v", r.Findings)
 			}
 		})
 	}

@@ -27,7 +27,14 @@ func (d *deployment) target() isolation.Target {
 	proxy := httputil.NewSingleHostReverseProxy(at)
 	return isolation.Target{
 		Handler:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { r.Host = at.Host; proxy.ServeHTTP(w, r) }),
-		SetupToken: d.setupToken(), Settle: func() { d.read(time.Minute) },
+		SetupToken: d.setupToken(), Settle: func() { d.read(time.Minute) }, Bury: d.stream().Bury(d.t),
+	}
+}
+
+// stream is the deployment's bus, as somebody who should not reaches it.
+func (d *deployment) stream() isolation.Stream {
+	return isolation.Stream{
+		Topics: bus.TopicsUnder("rf"), Settle: func() { d.read(time.Minute) }, Publish: func(rs []bus.Record) []error { return d.carrier.Publish(d.t.Context(), rs) },
 	}
 }
 
@@ -42,9 +49,7 @@ func TestNoActorReachesAnotherTenantOfTheDeployment(t *testing.T) {
 func TestNoRecordOnKafkaReachesAnotherTenant(t *testing.T) {
 	d := bare(t)
 	d.run("event-worker")
-	r := isolation.Records(t, d.target(), isolation.Stream{
-		Topics: bus.TopicsUnder("rf"), Settle: func() { d.read(time.Minute) }, Publish: func(rs []bus.Record) []error { return d.carrier.Publish(t.Context(), rs) },
-	})
+	r := isolation.Records(t, d.target(), d.stream())
 	for _, f := range r.Findings {
 		t.Error(f)
 	}

@@ -70,10 +70,14 @@ func (a *API) deadRoutes() {
 	}
 	Register(a, Declaration{Operation: "replayDeadLetter", Method: http.MethodPost, Path: at + "/{letter}/replay", Summary: "Put a dead letter back on its way; all checks are run again", Tag: "platform", Permission: access.PlatformDeadLetterReplay, Object: "dead-letter", Tenant: FromPlatform, At: enter.RootObject, Audit: []audit.Action{audit.DeadLetterReplayed}, Status: http.StatusAccepted},
 		func(ctx context.Context, c *Call, in *DeadIn) (*one[replayed], error) {
-			id, err := a.o.Ingest.ReplayDead(ctx, c.Scope, c.Once, in.Letter)
+			id, repeated, err := a.o.Ingest.ReplayDead(ctx, c.Scope, c.Once, in.Letter)
 			if err != nil {
 				return nil, err
 			}
-			return &one[replayed]{Body: replayed{id.String()}}, nil
+			out := &one[replayed]{Body: replayed{id.String()}}
+			if repeated {
+				out.Replayed = "true"
+			}
+			return out, nil
 		})
 }

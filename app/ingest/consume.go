@@ -281,14 +281,34 @@ func readEvent(r bus.Record, topics bus.Topics) (uplink.Event, string) {
 		key = e.Tenant.String()
 	}
 	if r.Key != key || !says(r, bus.EventHeader, e.ID.String()) || !says(r, bus.TenantHeader, e.Tenant.String()) {
-		return e, "headers_disagree"
+		return e, headersDisagree
 	}
 	return e, ""
 }
 
+// headersDisagree is the reason of a record that no process of ours wrote.
+const headersDisagree = "headers_disagree"
+
+// said is what a record says of itself beside its value: nothing, where that is more than one thing or longer than ours are.
+func said(r bus.Record) uplink.Said {
+	short := func(s string) string {
+		if len(s) > uplink.MaxTopic {
+			return ""
+		}
+		return s
+	}
+	one := func(name string) string {
+		if v := header(r, name); says(r, name, v) {
+			return short(v)
+		}
+		return ""
+	}
+	return uplink.Said{Key: short(r.Key), Event: one(bus.EventHeader), Tenant: one(bus.TenantHeader)}
+}
+
 // bury publishes a record that cannot be used to the dead letters, however long that takes.
 func (c *consumer) bury(ctx context.Context, r bus.Record, of ident.Tenant, reason string) error {
-	l := c.g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: r.Topic, Origin: fmt.Sprintf("%d/%d", r.Partition, r.Offset), At: c.g.enter.Now()}, r.Value)
+	l := c.g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: r.Topic, Origin: fmt.Sprintf("%d/%d", r.Partition, r.Offset), At: c.g.enter.Now(), Said: said(r)}, r.Value)
 	err := c.insist(ctx, "a dead letter cannot be published", func(ctx context.Context) error {
 		return away(c.g.durable.Bus.Publish(ctx, []bus.Record{l})[0])
 	})
@@ -398,11 +418,9 @@ func (c *consumer) finish(ps []*pending) {
 
 // refuse buries one event and lets it go.
 func (c *consumer) refuse(ctx context.Context, p *pending, reason string) {
-	value, err := p.event.MarshalVersion(c.g.durable.Version)
-	if err != nil {
-		value = nil
-	}
-	if c.bury(ctx, bus.Record{Topic: p.topic, Partition: p.partition, Offset: p.offset, Value: value}, p.event.Tenant, reason) == nil {
+	r, _ := c.g.durable.record(p.topic, p.event, p.trace) // its form was read, so that it can be written
+	r.Topic, r.Partition, r.Offset = p.topic, p.partition, p.offset
+	if c.bury(ctx, r, p.event.Tenant, reason) == nil {
 		c.finish([]*pending{p})
 	}
 }

@@ -33,6 +33,7 @@ func (d DeadLetter) Whole() bool { return d.Kept == d.Size }
 const (
 	deadAtOnce = 16    // values are large
 	deadLooked = 2_000 // letters that a page looks at for those of one reason
+	deadBytes  = 32 << 20
 )
 
 // DeadLetters lists dead letters, partition by partition, oldest first; of one reason, if there is one.
@@ -50,7 +51,7 @@ func (g *Ingest) DeadLetters(ctx context.Context, s access.Scope, q store.Query,
 	if limit <= 0 {
 		limit = 50
 	}
-	for looked := 0; ; {
+	for looked, bytes := 0, 0; ; {
 		rs, err := g.durable.Bus.Browse(ctx, g.durable.Topics.Dead, part, offset, deadAtOnce)
 		switch {
 		case isTopic(err) && part > 0:
@@ -62,11 +63,11 @@ func (g *Ingest) DeadLetters(ctx context.Context, s access.Scope, q store.Query,
 			continue
 		}
 		for _, r := range rs {
-			if len(page.Items) == limit || looked == deadLooked {
+			if len(page.Items) == limit || looked == deadLooked || bytes >= deadBytes {
 				page.Next = placeOf(part, offset)
 				return page, nil
 			}
-			looked, offset = looked+1, r.Offset+1
+			looked, bytes, offset = looked+1, bytes+len(r.Value), r.Offset+1
 			if d := deadLetter(r); reason == "" || d.Reason == reason {
 				page.Items = append(page.Items, d)
 			}
@@ -82,38 +83,39 @@ func (g *Ingest) DeadLetter(ctx context.Context, s access.Scope, place string) (
 
 // ReplayDead puts a dead letter back on its way, as it is judged now, and answers the event that it became. All checks are run again,
 // here and by whoever finishes it. The letter stays; replayed again it is the same event.
-func (g *Ingest) ReplayDead(ctx context.Context, s access.Scope, once enter.Once, place string) (ident.Uplink, error) {
+func (g *Ingest) ReplayDead(ctx context.Context, s access.Scope, once enter.Once, place string) (id ident.Uplink, repeated bool, err error) {
 	r, err := g.deadRecord(ctx, s, place)
 	if err != nil {
-		return ident.Uplink{}, err
+		return id, false, err
 	}
 	d := deadLetter(r)
 	e, err := g.revived(ctx, d, r.Value)
 	if err != nil {
-		return ident.Uplink{}, err
+		return id, false, err
 	}
 	record, err := g.durable.record(g.durable.Topics.Uplinks, e, s.Origin().Trace)
 	if err != nil {
-		return ident.Uplink{}, err
+		return id, false, err
 	}
 	entry, err := g.enter.Event(ctx, s, audit.DeadLetterReplayed, audit.Target{Kind: "dead_letter", ID: d.Place}, audit.Set("event", "", e.ID.String()), audit.Set("tenant", "", e.Tenant.String()), audit.Set("reason", "", d.Reason))
 	if err != nil {
-		return ident.Uplink{}, err
+		return id, false, err
 	}
 	// The entry comes first: nothing goes out that the log does not know of.
 	err = g.store.Change(ctx, s, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
 		return []audit.Event{entry}, g.enter.Once(ctx, s, w, once, func() (string, error) { return e.ID.String(), nil })
 	})
-	if again := (*enter.Replay)(nil); err != nil && !errors.As(err, &again) { // asked before under the same key: whether it went out is not known, and twice does no harm
-		return ident.Uplink{}, err
+	var again *enter.Replay
+	if err != nil && !errors.As(err, &again) { // asked before under the same key: whether it went out is not known, and twice does no harm
+		return id, false, err
 	}
 	ctx, end := context.WithTimeout(ctx, g.durable.Wait)
 	defer end()
 	if err := g.durable.Bus.Publish(ctx, []bus.Record{record})[0]; err != nil {
-		return ident.Uplink{}, fault.Wrap(err, fault.Unavailable, "bus_away", "The event could not be made durable, or it is not known whether it is. Replay the letter again.").WithRetry(time.Second)
+		return id, false, fault.Wrap(err, fault.Unavailable, "bus_away", "The event could not be made durable, or it is not known whether it is. Replay the letter again.").WithRetry(time.Second)
 	}
 	g.counts.add("ringfence_dead_letters_replayed_total", 1)
-	return e.ID, nil
+	return e.ID, again != nil, nil
 }
 
 // Refusals of a replay.
@@ -121,7 +123,7 @@ var (
 	errCut       = fault.New(fault.Conflict, "letter_cut", "Only the beginning of the value was kept, since it was too large. Ask its sender to send it again, smaller.")
 	errNobodys   = fault.New(fault.Conflict, "letter_without_owner", "The letter is still nobody's. Map its application to a tenant's source, or enable that source, then replay it.")
 	errForged    = fault.New(fault.Conflict, "letter_not_ours", "The record did not say, in all its places alike, whose it is, so that no process of ours wrote it. Nothing is made of it; find out who may write to the topic.")
-	errNotAnyway = fault.New(fault.Conflict, "letter_not_an_event", "The letter is no event that came in, so that it cannot be replayed.")
+	errNotAnyway = fault.New(fault.Conflict, "letter_not_an_event", "The letter is no event that came in, or came in by a topic that does not tell whose it is, so that it cannot be replayed.")
 )
 
 // revived is a letter's event, decided as if it came now.
@@ -129,20 +131,34 @@ func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e upl
 	switch {
 	case !d.Whole():
 		return e, errCut
-	case d.Reason == "headers_disagree" || d.Reason == "no_headers":
-		return e, errForged
 	case d.Via == g.durable.Topics.Uplinks || d.Via == g.durable.Topics.Later:
-		e, err = uplink.ParseEvent(value)
-		return e, stillDead(err)
+		e, reason := readEvent(bus.Record{Topic: d.Via, Key: d.Said.Key, Value: value, Headers: []bus.Header{{Name: bus.EventHeader, Value: []byte(d.Said.Event)}, {Name: bus.TenantHeader, Value: []byte(d.Said.Tenant)}}}, g.durable.Topics)
+		switch reason {
+		case "":
+			return e, nil
+		case headersDisagree:
+			return e, errForged
+		}
+		return e, unreadable(reason)
 	case !strings.HasPrefix(d.Via, viaConnection):
 		return e, errNotAnyway
 	}
 	name := strings.TrimPrefix(d.Via, viaConnection)
 	t, s := d.Tenant, d.Source // the worker's own finding, by its configuration or the topic
-	if Owner(d.Owner) == ByApplication {
+	switch Owner(d.Owner) {
+	case Fixed, Checked:
+		if t.IsZero() || s.IsZero() {
+			return e, errNotAnyway
+		}
+	case ByApplication:
+		if d.Told.Application == "" {
+			return e, errNotAnyway
+		}
 		t, s, err = g.enter.Mapped(ctx, name, d.Told.Application)
+	default:
+		return e, errNotAnyway
 	}
-	if fault.Is(err, fault.NotFound) || t.IsZero() || s.IsZero() {
+	if fault.Is(err, fault.NotFound) {
 		return e, errNobodys
 	}
 	if err != nil {
@@ -175,9 +191,13 @@ func stillDead(err error) error {
 		return errNotAnyway
 	}
 	if f := fault.As(err); f != nil && f.Kind == fault.Invalid {
-		return fault.New(fault.Conflict, "letter_unreadable", "The value can still not be read (%s). A newer version may read it.", f.Code)
+		return unreadable(f.Code)
 	}
 	return err
+}
+
+func unreadable(code string) error {
+	return fault.New(fault.Conflict, "letter_unreadable", "The value can still not be read (%s). A newer version may read it.", code)
 }
 
 func operator(s access.Scope) error {

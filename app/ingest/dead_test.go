@@ -33,7 +33,8 @@ func (s *stream) letters(reason string) []ingest.DeadLetter {
 
 func (s *stream) replay(place string) (ident.Uplink, error) {
 	s.t.Helper()
-	return s.events.ReplayDead(s.t.Context(), s.may(access.PlatformDeadLetterReplay).Scope, enter.Once{}, place)
+	id, _, err := s.events.ReplayDead(s.t.Context(), s.may(access.PlatformDeadLetterReplay).Scope, enter.Once{}, place)
+	return id, err
 }
 
 func refused(t *testing.T, what string, err error, code string) {
@@ -96,6 +97,9 @@ func TestAReplayedRecordIsTheEventThatItWas(t *testing.T) {
 	good := s.all(s.topics.Uplinks)[0]
 	bury := func(reason string, value []byte) {
 		l := uplink.Letter{Reason: reason, Tenant: s.tenant, Via: s.topics.Uplinks, Origin: "0/0", Size: len(value), At: s.now}
+		if reason != "headers_disagree" {
+			l.Said = uplink.Said{Key: good.Key, Event: v.ID.String(), Tenant: s.tenant.String()}
+		}
 		if reason == "too_large" {
 			l.Size = 900 << 10
 		}

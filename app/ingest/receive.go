@@ -118,6 +118,7 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, 
 		}
 	}
 	if !ok {
+		told = uplink.Told{} // what part of it has the form tells nothing
 		return dead(ident.Tenant{}, "bad_topic")
 	}
 	t, door, err := g.owner(ctx, c, told)

@@ -217,7 +217,13 @@ type Letter struct {
 	Owner  string
 	Source ident.Source // as far as known
 	Told   Told
+
+	// Of a record that was read from a bus, as it stood there.
+	Said Said
 }
+
+// Said is what a record on a bus says of itself beside its value, with which it must agree.
+type Said struct{ Key, Event, Tenant string }
 
 // Bounds of what a dead letter keeps of a value: all of it, or its beginning alone.
 const (
@@ -240,7 +246,7 @@ func (l Letter) Fields() []Field {
 	if !l.Source.IsZero() {
 		f = append(f, Field{"rf-source", l.Source.String()})
 	}
-	for _, more := range []Field{{"rf-format", l.Format}, {"rf-owner", l.Owner}, {"rf-application", l.Told.Application}, {"rf-device", l.Told.Device}, {"rf-event", l.Told.Event}} {
+	for _, more := range []Field{{"rf-format", l.Format}, {"rf-owner", l.Owner}, {"rf-application", l.Told.Application}, {"rf-device", l.Told.Device}, {"rf-event", l.Told.Event}, {"rf-said-key", l.Said.Key}, {"rf-said-event", l.Said.Event}, {"rf-said-tenant", l.Said.Tenant}} {
 		if more.Value != "" {
 			f = append(f, more)
 		}
@@ -248,7 +254,8 @@ func (l Letter) Fields() []Field {
 	return f
 }
 
-// ReadLetter reads them again. What is missing or malformed stays zero: a dead letter must be listed whatever it is.
+// ReadLetter reads them again. What is missing or malformed stays zero: a dead letter must be listed whatever it is. What is
+// shown of it is made printable; what is compared is left as it was, or two that look alike would be the same.
 func ReadLetter(fields []Field) (l Letter) {
 	for _, f := range fields {
 		switch f.Name {
@@ -275,11 +282,17 @@ func ReadLetter(fields []Field) (l Letter) {
 		case "rf-owner":
 			l.Owner = printable(f.Value)
 		case "rf-application":
-			l.Told.Application = printable(f.Value)
+			l.Told.Application = f.Value
 		case "rf-device":
-			l.Told.Device = printable(f.Value)
+			l.Told.Device = f.Value
 		case "rf-event":
-			l.Told.Event = printable(f.Value)
+			l.Told.Event = f.Value
+		case "rf-said-key":
+			l.Said.Key = f.Value
+		case "rf-said-event":
+			l.Said.Event = f.Value
+		case "rf-said-tenant":
+			l.Said.Tenant = f.Value
 		}
 	}
 	return l

@@ -160,8 +160,8 @@ func (h *handle) told(ctx context.Context, done *store.Finished) error {
 		h.tenant[:], r.Device[:], micros(r.At), r.ID[:], r.Uplink[:], r.Node[:], r.Decoder[:], r.Version[:], int64(r.FCnt), r.HasFCnt, r.Session, notNil(r.Data), warnings); err != nil { //nolint:gosec // kept bit for bit
 		return err
 	}
-	_, err = h.exec(ctx, "INSERT INTO latest (tenant, device, at, id) VALUES (?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (latest.at, latest.id)",
-		h.tenant[:], r.Device[:], micros(r.At), r.ID[:])
+	_, err = h.exec(ctx, "INSERT INTO latest (tenant, device, at, fcnt, uplink, id) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, fcnt = excluded.fcnt, uplink = excluded.uplink, id = excluded.id WHERE (excluded.at, excluded.fcnt, excluded.uplink) > (latest.at, latest.fcnt, latest.uplink)",
+		h.tenant[:], r.Device[:], micros(r.At), int64(r.FCnt), r.Uplink[:], r.ID[:]) //nolint:gosec // kept bit for bit
 	if o := done.Out; o != nil && err == nil {
 		err = h.send(ctx, o)
 	}
@@ -458,7 +458,9 @@ func (s readingShelf) List(ctx context.Context, q store.Query) (store.Page[uplin
 	return s.Find(ctx, q, store.ReadingFilter{})
 }
 
-// Find is ordered by time, then id: its cursor holds both.
+// placeSize is that of a reading's place in their order, as a cursor: time, counter, uplink.
+const placeSize = 8 + 8 + ident.Size
+
 func (s readingShelf) Find(ctx context.Context, q store.Query, f store.ReadingFilter) (store.Page[uplink.Reading], error) {
 	var page store.Page[uplink.Reading]
 	if q.Reach.IsEmpty() || (f.Nodes != nil && len(f.Nodes) == 0) {
@@ -473,28 +475,21 @@ func (s readingShelf) Find(ctx context.Context, q store.Query, f store.ReadingFi
 	c.and(!f.To.IsZero(), "at < ?", micros(f.To))
 	if q.After != "" {
 		raw, err := hex.DecodeString(q.After)
-		if err != nil || len(raw) != 8+ident.Size {
+		if err != nil || len(raw) != placeSize {
 			return page, store.ErrCursor
 		}
-		var at int64
-		for _, b := range raw[:8] {
-			at = at<<8 | int64(b)
-		}
-		c.and(true, "(at, id) < (?, ?)", at, raw[8:])
+		c.and(true, "(at, fcnt, uplink) < (?, ?, ?)", int64(binary.BigEndian.Uint64(raw)), int64(binary.BigEndian.Uint64(raw[8:])), raw[16:]) //nolint:gosec // kept bit for bit
 	}
 	limit := limitOf(q)
-	vs, err := found(ctx, s.h, scanReading, "SELECT "+readingColumns+" FROM readings WHERE "+c.String()+" ORDER BY at DESC, id DESC LIMIT ?", append(c.args, limit+1)...)
+	vs, err := found(ctx, s.h, scanReading, "SELECT "+readingColumns+" FROM readings WHERE "+c.String()+" ORDER BY at DESC, fcnt DESC, uplink DESC LIMIT ?", append(c.args, limit+1)...)
 	if err != nil {
 		return page, err
 	}
 	if len(vs) > limit {
 		vs = vs[:limit]
 		last := vs[limit-1]
-		key := make([]byte, 8, 8+ident.Size)
-		for i, at := 7, micros(last.At); i >= 0; i, at = i-1, at>>8 {
-			key[i] = byte(at)
-		}
-		page.Next = hex.EncodeToString(append(key, last.ID[:]...))
+		key := binary.BigEndian.AppendUint64(make([]byte, 0, placeSize), uint64(micros(last.At))) //nolint:gosec // kept bit for bit
+		page.Next = hex.EncodeToString(append(binary.BigEndian.AppendUint64(key, last.FCnt), last.Uplink[:]...))
 	}
 	page.Items = vs
 	return page, nil
@@ -509,7 +504,7 @@ func (s readingShelf) Latest(ctx context.Context, d ident.Device, r access.Reach
 			return uplink.Reading{}, err
 		}
 		// It may have outlived its time: then there is none.
-		return first(found(ctx, s.h, scanReading, "SELECT "+readingColumns+" FROM readings WHERE tenant = ? AND device = ? AND at = ? AND id = ?", s.h.tenant[:], d[:], at, id))
+		return first(found(ctx, s.h, scanReading, "SELECT "+readingColumns+" FROM readings WHERE tenant = ? AND id = ? AND at = ?", s.h.tenant[:], id, at))
 	}
 	page, err := s.Find(ctx, store.Query{Reach: r, Limit: 1}, store.ReadingFilter{Device: d})
 	return first(page.Items, err)

@@ -205,6 +205,7 @@ func Checks() []Check {
 		{"SettledUplinkRemembersItsRelease", settled},
 		{"QuarantinedUplinkIsNoSignOfLife", lifeless},
 		{"LatestReadingNeverGoesBack", latest},
+		{"ReadingsAreInTheOrderOfTheirDevice", readingOrder},
 		{"FinishComparesTheRevision", finish},
 		{"RowsOfABatchAreWrittenAsTheySay", batchRows},
 		{"RowThatCameAgainLeavesNoTrace", redelivered},

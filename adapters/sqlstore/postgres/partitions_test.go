@@ -123,6 +123,33 @@ func TestWhatIsThereMovesIntoPartitions(t *testing.T) {
 	})
 }
 
+// Of one moment, a reading's id said at first which is the later.
+func TestTheLatestReadingOfAnOlderDatabaseIsTheLastThatWasCounted(t *testing.T) {
+	both(t, func(t *testing.T, server *pgtest.Server) {
+		name := server.Empty(t)
+		if err := postgres.MigrateTo(t.Context(), server.URL(name, "owner"), "20261127000030"); err != nil {
+			t.Fatal(err)
+		}
+		admin := connect(t, server.URL(name, ""))
+		if _, err := admin.ExecContext(t.Context(), `SET ROLE ringfence_owner; SELECT add_partition('readings', '1970-01-01'); RESET ROLE;
+			INSERT INTO readings (tenant, device, at, id, uplink, node, decoder, version, fcnt, has_fcnt, session, data, warnings)
+				SELECT '\x01', d, CASE WHEN n = 8 AND d = '\x01' THEN 6 ELSE 5 END, d || id, '\x02' || id, '\x03', '\x04', '\x05', n, true, '', '{}', 'null' FROM (VALUES ('\x00'::bytea), ('\x01')) ds (d), (VALUES ('\x00'::bytea, 9), ('\x01', 10), ('\x02', 8)) rs (id, n);
+			INSERT INTO latest (tenant, device, at, id) VALUES ('\x01', '\x00', 5, '\x0002'), ('\x01', '\x01', 6, '\x0102'), ('\x01', '\x02', 6, '\x0202')`); err != nil {
+			t.Fatal(err)
+		}
+		if err := postgres.Migrate(t.Context(), server.URL(name, "owner")); err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		if err := admin.QueryRowContext(t.Context(), "SELECT string_agg(encode(device || id, 'hex') || at || ' ' || fcnt, ', ' ORDER BY device) FROM latest").Scan(&got); err != nil || got != "0000015 10, 0101026 8, 0202026 0" {
+			t.Error(got, err)
+		}
+		if wrong := catalogue(t, admin, ""); len(wrong) > 0 {
+			t.Errorf("%q", wrong)
+		}
+	})
+}
+
 // A time that no partition was made for is an error that says what to do, and what came with it stays as it was.
 func TestATimeWithoutAPartitionIsRefusedWithTheRemedy(t *testing.T) {
 	server := pgtest.New(pgtest.Oldest)

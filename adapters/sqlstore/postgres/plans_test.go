@@ -206,9 +206,8 @@ type querier interface {
 
 // hot are the queries that a busy server lives on, by words of theirs, with the index that each is to use (one of them).
 var hot = []struct{ words, key string }{
-	{"FROM readings WHERE tenant = @ AND device = @ ORDER BY", "tenant,device,at,id"},
-	{"FROM readings WHERE tenant = @ AND device = @ AND at = @ AND id = @", "tenant,device,at,id|tenant,id"},
-	{"FROM readings WHERE tenant = @ AND id = @", "tenant,id"},
+	{"FROM readings WHERE tenant = @ AND device = @ ORDER BY", "tenant,device,at,fcnt,uplink"},
+	{"FROM readings WHERE tenant = @ AND id = @", "tenant,id,at"},
 	{"FROM latest WHERE", "tenant,device"},
 	{"FROM uplinks WHERE tenant = @ AND id = @", "tenant,id"},
 	{"FROM uplinks WHERE tenant = @ AND id = ANY(@)", "tenant,id"},
@@ -310,8 +309,8 @@ func TestEveryPlanLooksAtOneTenantsPartOfAnIndex(t *testing.T) {
 					"assignments: read from end to end":                   "ALTER TABLE assignments DROP CONSTRAINT assignments_pkey",
 					"(tenant,kind,value) does not serve":                  "ALTER TABLE device_addresses DROP CONSTRAINT device_addresses_pkey",
 					"readings: read from end to end":                      "DROP INDEX readings_id, readings_node; ALTER TABLE readings DROP CONSTRAINT readings_pkey",
-					"(tenant,device,at,id) does not serve":                "ALTER TABLE readings DROP CONSTRAINT readings_pkey",
-					"(tenant,id) does not serve":                          "DROP INDEX readings_id",
+					"(tenant,device,at,fcnt,uplink) does not serve":       "ALTER TABLE readings DROP CONSTRAINT readings_pkey",
+					"(tenant,id,at) does not serve":                       "DROP INDEX readings_id",
 					"(tenant,uplink) does not serve":                      "DROP INDEX outcomes_uplink",
 					"sessions_owner_only: not one tenant's part":          "DROP INDEX sessions_owner; ALTER TABLE sessions DROP CONSTRAINT sessions_pkey; CREATE INDEX sessions_owner_only ON sessions (owner)",
 					"is not asked, or without an index: FROM latest WHER": "ALTER TABLE latest DROP CONSTRAINT latest_pkey",

@@ -83,10 +83,10 @@ func partStatement() string {
 				CASE WHEN fate = 0 THEN state ELSE 'quarantined' END, CASE WHEN fate = 0 THEN reason ELSE 'duplicate_mismatch' END, ` + after(uplinkNames, "reason") + ` FROM fates WHERE fate <= 0
 			ON CONFLICT DO NOTHING RETURNING id, device, state, reason, received),
 		told AS (INSERT INTO outcomes (tenant, ` + outcomeNames + `) SELECT ?::bytea, ` + of("x", outcomeNames) + ` FROM ` + unnested(outcomes, outcomeTypes) + ` AS x (` + outcomeNames + `) JOIN kept ON kept.id = x.uplink AND state <> 'quarantined'),
-		made AS (INSERT INTO readings (tenant, ` + readingNames + `) SELECT ?::bytea, ` + of("x", readingNames) + ` FROM ` + unnested(readings, readingTypes) + ` AS x (` + readingNames + `) JOIN kept ON kept.id = x.uplink AND state <> 'quarantined' RETURNING device, at, id),
+		made AS (INSERT INTO readings (tenant, ` + readingNames + `) SELECT ?::bytea, ` + of("x", readingNames) + ` FROM ` + unnested(readings, readingTypes) + ` AS x (` + readingNames + `) JOIN kept ON kept.id = x.uplink AND state <> 'quarantined' RETURNING device, at, fcnt, uplink, id),
 		sent AS (INSERT INTO outbox (tenant, event, shard, key, value) SELECT ?::bytea, event, shard, key, value FROM ` + unnested(outs, outTypes) + ` AS x (place, event, shard, key, value) JOIN kept ON kept.id = x.event AND state <> 'quarantined' ORDER BY x.place),
-		newest AS (INSERT INTO latest (tenant, device, at, id) SELECT DISTINCT ON (device) ?::bytea, device, at, id FROM made ORDER BY device, at DESC, id DESC
-			ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, id = excluded.id WHERE (excluded.at, excluded.id) > (latest.at, latest.id)),
+		newest AS (INSERT INTO latest (tenant, device, at, fcnt, uplink, id) SELECT DISTINCT ON (device) ?::bytea, device, at, fcnt, uplink, id FROM made ORDER BY device, at DESC, fcnt DESC, uplink DESC
+			ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at, fcnt = excluded.fcnt, uplink = excluded.uplink, id = excluded.id WHERE (excluded.at, excluded.fcnt, excluded.uplink) > (latest.at, latest.fcnt, latest.uplink)),
 		lively AS (INSERT INTO seen (tenant, device, at) SELECT ?::bytea, device, max(received) FROM kept WHERE state NOT IN ('accepted', 'quarantined') AND device <> '\x00000000000000000000000000000000' GROUP BY device ORDER BY device
 			ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at WHERE excluded.at > seen.at)
 		SELECT ` + strconv.Itoa(isStale) + `::bigint, NULL::bytea, NULL::bytea, NULL::text WHERE NOT (SELECT so FROM same)

@@ -172,6 +172,33 @@ func TestReadingsOfAnOlderDatabaseHaveTheCounterOfTheirEvent(t *testing.T) {
 	}
 }
 
+// Of one moment, a reading's id said at first which is the later.
+func TestTheLatestReadingOfAnOlderDatabaseIsTheLastThatWasCounted(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ringfence.db")
+	db := before(t, file, "20261127000031")
+	for id, counter := range []int{9, 10, 8} {
+		for device := range 2 {
+			if _, err := db.DB.ExecContext(t.Context(), "INSERT INTO readings (tenant, device, at, id, uplink, node, decoder, version, fcnt, session, data, warnings, has_fcnt) VALUES (x'01', ?1, 5 + (?3 = 8 AND ?1 = x'01'), ?2, x'02' || ?2, x'03', x'04', x'05', ?3, 's', x'06', x'07', 1)",
+				[]byte{byte(device)}, []byte{byte(device), byte(id)}, counter); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := db.DB.ExecContext(t.Context(), "INSERT INTO latest (tenant, device, at, id) VALUES (x'01', x'00', 5, x'0002'), (x'01', x'01', 6, x'0102'), (x'01', x'02', 6, x'0202')"); err != nil {
+		t.Fatal(err)
+	}
+	if err := upgraded(t, db, file).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := answered(t, file, "SELECT group_concat(hex(device || id) || at || ' ' || fcnt, ', ') FROM (SELECT * FROM latest ORDER BY device)"); got != "0000015 10, 0101026 8" {
+		t.Error(got)
+	}
+	if got := answered(t, file, "SELECT group_concat(hex(id || uplink || node || decoder || version || data || warnings) || session || has_fcnt || fcnt, ', ') FROM (SELECT * FROM readings ORDER BY device, at, fcnt)"); got !=
+		"00020200020304050607s18, 00000200000304050607s19, 00010200010304050607s110, 01000201000304050607s19, 01010201010304050607s110, 01020201020304050607s18" {
+		t.Error(got)
+	}
+}
+
 func answered(t *testing.T, file, query string, args ...any) (text string) {
 	t.Helper()
 	db, err := pool("file:"+file, read(), "", nil)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ringfence/ringfence/adapters/memlimit"
 	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/credential"
@@ -154,6 +155,7 @@ func options(w io.Writer) Options {
 		Limiter: memlimit.New(time.Now, 1000), Limits: limits, CursorKey: bytes.Repeat([]byte{7}, 32), PublicURL: "https://iot.example.com",
 		Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Docs: true, Ready: func(context.Context) error { return nil },
 		Metrics: NewMetrics(), Log: slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})), Version: "test", Node: "n1",
+		Ingest: &ingest.Ingest{},
 	}
 }
 

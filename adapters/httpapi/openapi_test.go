@@ -20,6 +20,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ringfence/ringfence/app/enter"
+	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/core/uplink"
 )
 
@@ -29,6 +30,7 @@ func whole(t *testing.T) *API {
 	o := options(io.Discard)
 	o.Enter = &enter.Enter{}
 	o.Enter.Mint = mint()
+	o.Ingest.Over(ingest.Durable{}) // which adds the routes that are there over a bus alone
 	a, err := New(o)
 	if err != nil {
 		t.Fatal(err)

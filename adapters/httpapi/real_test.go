@@ -72,7 +72,7 @@ func (h *house) advance(d time.Duration) {
 	h.ahead += d
 }
 
-func newHouse(t *testing.T) *house {
+func newHouse(t *testing.T, change ...func(*ingest.Ingest)) *house {
 	t.Helper()
 	h := &house{stand: newStand(t)}
 	must := func(err error) {
@@ -97,6 +97,9 @@ func newHouse(t *testing.T) *house {
 	o.Enter = enter.New(st, cache, enter.Recorder{Mint: m, Sealer: keys, Peppers: keys}, o.Log)
 	o.SignIn = signin.New(o.Enter, st, words, limiter)
 	o.Ingest = ingest.New(o.Enter, st, plainEngine{}, limiter, o.Limits, o.Log)
+	for _, f := range change {
+		f(o.Ingest)
+	}
 	o.Manage = manage.New(o.Enter, st, o.Ingest.Trials(1), o.Limits, o.Ingest.Again)
 	o.Disclose = disclose.New(o.Enter, st, keys)
 	o.Limiter = limiter

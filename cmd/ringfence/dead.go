@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/ringfence/ringfence/core/secret"
 )
@@ -17,7 +19,7 @@ type deadListCmd struct {
 	remote
 	machine
 	Reason string `help:"Of this reason alone." placeholder:"WORD"`
-	Most   int    `help:"At most so many." default:"100"`
+	Most   uint32 `help:"At most so many." default:"100"`
 }
 
 // letter is one as the API tells of it.
@@ -41,7 +43,7 @@ func (d deadListCmd) Run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	found, err := d.letters(ctx, env, token, d.Reason, d.Most)
+	found, err := d.letters(ctx, env, token, d.Reason, int(d.Most))
 	if err != nil {
 		return err
 	}
@@ -85,13 +87,33 @@ func (r remote) letters(ctx context.Context, env environment, token secret.Text,
 	return found[:most], nil
 }
 
+// patience is how often a request is asked again of a server that wants to be asked more slowly, longest how long for each time.
+const (
+	patience = 10
+	longest  = time.Minute
+)
+
+// answer asks for one document. Many are asked for in a row, so that a server may be faster asked than it wants to be: then it
+// is waited for as long as it says.
 func (r remote) answer(ctx context.Context, env environment, method, path string, token secret.Text, into any) error {
-	body, err := r.ask(ctx, env, method, path, token, nil)
-	if err != nil {
-		return err
+	for tries := 0; ; tries++ {
+		body, err := r.ask(ctx, env, method, path, token, nil)
+		if no := (*refusal)(nil); errors.As(err, &no) && no.status == http.StatusTooManyRequests && tries < patience {
+			timer := time.NewTimer(min(max(no.after, time.Second), longest))
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return ctx.Err()
+			case <-timer.C:
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		defer func() { _ = body.Close() }()
+		return json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(into)
 	}
-	defer func() { _ = body.Close() }()
-	return json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(into)
 }
 
 // deadReplayCmd puts dead letters back on their way, through the API.
@@ -100,10 +122,11 @@ type deadReplayCmd struct {
 	machine
 	ID     []string `arg:"" optional:"" help:"Of the letters." placeholder:"ID"`
 	Reason string   `help:"All of this reason instead." placeholder:"WORD"`
-	Most   int      `help:"At most so many." default:"1000"`
+	Most   uint32   `help:"At most so many." default:"1000"`
 }
 
-// Run replays each, and says what became of it. The exit code is 1 if any was refused.
+// Run replays each, and says what became of it. The exit code is 1 if any was refused, and 3 if some could not be asked for; then
+// it says what was done until there.
 func (d deadReplayCmd) Run(ctx context.Context, env environment) error {
 	if (len(d.ID) == 0) == (d.Reason == "") {
 		return fmt.Errorf("%w: which letters? Name their ids, or a --reason", errConfig)
@@ -114,7 +137,7 @@ func (d deadReplayCmd) Run(ctx context.Context, env environment) error {
 	}
 	ids := d.ID
 	if d.Reason != "" {
-		found, err := d.letters(ctx, env, token, d.Reason, d.Most)
+		found, err := d.letters(ctx, env, token, d.Reason, int(d.Most))
 		if err != nil {
 			return err
 		}
@@ -124,26 +147,37 @@ func (d deadReplayCmd) Run(ctx context.Context, env environment) error {
 	}
 	type replayed struct {
 		ID      string `json:"id"`
-		EventID string `json:"event_id,omitempty"`
+		EventID string `json:"event_id"`
 	}
-	done, refused := []replayed{}, false
+	type refused struct {
+		ID     string `json:"id"`
+		Code   string `json:"code"`
+		Detail string `json:"detail"`
+	}
+	done, not := []replayed{}, []refused{}
 	var text strings.Builder
+	var failed error
 	for _, id := range ids {
-		one := replayed{ID: id}
+		one, no := replayed{}, (*refusal)(nil)
 		err := d.answer(ctx, env, http.MethodPost, lettersPath+"/"+url.PathEscape(id)+"/replay", token, &one)
-		one.ID = id
-		if refused = refused || err != nil; err != nil {
+		if errors.Is(err, errNo) && errors.As(err, &no) {
 			_, _ = fmt.Fprintf(env.stderr, "ringfence: %s was not replayed\n", id)
-		} else {
-			_, _ = fmt.Fprintf(&text, "%s became %s\n", id, one.EventID)
+			not = append(not, refused{id, no.code, no.detail})
+			continue
 		}
+		if failed = err; failed != nil {
+			_, _ = fmt.Fprintf(env.stderr, "ringfence: it is not known of %s whether it was replayed, and those behind it were not; replay them again\n", id)
+			break
+		}
+		one.ID = id
 		done = append(done, one)
+		_, _ = fmt.Fprintf(&text, "%s became %s\n", id, one.EventID)
 	}
-	if err := d.say(env, text.String(), map[string]any{"replayed": done}); err != nil {
+	if err := d.say(env, text.String(), map[string]any{"replayed": done, "refused": not}); err != nil {
 		return err
 	}
-	if refused {
+	if failed == nil && len(not) > 0 {
 		return errNo
 	}
-	return nil
+	return failed
 }

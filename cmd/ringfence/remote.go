@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -118,8 +119,8 @@ func (r remote) ask(ctx context.Context, env environment, method, path string, t
 	}
 	defer func() { _ = res.Body.Close() }()
 	var p struct {
-		Detail string `json:"detail"`
-		Errors []struct {
+		Code, Detail string
+		Errors       []struct {
 			Pointer, Detail string
 		} `json:"errors"`
 	}
@@ -128,10 +129,23 @@ func (r remote) ask(ctx context.Context, env environment, method, path string, t
 	for _, e := range p.Errors {
 		fmt.Fprintf(env.stderr, "  %s: %s\n", e.Pointer, e.Detail)
 	}
-	if res.StatusCode >= http.StatusInternalServerError || res.StatusCode == http.StatusTooManyRequests {
-		return nil, errors.New("could not find out; try again later")
-	}
-	return nil, errNo
+	seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+	return nil, &refusal{status: res.StatusCode, code: p.Code, detail: p.Detail, after: time.Duration(seconds) * time.Second}
+}
+
+// refusal is an answer that is none; what it says was told already.
+type refusal struct {
+	status       int
+	code, detail string
+	after        time.Duration // when to ask again, if the server says so
+}
+
+// Error is what remains to be said.
+func (r *refusal) Error() string { return "could not find out; try again later" }
+
+// Is makes it the answer no, unless asking again may be answered otherwise.
+func (r *refusal) Is(err error) bool {
+	return err == errNo && r.status < http.StatusInternalServerError && r.status != http.StatusTooManyRequests
 }
 
 // logOf is the path of a tenant's audit log, or of the platform's own.

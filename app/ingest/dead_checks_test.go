@@ -46,6 +46,28 @@ func TestALetterIsMappedByItsApplicationAndNotByHowThatIsShown(t *testing.T) {
 	refused(t, "a topic of another form", err, "letter_not_an_event")
 }
 
+// A message that could not be read when it came is told to be so still, and what is no event at all is none now.
+func TestAMessageThatCannotBeReadStaysADeadLetter(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	fixed := ingest.Connection{Name: "own", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up/{device}")}}
+	for _, body := range []string{`{"id":"1"`, `{"id":"1","device":"` + known + `","payload":"not base64!"}`} {
+		if err := s.receive(fixed, "up/"+known, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := s.letters("")
+	for _, d := range found {
+		_, err := s.replay(d.Place)
+		refused(t, d.Reason, err, "letter_unreadable")
+		if err != nil && !strings.Contains(err.Error(), d.Reason) {
+			t.Errorf("%s: %v does not say what is wrong", d.Reason, err)
+		}
+	}
+	if len(found) != 2 || len(s.all(s.topics.Uplinks)) != 0 {
+		t.Errorf("%d letters, %d events", len(found), len(s.all(s.topics.Uplinks)))
+	}
+}
+
 // A record that could not be read when it came is held against its key and headers when it can be.
 func TestARecordThatNamesTwoTenantsStaysADeadLetter(t *testing.T) {
 	s := newStream(t, "x", tenant.DefaultLimits)

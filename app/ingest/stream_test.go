@@ -190,6 +190,22 @@ func TestWhatIsNoEventOfOursGoesToTheDeadLettersAndNothingIsSkipped(t *testing.T
 			t.Error("a dead letter holds all of a value that is too large")
 		}
 	}
+	// Replayed, none of them becomes anything that it was not: what may go on its way again is judged as it was, and a dead letter again.
+	var again []ident.Uplink
+	for _, d := range s.letters("") {
+		id, err := s.replay(d.Place)
+		if d.Reason == "tenant_gone" && err == nil {
+			again = append(again, id)
+			continue
+		}
+		code := map[string]string{"no_headers": "letter_not_ours", "headers_disagree": "letter_not_ours", "unreadable": "letter_unreadable", "event_version": "letter_unreadable", "too_large": "letter_cut"}[d.Reason]
+		refused(t, d.Reason, err, code)
+	}
+	s.consume()
+	want["tenant_gone"] = 2
+	if got := s.dead(); len(again) != 1 || !strings.Contains(string(good.Value), again[0].String()) || fmt.Sprint(got) != fmt.Sprint(want) || len(s.readings()) != 2 {
+		t.Errorf("after the replay of %s: dead letters %v, want %v", again, got, want)
+	}
 }
 
 func TestWhatWasLetInAfterARevocationIsQuarantined(t *testing.T) {

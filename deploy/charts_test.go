@@ -80,6 +80,7 @@ mqttIngestionWorker: {brokerSecrets: [ringfence-broker, another]}
 networkPolicy:
   database: {namespace: data, from: [{podSelector: {matchLabels: {app: pooler}}}]}
   broker: {podLabels: null, cidrs: [192.0.2.7/32, 192.0.2.8/32], port: 8883}
+telemetry: {endpoint: "https://collector.monitoring:4318", ratio: "0.5", caSecret: ca, headers: {secret: collector}}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
 dashboard: {enabled: true}
 `
@@ -88,6 +89,8 @@ dashboard: {enabled: true}
 const proxied = `
 platformApi: {tlsSecret: "", kafka: {user: ""}}
 kafka: {plaintext: true, topics: {enabled: false}}
+telemetry: {endpoint: "http://collector:4318", plaintext: true}
+networkPolicy: {collector: {podLabels: null, cidrs: [192.0.2.9/32]}}
 migrate: {enabled: false}
 `
 
@@ -120,23 +123,28 @@ func TestTheChartIsWhatKubernetesTakes(t *testing.T) {
 
 func TestTheChartRefusesValuesThatMeanNothingOrTooMuch(t *testing.T) {
 	for values, want := range map[string]string{
-		"replicas: 3":                                                          "replicas",
-		"platformApi: {replica: 3}":                                            "replica",
-		"platformApi: {replicas: 0}":                                           "replicas",
-		"publicUrl: iot.example.com":                                           "publicUrl",
-		"database: {runtime: {url: x}}":                                        "url",
-		"database: {password: x}":                                              "password",
-		"image: {digest: latest}":                                              "digest",
-		"kafka: {brokers: kafka}":                                              "brokers",
-		"eventWorker: {settings: {writer: 8}}":                                 "writer",
-		"eventWorker: {settings: {database_url: x}}":                           "database_url",
-		"platformApi: {settings: {listen: x}}":                                 "listen",
-		"mqttIngestionWorker: {connections: [{name: a, url: b, password: c}]}": "connections",
-		"networkPolicy: {database: {cidrs: [0.0.0.0/0]}}":                      "cidrs",
-		"networkPolicy: {database: {podLabels: null, cidrs: []}}":              "a rule without either would allow everything",
-		"networkPolicy: {api: {from: []}}":                                     "from",
-		"networkPolicy: {api: {from: [{}]}}":                                   "from",
-		"platformApi: {resources: {requests: {cpu: 1, memory: 1Gi}, limits: {memory: lots}}}": "resources",
+		"replicas: 3":                                                                                 "replicas",
+		"platformApi: {replica: 3}":                                                                   "replica",
+		"platformApi: {replicas: 0}":                                                                  "replicas",
+		"publicUrl: iot.example.com":                                                                  "publicUrl",
+		"database: {runtime: {url: x}}":                                                               "url",
+		"database: {password: x}":                                                                     "password",
+		"image: {digest: latest}":                                                                     "digest",
+		"kafka: {brokers: kafka}":                                                                     "brokers",
+		"eventWorker: {settings: {writer: 8}}":                                                        "writer",
+		"eventWorker: {settings: {database_url: x}}":                                                  "database_url",
+		"platformApi: {settings: {listen: x}}":                                                        "listen",
+		"mqttIngestionWorker: {connections: [{name: a, url: b, password: c}]}":                        "connections",
+		"networkPolicy: {database: {cidrs: [0.0.0.0/0]}}":                                             "cidrs",
+		"networkPolicy: {database: {podLabels: null, cidrs: []}}":                                     "a rule without either would allow everything",
+		"telemetry: {endpoint: \"collector:4318\"}":                                                   "endpoint",
+		"telemetry: {endpoint: \"https://user:word@collector:4318\"}":                                 "endpoint",
+		"telemetry: {endpoint: \"https://collector:4318\", ratio: \"2\"}":                             "ratio",
+		"telemetry: {endpoint: \"https://collector:4318\", headers: {value: x}}":                      "headers",
+		"telemetry: {endpoint: \"https://collector\"}\nnetworkPolicy: {collector: {podLabels: null}}": "a rule without either would allow everything",
+		"networkPolicy: {api: {from: []}}":                                                            "from",
+		"networkPolicy: {api: {from: [{}]}}":                                                          "from",
+		"platformApi: {resources: {requests: {cpu: 1, memory: 1Gi}, limits: {memory: lots}}}":         "resources",
 	} {
 		if text, errs := template(t, values); text != "" || !strings.Contains(errs, want) {
 			t.Errorf("%s: want %q: %s", values, want, errs)
@@ -147,7 +155,7 @@ func TestTheChartRefusesValuesThatMeanNothingOrTooMuch(t *testing.T) {
 // fixed are the settings that the chart gives itself, beside secrets.
 func fixed() []string {
 	return []string{"log_level", "metrics_listen", "metrics_plain_http", "replicas", "database_plaintext", "kafka_brokers", "kafka_prefix", "kafka_plaintext", "kafka_user", "kafka_ca_file",
-		"kafka_cert_file", "kafka_key_file", "keys", "engine", "listen", "public_url", "tls_cert_file", "tls_key_file", "plain_http", "trusted_proxies", "connections_file", "name", "ordinal"}
+		"kafka_cert_file", "kafka_key_file", "otlp_endpoint", "otlp_ratio", "otlp_plaintext", "otlp_ca_file", "keys", "engine", "listen", "public_url", "tls_cert_file", "tls_key_file", "plain_http", "trusted_proxies", "connections_file", "name", "ordinal"}
 }
 
 // What further settings a service takes stands in the schema of the chart's values as the binary has them.
@@ -243,6 +251,8 @@ func mounted(t *testing.T, rendered string, env map[string]string) map[string]st
 			content = "postgres://ringfence_runtime:x@db.example.com/ringfence?sslmode=verify-full"
 		case "password":
 			content = "correct horse"
+		case "headers":
+			content = "Authorization=Bearer%20word"
 		case "connections.yaml":
 			for _, o := range objects(t, rendered) {
 				if data, ok := o["data"].(obj); ok && data["connections.yaml"] != nil {

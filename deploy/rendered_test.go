@@ -251,9 +251,12 @@ func wrongChart(objects []obj, known told) (wrong []string) {
 	if !slices.Equal(budgets, services()) {
 		wrong = append(wrong, fmt.Sprintf("disruption budgets: %q", budgets))
 	}
-	for port, want := range map[int][]string{5432: {"event-worker", "maintain", "migrate", "mqtt-ingestion-worker", "platform-api"}, 9093: {"event-worker", "mqtt-ingestion-worker", "platform-api", "topics"}, 8883: {"mqtt-ingestion-worker"}} {
+	for port, want := range map[int][]string{5432: {"event-worker", "maintain", "migrate", "mqtt-ingestion-worker", "platform-api"}, 9093: {"event-worker", "mqtt-ingestion-worker", "platform-api", "topics"}, 8883: {"mqtt-ingestion-worker"}, 4318: nil} {
 		if got := reach(objects, port); !slices.Equal(got, want) {
 			wrong = append(wrong, fmt.Sprintf("port %d is reached by %q, want %q", port, got, want))
+		}
+		if want == nil { // there is none
+			continue
 		}
 		guard := func(o obj) bool {
 			return o["kind"] == "NetworkPolicy" && strings.Contains(text(at(o, "metadata", "name")), "-guard-") && reflect.DeepEqual(at(list(at(o, "spec", "ingress"))[0], "ports"), []any{obj{"protocol": "TCP", "port": port}}) &&
@@ -282,6 +285,9 @@ func TestTheChartGivesEachPodWhatItNeedsAndNoMore(t *testing.T) {
 		}
 		all := objects(t, other)
 		wrong := open(all)
+		if got := reach(all, 4318); !slices.Equal(got, services()) {
+			wrong = append(wrong, fmt.Sprintf("the collector is reached by %q", got))
+		}
 		for _, w := range workloads(all) {
 			wrong = append(wrong, w.insecure(known)...)
 		}
@@ -315,6 +321,7 @@ func TestTheChartGivesEachPodWhatItNeedsAndNoMore(t *testing.T) {
 		{"        - namespaceSelector:\n            matchLabels:\n              kubernetes.io/metadata.name: ingress-nginx\n", "        - namespaceSelector: {}\n", "ingress allows everybody by"},
 		{"        - namespaceSelector:\n            matchLabels:\n              kubernetes.io/metadata.name: ingress-nginx\n", "        - ipBlock: {cidr: 0.0.0.0/0}\n", "ingress allows everybody by"},
 		{"        - {protocol: TCP, port: 5432}", "        - {protocol: TCP, port: 5432}\n        - {protocol: TCP, port: 8883}", "port 8883 is reached by"},
+		{"        - {protocol: TCP, port: 5432}", "        - {protocol: TCP, port: 5432}\n        - {protocol: TCP, port: 4318}", "port 4318 is reached by"},
 		{"kind: PodDisruptionBudget", "kind: Secret", "a Secret, which nothing here needs"},
 	} {
 		if !strings.Contains(rendered, p.from) {

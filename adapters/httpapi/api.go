@@ -29,6 +29,7 @@ import (
 	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/limit"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Options are what the API is made of.
@@ -47,6 +48,7 @@ type Options struct {
 	Docs      bool           // serve /openapi.* and /docs
 	Ready     func(context.Context) error
 	Metrics   *Metrics
+	Tracer    trace.Tracer // nil: nobody is told of traces
 	Log       *slog.Logger
 	Version   string
 	Node      string

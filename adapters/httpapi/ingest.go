@@ -82,7 +82,7 @@ func (a *API) ingest(ctx context.Context, w http.ResponseWriter, r *http.Request
 	a.o.Metrics.Add("ringfence_ingest_accepted_total", 1)
 	event := v.ID.String()
 	if rq := requestOf(ctx); rq != nil {
-		rq.event = event
+		rq.event, rq.brought, rq.tenant = event, v.ID, c.Identity.Tenant
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)

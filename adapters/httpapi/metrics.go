@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Metrics counts, in few series whose number does not grow with tenants. It is served on a listener of its own.
+// Metrics counts, in few series whose number does not grow with tenants: what ends in _total only grows, the rest goes up and down. It
+// is served on a listener of its own.
 type Metrics struct {
 	mu      sync.Mutex
 	counts  map[string]int64
@@ -67,33 +68,51 @@ func (m *Metrics) Handler() http.Handler {
 	return mux
 }
 
-// ServeHTTP writes Prometheus' text form.
-func (m *Metrics) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+// Histogram is how long requests took: how many as long as each bound at most, one bound a count, and those beyond all.
+type Histogram struct {
+	Name   string
+	Bounds []float64 // in seconds
+	Counts []int64
+	Sum    float64
+}
+
+// Read is all that is counted, at this moment.
+func (m *Metrics) Read() (series map[string]int64, took Histogram) {
 	m.mu.Lock()
-	counts, buckets, seconds, watched := maps.Clone(m.counts), m.buckets, m.seconds, m.watched
+	series, took = maps.Clone(m.counts), Histogram{"ringfence_http_request_duration_seconds", bounds[:], slices.Clone(m.buckets[:]), m.seconds}
+	watched := m.watched
 	m.mu.Unlock()
 	for _, read := range watched {
-		maps.Copy(counts, read())
+		maps.Copy(series, read())
 	}
+	return series, took
+}
+
+// ServeHTTP writes Prometheus' text form.
+func (m *Metrics) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	series, took := m.Read()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 	last := ""
-	for _, s := range slices.Sorted(maps.Keys(counts)) {
+	for _, s := range slices.Sorted(maps.Keys(series)) {
 		if name, _, _ := strings.Cut(s, "{"); name != last {
-			_, _ = fmt.Fprintf(w, "# TYPE %s counter\n", name)
+			kind := "gauge"
+			if strings.HasSuffix(name, "_total") {
+				kind = "counter"
+			}
+			_, _ = fmt.Fprintf(w, "# TYPE %s %s\n", name, kind)
 			last = name
 		}
-		_, _ = fmt.Fprintf(w, "%s %d\n", s, counts[s])
+		_, _ = fmt.Fprintf(w, "%s %d\n", s, series[s])
 	}
-	const h = "ringfence_http_request_duration_seconds"
-	_, _ = fmt.Fprintf(w, "# TYPE %s histogram\n", h)
+	_, _ = fmt.Fprintf(w, "# TYPE %s histogram\n", took.Name)
 	all := int64(0)
-	for i, n := range buckets {
+	for i, n := range took.Counts {
 		all += n
 		le := "+Inf"
-		if i < len(bounds) {
-			le = fmt.Sprint(bounds[i])
+		if i < len(took.Bounds) {
+			le = fmt.Sprint(took.Bounds[i])
 		}
-		_, _ = fmt.Fprintf(w, "%s_bucket{le=%q} %d\n", h, le, all)
+		_, _ = fmt.Fprintf(w, "%s_bucket{le=%q} %d\n", took.Name, le, all)
 	}
-	_, _ = fmt.Fprintf(w, "%s_sum %g\n%s_count %d\n", h, seconds, h, all)
+	_, _ = fmt.Fprintf(w, "%s_sum %g\n%s_count %d\n", took.Name, took.Sum, took.Name, all)
 }

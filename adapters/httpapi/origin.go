@@ -7,15 +7,15 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
-// trace is the trace id of a W3C traceparent, if there is exactly one and it is one.
-func trace(fields []string) string {
-	if len(fields) != 1 {
-		return ""
+// sender is where its sender says that a request stands in a trace: by exactly one traceparent.
+func sender(r *http.Request) trace.Place {
+	if fields := r.Header["Traceparent"]; len(fields) == 1 {
+		return trace.Parse(fields[0])
 	}
-	return access.ParseTrace(fields[0])
+	return trace.Place{}
 }
 
 func cut(s string, n int) string {

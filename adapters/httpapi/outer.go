@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // request is what is known of a request outside of its route.
@@ -20,10 +22,12 @@ type request struct {
 	id        string
 	origin    access.Origin
 	log       *slog.Logger
-	operation string // of the route that took it
-	event     string // that it brought: the id that goes on into outcome and reading
-	crash     error  // what huma's adapter would have swallowed
-	gone      bool   // the client went away, and that is all that went wrong
+	operation string       // of the route that took it
+	event     string       // that it brought: the id that goes on into outcome and reading
+	brought   ident.Uplink // the same
+	tenant    ident.Tenant // whose that is
+	crash     error        // what huma's adapter would have swallowed
+	gone      bool         // the client went away, and that is all that went wrong
 	schemas   huma.Registry
 }
 
@@ -57,8 +61,16 @@ func (a *API) outer(next func(http.ResponseWriter, *http.Request) error) http.Ha
 		var id ident.Request
 		ident.Fresh(a.mint, &id)
 		rq.id = id.String()
-		rq.origin = access.Origin{Request: id, Trace: trace(r.Header.Values("Traceparent")), Address: a.client(r), Agent: cut(r.UserAgent(), 256), Node: a.o.Node}
+		rq.origin = access.Origin{Request: id, Address: a.client(r), Agent: cut(r.UserAgent(), 256), Node: a.o.Node}
 		ctx := context.WithValue(r.Context(), requestKey{}, rq)
+		from := sender(r)
+		at := from
+		if at.Kept = false; a.o.Tracer != nil {
+			at = a.o.Tracer.Enter(from)
+		}
+		if rq.origin.Trace = at.ID(); !at.IsZero() {
+			ctx = trace.With(ctx, at)
+		}
 		r = r.WithContext(ctx)
 		s := &answer{ResponseWriter: w}
 		secure(s.Header(), r, rq.id)
@@ -88,6 +100,9 @@ func (a *API) outer(next func(http.ResponseWriter, *http.Request) error) http.Ha
 			said = append(said, slog.String("event_id", rq.event))
 		}
 		a.o.Log.LogAttrs(ctx, slog.LevelInfo, "request", said...)
+		if at.Kept {
+			a.o.Tracer.Tell(trace.Span{Name: cmp.Or(rq.operation, "request"), Kind: trace.Server, Place: at, Parent: from, Began: began, Ended: began.Add(took), Tenant: rq.tenant, Event: rq.brought, Status: s.status, Failed: s.status >= 500 && !rq.gone})
+		}
 		if broken {
 			panic(http.ErrAbortHandler) // the answer had begun: it must not look whole
 		}

@@ -180,7 +180,9 @@ func TestTheTraceOfACallerIsTakenIfItIsOne(t *testing.T) {
 		{[]string{"00-" + id + "x" + parent + "-01"}, ""},
 		{[]string{""}, ""}, {nil, ""},
 	} {
-		if got := trace(c.fields); got != c.want {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["Traceparent"] = c.fields
+		if got := sender(r).ID(); got != c.want {
 			t.Errorf("%q: %q", c.fields, got)
 		}
 	}

@@ -16,19 +16,20 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Message is what a broker sent.
 type Message struct {
-	Connection  string // the name of the connection that brought it
-	Topic       string // as sent; cut to uplink.MaxTopic if Fault says that it is longer
-	Payload     []byte // the receiver's own; cut to uplink.MaxBody if Fault says that it is longer
-	Size        int    // of the payload as it was sent
-	ContentType string // as its publisher says
-	Trace       string // trace id of the publisher's traceparent, a user property; "": it said none
-	Retained    bool   // its publisher asked the broker to keep it for later subscribers
-	Duplicate   bool   // the broker sent it before and saw no acknowledgement; who was given it then, if anybody, it does not say
-	AtMostOnce  bool   // nobody will send it again: it was published or delivered with QoS 0
+	Connection  string      // the name of the connection that brought it
+	Topic       string      // as sent; cut to uplink.MaxTopic if Fault says that it is longer
+	Payload     []byte      // the receiver's own; cut to uplink.MaxBody if Fault says that it is longer
+	Size        int         // of the payload as it was sent
+	ContentType string      // as its publisher says
+	Trace       trace.Place // where its publisher says that it stands in a trace, by exactly one user property traceparent
+	Retained    bool        // its publisher asked the broker to keep it for later subscribers
+	Duplicate   bool        // the broker sent it before and saw no acknowledgement; who was given it then, if anybody, it does not say
+	AtMostOnce  bool        // nobody will send it again: it was published or delivered with QoS 0
 	ReceivedAt  time.Time
 	Fault       error // one of the errors below: it cannot be an uplink, and is handed over to be recorded as refused; nil: none was found
 }

@@ -8,9 +8,9 @@ import (
 
 	"github.com/eclipse/paho.golang/paho"
 
-	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // item is a message on its way.
@@ -198,11 +198,11 @@ func (l *line) message(it item) Message {
 		Connection: l.c.Name, Topic: p.Topic, Payload: p.Payload, Size: len(p.Payload), Retained: p.Retain, Duplicate: p.Duplicate(),
 		AtMostOnce: p.QoS == 0, ReceivedAt: it.at,
 	}
-	if p.Properties != nil && len(p.Properties.ContentType) <= maxText && utf8.ValidString(p.Properties.ContentType) {
-		m.ContentType = p.Properties.ContentType
-	}
 	if p.Properties != nil {
-		m.Trace = access.ParseTrace(p.Properties.User.Get("traceparent"))
+		if len(p.Properties.ContentType) <= maxText && utf8.ValidString(p.Properties.ContentType) {
+			m.ContentType = p.Properties.ContentType
+		}
+		m.Trace = sender(p.Properties.User)
 	}
 	if m.Fault = judge(m.Topic); m.Fault != nil && len(m.Topic) > uplink.MaxTopic {
 		m.Topic = strings.Clone(m.Topic[:uplink.MaxTopic])
@@ -220,6 +220,21 @@ func (l *line) message(it item) Message {
 		l.counts.faulty.Add(1)
 	}
 	return m
+}
+
+// sender is where a message stands in a trace, as its publisher says: once, or it says nothing.
+func sender(said paho.UserProperties) (at trace.Place) {
+	n := 0
+	for _, one := range said {
+		if one.Key == "traceparent" {
+			at = trace.Parse(one.Value)
+			n++
+		}
+	}
+	if n > 1 {
+		return trace.Place{}
+	}
+	return at
 }
 
 // judge says what is wrong with a topic. A broker should have refused most of it; not all do.

@@ -35,6 +35,7 @@ type Ingest struct {
 	counts    counters
 	consuming consuming
 	outs      outs
+	lags      lagging
 
 	mu      sync.Mutex
 	backlog map[ident.Tenant]*atomic.Int64 // accepted uplinks that wait
@@ -140,7 +141,7 @@ func busy(code, message string, after time.Duration) error {
 func (g *Ingest) Accept(ctx context.Context, s access.Scope, src source.Source, m uplink.Message) (store.Verdict, error) {
 	e := g.event(s, src, m, g.enter.Now())
 	if g.durable != nil {
-		return g.publish(ctx, e, s.Origin().Trace)
+		return g.publish(ctx, e)
 	}
 	u := e.Uplink(src.Node)
 	u.Payload = slices.Clone(u.Payload)

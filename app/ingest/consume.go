@@ -8,12 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Consuming says how Consume works.
@@ -43,7 +43,7 @@ type consumer struct {
 	main    *committer
 	later   *committer
 	behind  atomic.Int64
-	decided chan []*part
+	decided chan decided
 }
 
 // consuming is what readiness asks.
@@ -82,7 +82,7 @@ func (c *consuming) set(do func(*consuming)) {
 // Consume finishes accepted events in the group's name until the context ends; then it reads no more, finishes what is under
 // way within the grace, commits and leaves. It returns an error only where going on would pass events over.
 func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
-	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan []*part)}
+	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan decided)}
 	topics := g.durable.Topics
 	if c.main, err = c.join(ctx, o.Group, topics.Uplinks); err != nil {
 		return err
@@ -182,13 +182,14 @@ func lost(err error) bool {
 func (c *consumer) lag(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for {
-		if lags, err := c.g.durable.Bus.Lags(ctx, c.o.Group, c.g.durable.Topics.Uplinks); err == nil {
-			n := int64(0)
-			for _, l := range lags {
-				n += l.Behind()
-			}
-			c.behind.Store(n)
+	topics := c.g.durable.Topics
+	defer c.g.unseen()
+	for n := 0; ; n++ {
+		if behind, err := c.g.seen(ctx, c.o.Group, topics.Uplinks); err == nil {
+			c.behind.Store(behind)
+		}
+		if n%laterEvery == 0 {
+			_, _ = c.g.seen(ctx, c.o.Later, topics.Later)
 		}
 		select {
 		case <-ctx.Done():
@@ -236,7 +237,7 @@ func (c *consumer) read(ctx, working context.Context, m *committer, topic string
 				m.add(c.w.done(at))
 				continue
 			}
-			p := &pending{place: at, event: e, size: len(r.Value) + 512, trace: access.ParseTrace(header(r, bus.TraceHeader))}
+			p := &pending{place: at, event: e, size: len(r.Value) + 512, at: trace.Parse(header(r, bus.TraceHeader))}
 			if c.w.put(ctx, p) != nil {
 				return nil // told to stop
 			}
@@ -319,6 +320,29 @@ func (c *consumer) bury(ctx context.Context, r bus.Record, of ident.Tenant, reas
 	return err
 }
 
+// decided is a batch that is to be written, and its span.
+type decided struct {
+	parts []*part
+	span  trace.Span
+}
+
+// batch is the span of a batch, linked to the events in it whose traces are kept; without any it is none.
+func (c *consumer) batch(ps []*pending) (s trace.Span) {
+	tracer := c.g.durable.Tracer
+	if tracer == nil {
+		return s
+	}
+	for _, p := range ps {
+		if p.at.Kept {
+			s.Links = append(s.Links, p.at)
+		}
+	}
+	if len(s.Links) > 0 {
+		s.Name, s.Kind, s.Place, s.Began, s.Count = "consume", trace.Consumer, tracer.Below(trace.Place{Kept: true}), c.g.enter.Now(), len(ps)
+	}
+	return s
+}
+
 // decode turns batches into parts, until there is nothing more to begin.
 func (c *consumer) decode(ctx, working context.Context) {
 	for {
@@ -326,12 +350,13 @@ func (c *consumer) decode(ctx, working context.Context) {
 		if err != nil {
 			return
 		}
+		span := c.batch(batch)
 		parts := c.decide(working, batch)
 		if len(parts) == 0 {
 			continue
 		}
 		select {
-		case c.decided <- parts:
+		case c.decided <- decided{parts, span}:
 		case <-working.Done():
 			return
 		}
@@ -340,7 +365,8 @@ func (c *consumer) decode(ctx, working context.Context) {
 
 // write writes parts and commits what is finished.
 func (c *consumer) write(ctx context.Context) {
-	for parts := range c.decided {
+	for d := range c.decided {
+		parts := d.parts
 		for pause := retryLeast; len(parts) > 0; {
 			left := c.stored(ctx, parts)
 			if len(left) < len(parts) {
@@ -358,6 +384,10 @@ func (c *consumer) write(ctx context.Context) {
 			timer.Stop()
 			pause = min(2*pause, retryMost)
 		}
+		if d.span.Place.Kept {
+			d.span.Ended, d.span.Failed = c.g.enter.Now(), len(parts) > 0
+			c.g.durable.Tracer.Tell(d.span)
+		}
 	}
 }
 
@@ -367,11 +397,15 @@ func (c *consumer) stored(ctx context.Context, parts []*part) (left []*part) {
 	for i, p := range parts {
 		rows[i] = p.Part
 	}
+	began := c.g.enter.Now()
 	for i, err := range c.g.store.IngestBatch(ctx, rows) {
 		p := parts[i]
 		f := fault.As(err)
 		switch {
 		case err == nil:
+			for k, of := range p.of {
+				c.g.spent("write", trace.Client, of, began, string(p.Rows[k].Uplink.State))
+			}
 			c.finish(p.of)
 			c.g.told(ctx, p)
 		case ctx.Err() != nil:
@@ -418,7 +452,7 @@ func (c *consumer) finish(ps []*pending) {
 
 // refuse buries one event and lets it go.
 func (c *consumer) refuse(ctx context.Context, p *pending, reason string) {
-	r, _ := c.g.durable.record(p.topic, p.event, p.trace) // its form was read, so that it can be written
+	r, _ := c.g.durable.record(p.topic, p.event, p.at) // its form was read, so that it can be written
 	r.Topic, r.Partition, r.Offset = p.topic, p.partition, p.offset
 	if c.bury(ctx, r, p.event.Tenant, reason) == nil {
 		c.finish([]*pending{p})

@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // DeadLetter is what a dead letter says of itself. What it holds is nobody's to read here: it may be any tenant's.
@@ -93,7 +94,7 @@ func (g *Ingest) ReplayDead(ctx context.Context, s access.Scope, once enter.Once
 	if err != nil {
 		return id, false, err
 	}
-	record, err := g.durable.record(g.durable.Topics.Uplinks, e, s.Origin().Trace)
+	record, err := g.durable.record(g.durable.Topics.Uplinks, e, trace.Of(ctx))
 	if err != nil {
 		return id, false, err
 	}

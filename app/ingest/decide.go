@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/access"
@@ -18,6 +19,7 @@ import (
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Bounds of what is remembered of tenants between batches. Beyond one, everything is read again.
@@ -158,10 +160,12 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending)
 		if id, rev, ok := known.Key(p.event.Via); ok {
 			seen.keys[id] = rev
 		}
+		began := g.enter.Now()
 		row, err := c.row(ctx, q, p, u)
 		if err != nil {
 			return nil, err
 		}
+		g.spent("decode", trace.Internal, p, began, string(row.Uplink.State))
 		made.Rows = append(made.Rows, row)
 	}
 	made.Seen = seen.seen(q.rev)
@@ -271,6 +275,13 @@ func (s *sightings) seen(rev uint64) store.Seen {
 	return out
 }
 
+// spent tells what an event took of whoever finishes it, if its trace is kept.
+func (g *Ingest) spent(on string, kind trace.Kind, p *pending, began time.Time, result string) {
+	if d := g.durable; p.at.Kept && d.Tracer != nil {
+		d.Tracer.Tell(trace.Span{Name: on, Kind: kind, Place: d.Tracer.Below(p.at), Parent: p.at, Began: began, Ended: g.enter.Now(), Tenant: p.event.Tenant, Event: p.event.ID, Result: result})
+	}
+}
+
 // told logs what became of events, one line each with the event's id and trace, and counts it.
 func (g *Ingest) told(ctx context.Context, p *part) {
 	states := map[uplink.State]int64{}
@@ -282,7 +293,7 @@ func (g *Ingest) told(ctx context.Context, p *part) {
 				level = slog.LevelInfo
 			}
 			g.log.LogAttrs(ctx, level, "event finished", slog.String("event_id", row.Uplink.ID.String()), slog.String("tenant_id", p.Scope.Tenant().String()),
-				slog.String("state", string(row.Uplink.State)), slog.String("reason", string(row.Uplink.Reason)), slog.String("trace_id", p.of[i].trace))
+				slog.String("state", string(row.Uplink.State)), slog.String("reason", string(row.Uplink.Reason)), slog.String("trace_id", p.of[i].at.ID()))
 		}
 	}
 	for state, n := range states {

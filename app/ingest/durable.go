@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Durable says that events are made durable on a bus instead of in the store, and finished by who reads it (Consume).
@@ -27,6 +27,7 @@ type Durable struct {
 	Wait     time.Duration // how long a request waits for the bus
 	Replicas int           // of this process: rates are for all of them together
 	Group    string        // in which events are finished
+	Tracer   trace.Tracer  // nil: nobody is told of traces
 }
 
 // Over makes a bus the durable step. It is called before anything is accepted.
@@ -63,6 +64,7 @@ func (g *Ingest) Counts() map[string]int64 {
 		`ringfence_uplinks_deferred_total{reason="fuel"}`:       h.Spent,
 		`ringfence_uplinks_deferred_total{reason="quarantine"}`: h.Quarantined,
 	}
+	g.lagged(out)
 	g.counts.mu.Lock()
 	defer g.counts.mu.Unlock()
 	for series, n := range g.counts.n {
@@ -81,8 +83,16 @@ func (g *Ingest) event(s access.Scope, src source.Source, m uplink.Message, now 
 	return e
 }
 
-// record is an event for the bus.
-func (d *Durable) record(topic string, e uplink.Event, trace string) (bus.Record, error) {
+// begins is where an event stands: in the trace that begins with it, if nobody named another. Its id is as random as a trace's.
+func begins(at trace.Place, e uplink.Event) trace.Place {
+	if at.IsZero() {
+		return trace.Place{Trace: e.ID, Span: [8]byte(e.ID[8:])}
+	}
+	return at
+}
+
+// record is an event for the bus, which says where it stands in its trace.
+func (d *Durable) record(topic string, e uplink.Event, at trace.Place) (bus.Record, error) {
 	value, err := e.MarshalVersion(d.Version)
 	if err != nil {
 		return bus.Record{}, err
@@ -93,22 +103,26 @@ func (d *Durable) record(topic string, e uplink.Event, trace string) (bus.Record
 	if topic == d.Topics.Later {
 		r.Key = e.Tenant.String() // by tenant alone: its order is the store's
 	}
-	if trace == "" { // it begins here: an event's id is as random as a trace's
-		trace = hex.EncodeToString(e.ID[:])
-	}
-	r.Headers = append(r.Headers, bus.Header{Name: bus.TraceHeader, Value: []byte(access.Traceparent(trace, e.ID))})
+	r.Headers = append(r.Headers, bus.Header{Name: bus.TraceHeader, Value: []byte(begins(at, e).String())})
 	return r, nil
 }
 
 // publish makes one event durable on the bus. Whether it is a duplicate is known when it is finished.
-func (g *Ingest) publish(ctx context.Context, e uplink.Event, trace string) (store.Verdict, error) {
-	r, err := g.durable.record(g.durable.Topics.Uplinks, e, trace)
+func (g *Ingest) publish(ctx context.Context, e uplink.Event) (store.Verdict, error) {
+	from := trace.Of(ctx)
+	at := g.durable.below(from)
+	r, err := g.durable.record(g.durable.Topics.Uplinks, e, at)
 	if err != nil {
 		return store.Verdict{}, err
 	}
+	began := g.enter.Now()
 	ctx, end := context.WithTimeout(ctx, g.durable.Wait)
 	defer end()
-	if err := g.durable.Bus.Publish(ctx, []bus.Record{r})[0]; err != nil {
+	err = g.durable.Bus.Publish(ctx, []bus.Record{r})[0]
+	if at.Kept && g.durable.Tracer != nil {
+		g.durable.Tracer.Tell(trace.Span{Name: "publish", Kind: trace.Producer, Place: at, Parent: from, Began: began, Ended: g.enter.Now(), Tenant: e.Tenant, Event: e.ID, Topic: r.Topic, Failed: err != nil})
+	}
+	if err != nil {
 		g.counts.add("ringfence_bus_publish_failures_total", 1)
 		g.log.WarnContext(ctx, "an event could not be published", slog.String("event_id", e.ID.String()), slog.String("cause", fault.Cause(err)))
 		return store.Verdict{}, fault.Wrap(err, fault.Unavailable, "bus_away", "The event could not be made durable, or it is not known whether it is. Send it again, with the same id.").WithRetry(time.Second)
@@ -127,4 +141,20 @@ func (d *Durable) letter(l uplink.Letter, value []byte) bus.Record {
 		r.Headers = append(r.Headers, bus.Header{Name: f.Name, Value: []byte(f.Value)})
 	}
 	return r
+}
+
+// enter is the place by which something comes in. What its sender says of keeping it counts for nothing.
+func (d *Durable) enter(sender trace.Place) trace.Place {
+	if sender.Kept = false; d.Tracer == nil {
+		return sender
+	}
+	return d.Tracer.Enter(sender)
+}
+
+// below is the place of a span below another, if anybody is told of it.
+func (d *Durable) below(parent trace.Place) trace.Place {
+	if d.Tracer == nil || !parent.Kept {
+		return parent
+	}
+	return d.Tracer.Below(parent)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/ports/limit"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Owner is how a connection's messages are known to be whose.
@@ -40,15 +41,19 @@ type Connection struct {
 type Brought struct {
 	Topic   string
 	Payload []byte
-	Trace   string
+	Trace   trace.Place // where its sender says that it stands
 	Bad     string
 }
 
-// arrival is what is to be published for a delivery; a record without a topic is none.
+// arrival is what becomes of a delivery, and what is to be published for it; a record without a topic is none.
 type arrival struct {
 	record bus.Record
 	event  uplink.Event
-	later  bool
+	result string // as it is counted
+
+	began time.Time
+	at    trace.Place // of taking it in
+	sent  trace.Place // of publishing it
 }
 
 // Receive makes messages of a connection durable on the bus, and answers one error a message, in their order. Nil is to be
@@ -60,32 +65,57 @@ func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []erro
 	var records []bus.Record
 	var of []int
 	for i := range ds {
-		a, err := g.arrive(ctx, c, ds[i])
-		if errs[i] = err; err != nil || a.record.Topic == "" {
+		a := arrival{began: g.enter.Now(), at: g.durable.enter(ds[i].Trace)}
+		a.sent = g.durable.below(a.at)
+		errs[i] = g.arrive(ctx, c, ds[i], &a)
+		out[i] = a
+		if errs[i] != nil || a.record.Topic == "" {
+			g.received(ctx, c, &ds[i], &a, errs[i])
 			continue
 		}
-		out[i] = a
 		records, of = append(records, a.record), append(of, i)
 	}
 	if len(records) == 0 {
 		return errs
 	}
+	began := g.enter.Now()
 	for k, err := range g.durable.Bus.Publish(ctx, records) {
-		i := of[k]
-		switch a := out[i]; {
-		case err != nil:
+		a := &out[of[k]]
+		if err != nil {
 			g.counts.add("ringfence_bus_publish_failures_total", 1)
-			errs[i] = away(err)
-		case a.event.ID.IsZero():
-			g.counts.add(series(c, "dead_letter"), 1)
-		case a.later:
+			errs[of[k]] = away(err)
+		} else if a.result == "later" {
 			g.putOff(a.event.Tenant, 1)
-			g.counts.add(series(c, "later"), 1)
-		default:
-			g.counts.add(series(c, "accepted"), 1)
 		}
+		if a.sent.Kept {
+			g.durable.Tracer.Tell(trace.Span{
+				Name: "publish", Kind: trace.Producer, Place: a.sent, Parent: a.at, Began: began, Ended: g.enter.Now(), Tenant: a.event.Tenant, Event: a.event.ID, Topic: a.record.Topic, Failed: err != nil,
+			})
+		}
+		g.received(ctx, c, &ds[of[k]], a, err)
 	}
 	return errs
+}
+
+// received tells what became of a message.
+func (g *Ingest) received(ctx context.Context, c Connection, d *Brought, a *arrival, err error) {
+	if err == nil {
+		g.counts.add(series(c, a.result), 1)
+	} else {
+		a.result = "not_durable"
+	}
+	if a.at.Kept {
+		g.durable.Tracer.Tell(trace.Span{
+			Name: "receive", Kind: trace.Consumer, Place: a.at, Parent: d.Trace, Began: a.began, Ended: g.enter.Now(), Tenant: a.event.Tenant, Event: a.event.ID, Result: a.result, Failed: err != nil,
+		})
+	}
+	if g.log.Enabled(ctx, slog.LevelDebug) {
+		said := []slog.Attr{slog.String("connection", c.Name), slog.String("result", a.result), slog.String("trace_id", begins(a.at, a.event).ID())}
+		if !a.event.ID.IsZero() {
+			said = append(said, slog.String("event_id", a.event.ID.String()), slog.String("tenant_id", a.event.Tenant.String()))
+		}
+		g.log.LogAttrs(ctx, slog.LevelDebug, "message received", said...)
+	}
 }
 
 // away is the only answer that makes a message come again.
@@ -101,12 +131,13 @@ func series(c Connection, result string) string {
 }
 
 // arrive decides what becomes of one message.
-func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, error) {
-	now := g.enter.Now()
+func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival) error {
 	var told uplink.Told
 	var s ident.Source
-	dead := func(of ident.Tenant, reason string) (arrival, error) {
-		return arrival{record: g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: viaConnection + c.Name, Origin: d.Topic, At: now, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told}, d.Payload)}, nil
+	dead := func(of ident.Tenant, reason string) error {
+		a.result = "dead_letter"
+		a.record = g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: viaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told}, d.Payload)
+		return nil
 	}
 	if d.Bad != "" {
 		return dead(ident.Tenant{}, d.Bad)
@@ -130,33 +161,42 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought) (arrival, 
 		return dead(ident.Tenant{}, "tenant_not_looked_up")
 	}
 	if err != nil {
-		return arrival{}, away(err)
+		return away(err)
 	}
-	scope, src, granted, err := g.enter.Through(ctx, t, s, c.Name, access.Origin{Trace: d.Trace})
+	scope, src, granted, err := g.enter.Through(ctx, t, s, c.Name, access.Origin{Trace: a.at.ID()})
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return dead(t, "no_source")
 	case fault.Is(err, fault.Denied), fault.Is(err, fault.Unauthenticated): // as with HTTP: refused, counted, recorded by the gate, and not kept
-		g.counts.add(series(c, "refused"), 1)
-		return arrival{}, nil
+		a.result = "refused"
+		return nil
 	case err != nil:
-		return arrival{}, away(err)
+		return away(err)
 	}
-	e, err := g.message(scope, src, c.Format, told, d.Payload, now)
+	e, err := g.message(scope, src, c.Format, told, d.Payload, a.began)
 	if errors.Is(err, uplink.ErrIgnored) {
-		g.counts.add(series(c, "ignored"), 1)
-		return arrival{}, nil
+		a.result = "ignored"
+		return nil
 	}
 	if err != nil {
 		return dead(t, fault.As(err).Code)
 	}
 	topic, err := g.door(ctx, c, scope, src, granted)
-	if err != nil || topic == "" {
-		return arrival{}, err
+	if err != nil {
+		return err
 	}
-	a := arrival{event: e, later: topic == g.durable.Topics.Later}
-	a.record, err = g.durable.record(topic, e, d.Trace)
-	return a, err
+	switch topic {
+	case "":
+		a.result = "over_backlog"
+		return nil
+	case g.durable.Topics.Later:
+		a.result = "later"
+	default:
+		a.result = "accepted"
+	}
+	a.event = e
+	a.record, err = g.durable.record(topic, e, a.sent)
+	return err
 }
 
 // viaConnection begins what is said of an event or a letter that a connection brought.
@@ -210,7 +250,6 @@ func (g *Ingest) door(ctx context.Context, c Connection, s access.Scope, src sou
 		return "", away(err)
 	}
 	if waiting >= g.share(pick(granted.Backlog, g.limits.Backlog)) {
-		g.counts.add(series(c, "over_backlog"), 1)
 		if g.limiter.Take("over-backlog "+s.Tenant().String(), 1, limit.Rate{Every: time.Minute, Burst: 1}).OK {
 			g.log.WarnContext(ctx, "a tenant's messages are dropped: too many of its events wait", slog.String("tenant_id", s.Tenant().String()), slog.String("connection", c.Name), slog.Int("waiting", waiting))
 		}

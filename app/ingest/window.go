@@ -9,6 +9,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/bus"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Sizes of a window: what one process has read of the bus and not finished.
@@ -33,7 +34,7 @@ type place struct {
 type pending struct {
 	place
 	event uplink.Event
-	trace string
+	at    trace.Place // where it stands in its trace
 	size  int
 	put   bool // is to wait in the store: its tenant takes up too much of the window
 }

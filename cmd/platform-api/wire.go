@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/brokerauth"
@@ -18,6 +19,7 @@ import (
 	"github.com/ringfence/ringfence/adapters/keyring"
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/adapters/quickjssandbox"
+	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
 	"github.com/ringfence/ringfence/app/disclose"
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/app/manage"
@@ -33,6 +35,7 @@ const (
 	leave     = 5 * time.Second  // not ready, so that nobody new is sent here, while those that are here are still answered
 	drain     = 15 * time.Second // for requests under way
 	jobsEvery = time.Minute
+	lookFor   = 10 * time.Second // at partitions
 )
 
 func spec() node.Spec {
@@ -145,7 +148,7 @@ func work(ctx context.Context, n *node.Node) error {
 	api, err := httpapi.New(httpapi.Options{
 		Enter: n.Enter, SignIn: who, Manage: manage.New(n.Enter, n.Store, n.Ingest.Trials(n.Decoders()-1), c.Limits(), n.Ingest.Again), Ingest: n.Ingest, Disclose: told,
 		Limiter: n.Limiter, Limits: c.Limits(), CursorKey: cursorKey, PublicURL: strings.TrimSuffix(c.Str("public_url"), "/"), Trusted: trusted, Docs: c.Flag("docs"),
-		Ready: n.IsReady, Metrics: n.Metrics, Log: n.Log, Version: node.Version(), Node: n.Name,
+		Ready: n.IsReady, Metrics: n.Metrics, Tracer: n.Tracer, Log: n.Log, Version: node.Version(), Node: n.Name,
 	})
 	if err != nil {
 		return err
@@ -208,11 +211,44 @@ func work(ctx context.Context, n *node.Node) error {
 	return err
 }
 
+// ahead is for how many days there are partitions, as of the last look; below 0: nobody has been able to look.
+type ahead struct {
+	days  atomic.Int64
+	alarm bool
+}
+
+func (a *ahead) counts() map[string]int64 {
+	if days := a.days.Load(); days >= 0 {
+		return map[string]int64{"ringfence_partitions_ahead_days": days}
+	}
+	return nil
+}
+
+func (a *ahead) look(ctx context.Context, n *node.Node) {
+	ctx, end := context.WithTimeout(ctx, lookFor)
+	defer end()
+	p, err := postgres.Partitioned(ctx, n.Config.Secret("database_url"), time.Now())
+	if err != nil {
+		a.days.Store(-1)
+		return
+	}
+	a.days.Store(int64(max(p.Ahead, 0)))
+	few := p.Alarm() != ""
+	if few && !a.alarm {
+		n.Log.ErrorContext(ctx, "partitions are running out, and without one nothing can be written: run ringfence maintain", slog.Int("days", p.Ahead))
+	}
+	a.alarm = few
+}
+
 // repeat makes what is due: any number of processes may, one at a time does it for a tenant.
 func repeat(ctx context.Context, n *node.Node, told *disclose.Disclose) {
+	var partitions ahead
+	partitions.days.Store(-1)
+	n.Metrics.Watch(partitions.counts)
 	tick := time.NewTicker(jobsEvery)
 	defer tick.Stop()
 	for {
+		partitions.look(ctx, n)
 		if err := told.Jobs(ctx); err != nil && ctx.Err() == nil {
 			n.Log.ErrorContext(ctx, "a job failed and will be repeated", slog.String("cause", fault.Cause(err)))
 		}

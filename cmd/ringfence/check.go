@@ -10,6 +10,7 @@ import (
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/cmd/internal/brokers"
 	"github.com/ringfence/ringfence/cmd/internal/settings"
+	"github.com/ringfence/ringfence/cmd/internal/telemetry"
 )
 
 // together judges what each setting cannot be judged for alone.
@@ -32,7 +33,7 @@ func (c config) together() (wrong []error) {
 	if err := c.passwordCost().Check(); err != nil {
 		say("password_memory_kib, password_time: %w; the default is %d and %d", err, localauth.DefaultCost.Memory, localauth.DefaultCost.Time)
 	}
-	return wrong
+	return append(wrong, telemetry.Together(c.Config)...)
 }
 
 // judge reads the files that the settings name.
@@ -42,6 +43,9 @@ func (c config) judge() error {
 		wrong = append(wrong, err)
 	}
 	if _, err := brokers.CAs(c.Config); err != nil {
+		wrong = append(wrong, err)
+	}
+	if err := telemetry.Files(c.Config); err != nil {
 		wrong = append(wrong, err)
 	}
 	if file := c.str("known_passwords_file"); file != "" {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 
 	"github.com/ringfence/ringfence/cmd/internal/brokers"
 	"github.com/ringfence/ringfence/cmd/internal/settings"
+	"github.com/ringfence/ringfence/cmd/internal/telemetry"
 )
 
 var errConfig = settings.Err
@@ -35,7 +37,7 @@ var table = append(settings.Table{
 	settings.Of("mqtt_plain", "false", "Allow MQTT without TLS on an address that is not loopback: keys are then told to whoever listens on the way", settings.Boolean),
 	settings.Of("mqtt_sessions", "2000", "MQTT connections at the same time, and sessions that are kept", settings.Number(1, 1<<20)),
 	settings.Of("mqtt_sessions_per_source", "20", "Of them, of one source", settings.Number(1, 1<<20)),
-}, append(brokers.Settings(), settings.Limits()...)...)
+}, slices.Concat(brokers.Settings(), telemetry.Settings(), settings.Limits())...)
 
 // config is the settings in effect.
 type config struct{ settings.Config }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/ringfence/ringfence/adapters/localauth"
+	"github.com/ringfence/ringfence/adapters/otlp/otlptest"
 	"github.com/ringfence/ringfence/testkit/redacttest"
 )
 
@@ -45,7 +46,8 @@ func watched(t *testing.T, bug redacttest.Bug) redacttest.Target {
 			t.Fatal(err)
 		}
 	}
-	conf, err := loadConfig("/dev/null", []string{"data=" + t.TempDir(), "log_level=debug", "principal_rate=100000", "principal_burst=100000", "source_rate=100000", "source_burst=100000", "ingest_rate=100000", "ingest_burst=100000", "mqtt=true", "mqtt_listen=127.0.0.1:0", "broker_auth_listen=127.0.0.1:0"},
+	collector := otlptest.New(t)
+	conf, err := loadConfig("/dev/null", []string{"data=" + t.TempDir(), "otlp_endpoint=" + collector.URL, "otlp_ratio=1", "log_level=debug", "principal_rate=100000", "principal_burst=100000", "source_rate=100000", "source_burst=100000", "ingest_rate=100000", "ingest_burst=100000", "mqtt=true", "mqtt_listen=127.0.0.1:0", "broker_auth_listen=127.0.0.1:0"},
 		environment{lookup: asBrokers})
 	must(err)
 	warm(t, conf.str("data"))
@@ -93,7 +95,7 @@ func watched(t *testing.T, bug redacttest.Bug) redacttest.Target {
 		Metrics: func() []byte {
 			w := &page{header: http.Header{}}
 			app.metrics.ServeHTTP(w, nil)
-			return w.Bytes()
+			return append(w.Bytes(), collector.Raw()...) // and what a collector was told
 		},
 		Dump: func(show func(table, column string, value []byte)) { must(dumped(t.Context(), file, show)) },
 		Files: func() map[string][]byte {

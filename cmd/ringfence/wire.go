@@ -26,6 +26,7 @@ import (
 	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/app/signin"
 	"github.com/ringfence/ringfence/cmd/internal/settings"
+	"github.com/ringfence/ringfence/cmd/internal/telemetry"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/ports/store"
@@ -45,8 +46,9 @@ type application struct {
 	metrics  *httpapi.Metrics
 	log      *slog.Logger
 	cache    *enter.Cache
-	node     string // which of our processes
-	mqtt     string // where the MQTT broker listens, once it does
+	told     func(context.Context) // ends what a collector is told; nil: it was not begun
+	node     string                // which of our processes
+	mqtt     string                // where the MQTT broker listens, once it does
 	workers  int
 	locked   *os.File // the data folder is ours while it is open
 }
@@ -173,6 +175,11 @@ func (app *application) rest(ctx context.Context, c config, passwords *localauth
 		return err // and app.engine stays nil, which a nil engine in it would not be
 	}
 	app.engine = engine
+	tracer, told, err := telemetry.Open(c.Config, app.metrics, "ringfence", version(), app.node, app.log)
+	if err != nil {
+		return err
+	}
+	app.told = told
 	limits := c.Limits()
 	app.ingest = ingest.New(app.enter, app.store, app.engine, app.limiter, limits, app.log)
 	app.disclose = disclose.New(app.enter, app.store, app.keys)
@@ -187,7 +194,7 @@ func (app *application) rest(ctx context.Context, c config, passwords *localauth
 	app.api, err = httpapi.New(httpapi.Options{
 		Enter: app.enter, SignIn: app.signin, Manage: manage.New(app.enter, app.store, app.ingest.Trials(app.workers-1), limits, app.ingest.Again), Ingest: app.ingest, Disclose: app.disclose,
 		Limiter: app.limiter, Limits: limits, CursorKey: cursorKey, PublicURL: strings.TrimSuffix(publicURL(c), "/"), Trusted: trusted, Docs: c.flag("docs"),
-		Ready: app.enter.Ready, Metrics: app.metrics, Log: app.log, Version: version(), Node: app.node,
+		Ready: app.enter.Ready, Metrics: app.metrics, Tracer: tracer, Log: app.log, Version: version(), Node: app.node,
 	})
 	return err
 }
@@ -252,6 +259,9 @@ func (app *application) close(ctx context.Context) error {
 	}
 	if app.locked != nil {
 		err = errors.Join(err, app.locked.Close())
+	}
+	if app.told != nil {
+		app.told(ctx)
 	}
 	return err
 }

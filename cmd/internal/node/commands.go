@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/ringfence/ringfence/cmd/internal/settings"
+	"github.com/ringfence/ringfence/cmd/internal/telemetry"
 )
 
 // The exit codes: done, the answer is no, wrong usage or configuration, could not go on.
@@ -59,7 +61,7 @@ func Main(ctx context.Context, spec Spec, args []string, env settings.Environmen
 		_, _ = fmt.Fprintf(stderr, "%s: %v\nTry: %s --help\n", spec.Name, err, spec.Name)
 		return exitUsage
 	}
-	table := append(append(Settings(), spec.Table...), settings.Limits()...)
+	table := slices.Concat(Settings(), spec.Table, telemetry.Settings(), settings.Limits())
 	if parsed.Command() == "version" {
 		if k.Version.JSON {
 			_ = json.NewEncoder(stdout).Encode(map[string]string{"version": Version()})
@@ -104,6 +106,10 @@ func load(spec Spec, table settings.Table, file string, flags []string, env sett
 	wrong = append(wrong, Together(c)...)
 	if spec.Together != nil {
 		wrong = append(wrong, spec.Together(c)...)
+	}
+	wrong = append(wrong, telemetry.Together(c)...)
+	if err := telemetry.Files(c); err != nil {
+		wrong = append(wrong, err)
 	}
 	if _, err := KafkaTLS(c); err != nil {
 		wrong = append(wrong, err)

@@ -22,11 +22,13 @@ import (
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/cmd/internal/settings"
+	"github.com/ringfence/ringfence/cmd/internal/telemetry"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Spec is what one binary is.
@@ -68,7 +70,9 @@ type Node struct {
 	Limiter *memlimit.Limiter
 	Engine  sandbox.Engine
 	Ingest  *ingest.Ingest
+	Tracer  trace.Tracer // nil: no collector is told
 
+	told  func(context.Context) // ends the tracer; nil: it was not begun
 	mu    sync.Mutex
 	ready func(context.Context) error
 }
@@ -216,6 +220,10 @@ func (n *Node) Insist(ctx context.Context, what string, do func(context.Context)
 // open opens what the node works on. What is away is waited for; what is wrong is refused.
 func (n *Node) open(ctx context.Context, spec Spec) (err error) {
 	c := n.Config
+	n.Tracer, n.told, err = telemetry.Open(c, n.Metrics, spec.Name, Version(), n.Name, n.Log)
+	if err != nil {
+		return err
+	}
 	n.Keys, err = keyring.Read(keysFolder(c, spec), spec.Keys...)
 	if err != nil {
 		return err
@@ -269,7 +277,7 @@ func (n *Node) open(ctx context.Context, spec Spec) (err error) {
 		n.Engine = engine
 	}
 	n.Ingest = ingest.New(n.Enter, n.Store, n.Engine, n.Limiter, c.Limits(), n.Log)
-	n.Ingest.Over(ingest.Durable{Bus: n.Bus, Topics: n.Topics, Version: c.Num("kafka_write_version"), Wait: busWait, Replicas: c.Num("replicas"), Group: n.Group})
+	n.Ingest.Over(ingest.Durable{Bus: n.Bus, Topics: n.Topics, Version: c.Num("kafka_write_version"), Wait: busWait, Replicas: c.Num("replicas"), Group: n.Group, Tracer: n.Tracer})
 	n.Metrics.Watch(n.Ingest.Counts)
 	return nil
 }
@@ -300,6 +308,9 @@ func (n *Node) close(ctx context.Context) error {
 	}
 	if n.Store != nil {
 		err = errors.Join(err, n.Store.Close())
+	}
+	if n.told != nil {
+		n.told(ctx)
 	}
 	return err
 }

@@ -41,18 +41,35 @@ func TestWhatIsNotSafeIsRefusedBeforeAnythingIsOpened(t *testing.T) {
 	if code, out, errs := told(t, safe(), "config", "check"); code != 0 || !strings.Contains(out, "the configuration is good") || strings.Contains(out+errs, secretWord) {
 		t.Fatalf("a good one: %d\n%s%s", code, out, errs)
 	}
+	for name, endpoint := range map[string]string{"RINGFENCE_OTLP_HEADERS": "https://collector:4318/otlp", "RINGFENCE_OTLP_PLAINTEXT": "http://collector:4318", "RINGFENCE_OTLP_RATIO": "http://localhost:4318"} {
+		vars := safe()
+		vars["RINGFENCE_OTLP_ENDPOINT"] = endpoint
+		vars[name] = map[string]string{"RINGFENCE_OTLP_HEADERS": "Authorization=Bearer%20" + secretWord, "RINGFENCE_OTLP_PLAINTEXT": "true", "RINGFENCE_OTLP_RATIO": "0.25"}[name]
+		if code, out, errs := told(t, vars, "config", "check"); code != 0 || strings.Contains(out+errs, secretWord) {
+			t.Errorf("%s: %d\n%s%s", endpoint, code, out, errs)
+		}
+	}
 	for name, c := range map[string]struct {
 		change map[string]string
 		want   string
 	}{
-		"a database that TLS does not verify":   {map[string]string{"RINGFENCE_DATABASE_URL": "postgres://ringfence_runtime:" + secretWord + "@db.example/ringfence?sslmode=require"}, "sslmode=verify-full"},
-		"no database":                           {map[string]string{"RINGFENCE_DATABASE_URL": ""}, "database_url"},
-		"a Kafka that asks nobody who they are": {map[string]string{"RINGFENCE_KAFKA_USER": "", "RINGFENCE_KAFKA_PASSWORD": ""}, "kafka_user"},
-		"half of a credential":                  {map[string]string{"RINGFENCE_KAFKA_PASSWORD": ""}, "belong together"},
-		"metrics for everybody":                 {map[string]string{"RINGFENCE_METRICS_LISTEN": "0.0.0.0:9090"}, "metrics_plain_http"},
-		"an unknown variable":                   {map[string]string{"RINGFENCE_KAFKA_BROKER": "x:1"}, "did you mean RINGFENCE_KAFKA_BROKERS"},
-		"a certificate that is not there":       {map[string]string{"RINGFENCE_KAFKA_CA_FILE": "/nowhere/ca.pem"}, "/nowhere/ca.pem"},
-		"a version that nobody writes":          {map[string]string{"RINGFENCE_KAFKA_WRITE_VERSION": "9"}, "kafka_write_version"},
+		"a database that TLS does not verify":    {map[string]string{"RINGFENCE_DATABASE_URL": "postgres://ringfence_runtime:" + secretWord + "@db.example/ringfence?sslmode=require"}, "sslmode=verify-full"},
+		"no database":                            {map[string]string{"RINGFENCE_DATABASE_URL": ""}, "database_url"},
+		"a Kafka that asks nobody who they are":  {map[string]string{"RINGFENCE_KAFKA_USER": "", "RINGFENCE_KAFKA_PASSWORD": ""}, "kafka_user"},
+		"half of a credential":                   {map[string]string{"RINGFENCE_KAFKA_PASSWORD": ""}, "belong together"},
+		"metrics for everybody":                  {map[string]string{"RINGFENCE_METRICS_LISTEN": "0.0.0.0:9090"}, "metrics_plain_http"},
+		"an unknown variable":                    {map[string]string{"RINGFENCE_KAFKA_BROKER": "x:1"}, "did you mean RINGFENCE_KAFKA_BROKERS"},
+		"a certificate that is not there":        {map[string]string{"RINGFENCE_KAFKA_CA_FILE": "/nowhere/ca.pem"}, "/nowhere/ca.pem"},
+		"a collector that is no URL":             {map[string]string{"RINGFENCE_OTLP_ENDPOINT": "collector:4318"}, "want the URL of an OTLP/HTTP receiver"},
+		"a collector with a password in its URL": {map[string]string{"RINGFENCE_OTLP_ENDPOINT": "https://user:" + secretWord + "@collector:4318"}, "without user"},
+		"a collector in clear":                   {map[string]string{"RINGFENCE_OTLP_ENDPOINT": "http://collector:4318"}, "otlp_plaintext"},
+		"authorities of a collector without TLS": {map[string]string{"RINGFENCE_OTLP_ENDPOINT": "http://127.0.0.1:4318", "RINGFENCE_OTLP_CA_FILE": "/nowhere/ca.pem"}, "otlp_ca_file"},
+		"authorities that are not there":         {map[string]string{"RINGFENCE_OTLP_ENDPOINT": "https://collector:4318", "RINGFENCE_OTLP_CA_FILE": "/nowhere/ca.pem"}, "/nowhere/ca.pem"},
+		"headers that are none":                  {map[string]string{"RINGFENCE_OTLP_ENDPOINT": "https://collector:4318", "RINGFENCE_OTLP_HEADERS": secretWord}, "want NAME=VALUE"},
+		"headers for nobody":                     {map[string]string{"RINGFENCE_OTLP_HEADERS": "Authorization=" + secretWord}, "which collector"},
+		"more than all traces":                   {map[string]string{"RINGFENCE_OTLP_RATIO": "1.5"}, "from 0 to 1"},
+		"no part of all traces":                  {map[string]string{"RINGFENCE_OTLP_RATIO": "NaN"}, "from 0 to 1"},
+		"a version that nobody writes":           {map[string]string{"RINGFENCE_KAFKA_WRITE_VERSION": "9"}, "kafka_write_version"},
 	} {
 		vars := safe()
 		for k, v := range c.change {

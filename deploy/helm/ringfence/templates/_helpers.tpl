@@ -133,6 +133,19 @@ spec:
         - {name: RINGFENCE_KAFKA_CERT_FILE, value: /run/ringfence/kafka-client/tls.crt}
         - {name: RINGFENCE_KAFKA_KEY_FILE, value: /run/ringfence/kafka-client/tls.key}
         {{- end }}
+        {{- with $v.telemetry }}
+        {{- if .endpoint }}
+        - {name: RINGFENCE_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+        - {name: RINGFENCE_OTLP_RATIO, value: {{ .ratio | quote }}}
+        - {name: RINGFENCE_OTLP_PLAINTEXT, value: {{ .plaintext | quote }}}
+        {{- if .headers.secret }}
+        - {name: RINGFENCE_OTLP_HEADERS_FILE, value: /run/ringfence/telemetry/headers}
+        {{- end }}
+        {{- if .caSecret }}
+        - {name: RINGFENCE_OTLP_CA_FILE, value: /run/ringfence/telemetry-ca/ca.crt}
+        {{- end }}
+        {{- end }}
+        {{- end }}
         {{- .env | nindent 8 }}
         {{- range $key, $value := .values.settings }}
         - {name: RINGFENCE_{{ upper $key }}, value: {{ if kindIs "float64" $value }}{{ $value | int64 | quote }}{{ else }}{{ $value | toString | quote }}{{ end }}}
@@ -171,6 +184,12 @@ spec:
         {{- if $v.kafka.clientSecret }}
         - {name: kafka-client, mountPath: /run/ringfence/kafka-client, readOnly: true}
         {{- end }}
+        {{- if and $v.telemetry.endpoint $v.telemetry.headers.secret }}
+        - {name: telemetry, mountPath: /run/ringfence/telemetry, readOnly: true}
+        {{- end }}
+        {{- if and $v.telemetry.endpoint $v.telemetry.caSecret }}
+        - {name: telemetry-ca, mountPath: /run/ringfence/telemetry-ca, readOnly: true}
+        {{- end }}
         {{- with .mounts }}
         {{- . | nindent 8 }}
         {{- end }}
@@ -189,6 +208,13 @@ spec:
     {{- end }}
     {{- if $v.kafka.clientSecret }}
     - {name: kafka-client, secret: {secretName: {{ $v.kafka.clientSecret }}, defaultMode: 0440}}
+    {{- end }}
+    {{- if and $v.telemetry.endpoint $v.telemetry.headers.secret }}
+    - name: telemetry
+      {{- include "ringfence.file" (dict "ref" $v.telemetry.headers "as" "headers") | nindent 6 }}
+    {{- end }}
+    {{- if and $v.telemetry.endpoint $v.telemetry.caSecret }}
+    - {name: telemetry-ca, secret: {secretName: {{ $v.telemetry.caSecret }}, items: [{key: ca.crt, path: ca.crt}]}}
     {{- end }}
     {{- with .volumes }}
     {{- . | nindent 4 }}

@@ -1,0 +1,121 @@
+// Package telemetry is how our binaries are told of an OpenTelemetry collector, and tell it.
+package telemetry
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/ringfence/ringfence/adapters/httpapi"
+	"github.com/ringfence/ringfence/adapters/otlp"
+	"github.com/ringfence/ringfence/cmd/internal/settings"
+	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/ports/trace"
+)
+
+// Settings are those of a collector.
+func Settings() settings.Table {
+	return settings.Table{
+		settings.Of("otlp_endpoint", "", "OpenTelemetry collector that traces and metrics are sent to by OTLP over HTTP, such as `https://collector:4318`; empty: none", settings.Optional(endpoint)),
+		settings.Hidden("otlp_headers", "What it wants to be told with each request, as `OTEL_EXPORTER_OTLP_HEADERS` has it: `Authorization=Bearer%20…`", headers),
+		settings.Of("otlp_ca_file", "", "Certificates that the collector's is verified by, PEM; empty: the system's", settings.Any),
+		settings.Of("otlp_plaintext", "false", "Allow a collector without TLS that is not on this machine", settings.Boolean),
+		settings.Of("otlp_ratio", "0.01", "Of all traces, the part that is kept, from 0 to 1; what a sender says of sampling counts for nothing", ratio),
+	}
+}
+
+func endpoint(s string) error {
+	_, err := otlp.ParseEndpoint(s)
+	return err
+}
+
+func headers(s string) error {
+	_, err := otlp.ParseHeaders(secret.New(s))
+	return err
+}
+
+func ratio(s string) error {
+	if f, err := strconv.ParseFloat(s, 64); err != nil || math.IsNaN(f) || f < 0 || f > 1 {
+		return errors.New("want a number from 0 to 1, such as 0.01")
+	}
+	return nil
+}
+
+// Together judges what each of these settings cannot be judged for alone.
+func Together(c settings.Config) (wrong []error) {
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	at := c.Str("otlp_endpoint")
+	if at == "" {
+		if !c.Secret("otlp_headers").IsZero() || c.Str("otlp_ca_file") != "" {
+			say("otlp_endpoint: which collector are otlp_headers and otlp_ca_file for? Name it, or leave them out")
+		}
+		return wrong
+	}
+	if u, err := otlp.ParseEndpoint(at); err == nil && u.Scheme == "http" {
+		switch {
+		case c.Str("otlp_ca_file") != "":
+			say("otlp_endpoint: %s has no TLS, for which otlp_ca_file is; say https://, or leave the file out", at)
+		case !settings.Loopback(u.Hostname()) && !c.Flag("otlp_plaintext"):
+			say("otlp_endpoint: %s has no TLS and is not on this machine; say https://, or set otlp_plaintext: true if nobody else reaches that network", at)
+		}
+	}
+	return wrong
+}
+
+// Files reads what these settings name.
+func Files(c settings.Config) error {
+	_, err := authorities(c)
+	return err
+}
+
+func authorities(c settings.Config) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if file := c.Str("otlp_ca_file"); file != "" {
+		pem, err := os.ReadFile(file) //nolint:gosec // named by the operator
+		if err != nil {
+			return nil, fmt.Errorf("%w: otlp_ca_file: %w", settings.Err, err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%w: otlp_ca_file: %s holds no certificate in PEM", settings.Err, file)
+		}
+	}
+	return t, nil
+}
+
+// Open tells a collector what the metrics show and what the tracer is told, until it is closed. Without a collector the tracer is
+// nil.
+func Open(c settings.Config, m *httpapi.Metrics, service, version, instance string, log *slog.Logger) (tracer trace.Tracer, closed func(context.Context), err error) {
+	if c.Str("otlp_endpoint") == "" {
+		return nil, func(context.Context) {}, nil
+	}
+	trust, err := authorities(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	kept, err := strconv.ParseFloat(c.Str("otlp_ratio"), 64)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := otlp.Open(otlp.Options{
+		Endpoint: c.Str("otlp_endpoint"), Headers: c.Secret("otlp_headers"), TLS: trust, Ratio: kept, Service: service, Version: version, Instance: instance,
+		Metrics: func() otlp.Metrics {
+			series, took := m.Read()
+			return otlp.Metrics{Series: series, Histograms: []otlp.Histogram{otlp.Histogram(took)}}
+		},
+		Random: func(b []byte) { _, _ = rand.Read(b) }, Now: time.Now, Log: log, // never fails: the runtime stops the program
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	m.Watch(e.Counts)
+	return e, e.Close, nil
+}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/ringfence/ringfence/adapters/otlp/otlptest"
+)
+
+// A server of one process tells a collector of its requests, the events that they bring named, and what its metrics show.
+func TestAServerTellsACollector(t *testing.T) {
+	r := otlptest.New(t)
+	t.Cleanup(func() { // once it has stopped
+		if r.Metric("ringfence", "ringfence_ingest_accepted_total").GetSum() == nil || r.Metric("ringfence", "ringfence_http_request_duration_seconds").GetHistogram() == nil {
+			t.Error("the collector was not told what the metrics show")
+		}
+	})
+	s, setup := servedTo(t, &output{}, "otlp_endpoint="+r.URL, "otlp_ratio=1")
+	s, _, ten := begun(t, s, setup)
+	s.newDevice(t, ten, "70b3d57ed0000777", ten.site, ten.decoder)
+	event := s.post(s.door(t, ten, "gateway", ten.root), "/v1/ingest/plain", obj{"device": "70b3d57ed0000777", "payload": "CL4u"}).str("event_id")
+	s.becomes(t, ten, event, "processed")
+	n, err := s.wait(1, func() (told int, err error) {
+		for _, span := range r.Spans() {
+			if span.Service == "ringfence" && span.Name == "ingestPlain" && span.Said["ringfence.event_id"] == event && span.Said["ringfence.tenant_id"] == ten.id {
+				told = 1
+			}
+		}
+		return told, nil
+	})
+	if n != 1 || err != nil {
+		t.Errorf("%+v %v", r.Spans(), err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"sync"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ringfence/ringfence/core/fault"
 )
 
 const light = "function decodeUplink(input) { return { data: { n: input.bytes[0] } } }"
@@ -103,6 +106,9 @@ func (d *deployment) behind() (n int64) {
 	d.t.Helper()
 	for group, topic := range readers() {
 		lags, err := d.carrier.Lags(d.t.Context(), group, topic)
+		if fault.Is(err, fault.Unavailable) { // it has just been started: nobody knows yet
+			return math.MaxInt64
+		}
 		if err != nil {
 			d.t.Fatal(err)
 		}

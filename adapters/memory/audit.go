@@ -2,6 +2,7 @@ package memory
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -134,6 +135,47 @@ func (d directory) Waiting(ctx context.Context, now time.Time, limit int) ([]sto
 	}
 	slices.SortStableFunc(out, func(a, b store.Waiting) int { return a.Oldest.Compare(b.Oldest) })
 	return out[:min(len(out), limit)], nil
+}
+
+func (d directory) Chores(ctx context.Context, now time.Time, after store.Waiting, limit int) ([]store.Waiting, error) {
+	if err := d.s.enter(ctx); err != nil {
+		return nil, err
+	}
+	var out []store.Waiting
+	for key, b := range d.s.now.Load().books.up("") {
+		if since, due := b.chores(); due && !since.After(now) && byAge(store.Waiting{Tenant: ident.Tenant([]byte(key)), Oldest: since}, after) > 0 {
+			out = append(out, store.Waiting{Tenant: ident.Tenant([]byte(key)), Oldest: since})
+		}
+	}
+	slices.SortFunc(out, byAge)
+	return out[:min(len(out), limit)], nil
+}
+
+func byAge(a, b store.Waiting) int {
+	return cmp.Or(a.Oldest.Compare(b.Oldest), a.Tenant.Compare(b.Tenant))
+}
+
+// chores is since when there is something for jobs to do.
+func (b *book) chores() (since time.Time, due bool) {
+	size := b.log.head.Size
+	switch n := len(b.log.points); {
+	case size == 0:
+		return since, false
+	case n == 0 || b.log.points[n-1].Size < size:
+		return since, true
+	}
+	for _, f := range b.folds.up("") {
+		if !due || f.Until.Before(since) {
+			since, due = f.Until, true
+		}
+	}
+	for place := range b.expiries.up("") {
+		if over := momentOf(place); !due || over.Before(since) {
+			since, due = over, true
+		}
+		break
+	}
+	return since, due
 }
 
 func (d directory) Tenants(ctx context.Context, after ident.Tenant, limit int) ([]ident.Tenant, error) {

@@ -172,6 +172,11 @@ func moment(at time.Time) string {
 	return string(b[:])
 }
 
+// momentOf is the time that a key begins with.
+func momentOf(key string) time.Time {
+	return time.UnixMicro(int64(binary.BigEndian.Uint64([]byte(key[:8])) ^ 1<<63)).UTC() //nolint:gosec // as moment made it
+}
+
 // within reports whether a reach covers a node.
 func within(r access.Reach, n ident.Node) bool {
 	if r.All {

@@ -408,6 +408,21 @@ func (d directory) Waiting(ctx context.Context, now time.Time, limit int) ([]sto
 	}, d.s.o.Dialect.Waiting, micros(now), limit)
 }
 
+func (d directory) Chores(ctx context.Context, now time.Time, after store.Waiting, limit int) ([]store.Waiting, error) {
+	if err := enter(ctx); err != nil {
+		return nil, err
+	}
+	return found(ctx, d.handle(), func(rows *sql.Rows) (store.Waiting, error) {
+		var t []byte
+		var due int64
+		err := rows.Scan(&t, &due)
+		if err != nil {
+			return store.Waiting{}, err
+		}
+		return store.Waiting{Tenant: ident.Tenant(t), Oldest: moment(due)}, nil
+	}, "SELECT tenant, due FROM known WHERE due <= ? AND (due, tenant) > (?, ?) ORDER BY due, tenant LIMIT ?", micros(now), micros(after.Oldest), after.Tenant[:], limit)
+}
+
 func (d directory) Tenants(ctx context.Context, after ident.Tenant, limit int) ([]ident.Tenant, error) {
 	if err := enter(ctx); err != nil {
 		return nil, err

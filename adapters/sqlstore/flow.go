@@ -101,9 +101,18 @@ type firstUplink struct {
 
 // claim takes an uplink's dedupe key, or answers who has it.
 func (h *handle) claim(ctx context.Context, u *uplink.Uplink) (*firstUplink, error) {
+	over := micros(u.ArrivedAt.Add(store.DedupeWindow))
+	if err := h.joined(ctx); err != nil {
+		return nil, err
+	}
+	if sooner := h.session.d.Sooner; sooner != "" {
+		if _, err := h.exec(ctx, sooner, over, h.tenant[:], over); err != nil {
+			return nil, err
+		}
+	}
 	n, err := h.exec(ctx, `INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (tenant, key) DO UPDATE SET uplink = excluded.uplink, payload_hash = excluded.payload_hash, expires = excluded.expires WHERE dedupe.expires <= ?`,
-		h.tenant[:], u.DedupeKey[:], u.ID[:], u.PayloadHash[:], micros(u.ArrivedAt.Add(store.DedupeWindow)), micros(u.ArrivedAt))
+		h.tenant[:], u.DedupeKey[:], u.ID[:], u.PayloadHash[:], over, micros(u.ArrivedAt))
 	if err != nil || n > 0 {
 		return nil, err
 	}
@@ -235,6 +244,9 @@ func (f flow) Marks(ctx context.Context, keys map[string][32]byte) (map[string][
 }
 
 func (f flow) Fold(ctx context.Context, c store.Fold, n int64) error {
+	if err := f.h.joined(ctx); err != nil {
+		return err
+	}
 	_, err := f.h.exec(ctx, "INSERT INTO folds (tenant, kind, key, node, bucket, until, count) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, kind, key, node, bucket) DO UPDATE SET count = folds.count + excluded.count",
 		f.h.tenant[:], c.Kind, c.Key, c.Node[:], micros(c.Bucket), micros(c.Until), n)
 	return err
@@ -249,6 +261,37 @@ func (f flow) Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error {
 	if err == nil && n == 0 {
 		err = fault.New(fault.Conflict, "old_checkpoint", "A checkpoint of this size or a later one is kept already.")
 	}
+	return err
+}
+
+// joined has Rest wait for what this transaction writes that will be due for jobs.
+func (h *handle) joined(ctx context.Context) error {
+	if h.session.d.ShowShared == "" || h.session.shared == h.tenant {
+		return nil
+	}
+	if h.dead {
+		return store.ErrDead
+	}
+	h.session.shown = ident.Tenant{} // it is said once more
+	err := h.session.show(ctx, h.tenant, h.session.d.ShowShared)
+	h.session.shared = h.session.shown
+	return err
+}
+
+// Rest looks for what is due next once all who write for the tenant have ended, and before the next one begins.
+func (f flow) Rest(ctx context.Context) error {
+	t := f.h.tenant[:]
+	if err := f.h.session.show(ctx, f.h.tenant, f.h.session.d.ShowAlone); err != nil {
+		return err
+	}
+	_, err := f.h.exec(ctx, `UPDATE known SET due = coalesce((SELECT min(at) FROM (
+		SELECT 0 AS at FROM audit_heads WHERE tenant = ? AND size > coalesce((SELECT max(size) FROM audit_checkpoints WHERE tenant = ?), 0)
+		UNION ALL SELECT min(until) FROM folds WHERE tenant = ?
+		UNION ALL SELECT min(expires) FROM dedupe WHERE tenant = ?
+		UNION ALL SELECT min(expires) FROM claims WHERE tenant = ? AND expires IS NOT NULL
+		UNION ALL SELECT min(expires) FROM bearers WHERE tenant = ? AND expires IS NOT NULL
+		UNION ALL SELECT min(expires) FROM sessions WHERE tenant = ? AND expires IS NOT NULL
+		UNION ALL SELECT min(expires) FROM links WHERE tenant = ? AND expires IS NOT NULL) x), 9223372036854775807) WHERE tenant = ?`, t, t, t, t, t, t, t, t, t)
 	return err
 }
 

@@ -11,18 +11,19 @@ import (
 	"github.com/ringfence/ringfence/ports/store"
 )
 
-// Jobs makes what is due: checkpoints of trees that grew, entries of counters whose time is over, and expiry. It runs over
-// all tenants once; the caller repeats it.
+// Jobs makes what is due: checkpoints of trees that grew, entries of counters whose time is over, and expiry. It runs once over
+// the tenants that have something due; the caller repeats it.
 func (d *Disclose) Jobs(ctx context.Context) error {
 	var failed error
-	for after := (ident.Tenant{}); ; {
-		page, err := d.store.Directory().Tenants(ctx, after, 500)
+	now := d.enter.Now()
+	for after := (store.Waiting{}); ; {
+		page, err := d.store.Directory().Chores(ctx, now, after, 100)
 		if err != nil || len(page) == 0 {
 			return errors.Join(failed, err)
 		}
-		for _, t := range page {
-			after = t
-			if _, err := store.Turn(ctx, d.store, "jobs", t, func(ctx context.Context) error { return d.jobs(ctx, t) }); err != nil {
+		for _, due := range page {
+			after = due
+			if _, err := store.Turn(ctx, d.store, "jobs", due.Tenant, func(ctx context.Context) error { return d.jobs(ctx, due.Tenant) }); err != nil {
 				failed = err
 			}
 		}
@@ -47,7 +48,7 @@ func (d *Disclose) jobs(ctx context.Context, t ident.Tenant) error {
 			return err
 		}
 	}
-	return nil
+	return d.store.Ingest(ctx, s, func(ctx context.Context, f store.Flow) error { return f.Rest(ctx) })
 }
 
 // expireAtOnce bounds one transaction, so that nobody waits long behind it.

@@ -126,6 +126,10 @@ type Flow interface {
 	// (fault Conflict).
 	Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error
 
+	// Rest notes that jobs are done with the tenant, for Chores; what is due still, or came meanwhile, is due. It is called by itself in
+	// its Ingest.
+	Rest(ctx context.Context) error
+
 	// Expire removes at most limit rows of what has outlived its time, and answers how many: dedupe keys, claims, and the
 	// sessions, bearers and links whose ExpiresAt has come, with their place in the directory. What is still in force stays,
 	// and so do keys and personal tokens, whose owners are to see that they are over. Its cost is that of what it removes.

@@ -180,7 +180,14 @@ type Directory interface {
 	// Waiting lists tenants that have accepted uplinks due at a moment, each with the arrival of its oldest one.
 	Waiting(ctx context.Context, now time.Time, limit int) ([]Waiting, error)
 
-	// Tenants lists the ids of all tenants with an audit tree, oldest first, after one (zero: from the beginning): for jobs.
+	// Chores lists tenants in which something is due for jobs at a moment, each with since when, after one (zero: from the beginning),
+	// longest due first, then by id: at once after a Change, and when the first of its counters is over or the first of its rows is
+	// there for Expire. Once Rest was called a tenant is not listed before the next of these; what is written meanwhile is never
+	// missed. Its cost is that of what it lists, however many tenants there are.
+	Chores(ctx context.Context, now time.Time, after Waiting, limit int) ([]Waiting, error)
+
+	// Tenants lists the ids of all tenants with an audit tree, oldest first, after one (zero: from the beginning): for who checks
+	// them all.
 	Tenants(ctx context.Context, after ident.Tenant, limit int) ([]ident.Tenant, error)
 }
 
@@ -191,7 +198,7 @@ type Location struct {
 	Row    [16]byte // the record's id
 }
 
-// Waiting is one tenant with work.
+// Waiting is one tenant with work, and since when it is there; zero: for ever.
 type Waiting struct {
 	Tenant ident.Tenant
 	Oldest time.Time

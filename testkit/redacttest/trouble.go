@@ -226,6 +226,10 @@ func (d directory) Waiting(ctx context.Context, now time.Time, limit int) ([]sto
 	return asked(d.t, func() ([]store.Waiting, error) { return d.Directory.Waiting(ctx, now, limit) })
 }
 
+func (d directory) Chores(ctx context.Context, now time.Time, after store.Waiting, limit int) ([]store.Waiting, error) {
+	return asked(d.t, func() ([]store.Waiting, error) { return d.Directory.Chores(ctx, now, after, limit) })
+}
+
 func (d directory) Tenants(ctx context.Context, after ident.Tenant, limit int) ([]ident.Tenant, error) {
 	return asked(d.t, func() ([]ident.Tenant, error) { return d.Directory.Tenants(ctx, after, limit) })
 }

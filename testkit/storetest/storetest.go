@@ -200,6 +200,8 @@ func Checks() []Check {
 		{"SameKeyWithAnotherPayloadIsQuarantined", conflict},
 		{"DedupeKeyExpiresWithItsWindow", window},
 		{"ExpiryTakesWhatIsOverAndNothingElse", expiry},
+		{"JobsAreToldOfTenantsWithSomethingDueAlone", chores},
+		{"NothingDueIsMissedWhileJobsRest", choresRace},
 		{"DueIsOldestFirstAndWaitsForNotBefore", due},
 		{"HastenedUplinksAreDueAtOnce", hastened},
 		{"SettledUplinkRemembersItsRelease", settled},

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -31,11 +32,11 @@ const sendAhead = 1 << 20
 var errAlone = errors.New("parts that cannot be written together")
 
 // texts are the statements of batches, as they are prepared.
-type texts struct{ settings, show, part, duplicates, folds string }
+type texts struct{ settings, show, part, duplicates, folds, sooner string }
 
 func newTexts() *texts {
 	asked := func(q string) string { return strings.ReplaceAll(sqlstore.Guarded(q), "?", "$1") }
-	return &texts{settings, asked(showShared), asked(partStatement()), asked(duplicatesStatement()), asked(foldsStatement())}
+	return &texts{settings, asked(showShared), asked(partStatement()), asked(duplicatesStatement()), asked(foldsStatement()), "UPDATE known SET due = $2 WHERE tenant = $1 AND due > $2"}
 }
 
 // batch writes parts, in their order, in the transaction that a connection has open, and answers what is wrong with each. An
@@ -70,7 +71,10 @@ type todo struct {
 	rows       []int
 	duplicates []uplink.Outcome
 	folds      map[store.Fold]int64
+	sooner     bool
 }
+
+func (t todo) tells() bool { return t.duplicates != nil || t.folds != nil || t.sooner }
 
 func (b *batching) run(ctx context.Context, t *texts) error {
 	left := make([]todo, len(b.parts))
@@ -91,14 +95,18 @@ func (b *batching) run(ctx context.Context, t *texts) error {
 			return errAlone // what is left comes before the next part
 		}
 	}
-	if err != nil || !slices.ContainsFunc(left, func(t todo) bool { return t.duplicates != nil || t.folds != nil }) {
+	if err != nil || !slices.ContainsFunc(left, todo.tells) {
 		return err
 	}
 	duplicates, folds, err := b.prepared(ctx, t.duplicates, t.folds)
 	if err != nil {
 		return err
 	}
-	return b.ask(ctx, func() error { return b.tell(show, duplicates, folds, left) })
+	sooner, err := b.conn.Prepare(ctx, t.sooner, t.sooner)
+	if err != nil {
+		return err
+	}
+	return b.ask(ctx, func() error { return b.tell(show, duplicates, folds, sooner, left) })
 }
 
 // prepared are two statements, prepared unless the connection has them.
@@ -198,8 +206,12 @@ func (b *batching) write(show, part *pgconn.StatementDescription, left []todo) e
 // became takes what the statement says of a part or of one of its rows.
 func (b *batching) became(i int, l *todo, rows []int, row [][]byte) error {
 	what := binary.BigEndian.Uint64(row[0])
-	if what == isStale {
+	switch what {
+	case isStale:
 		b.errs[i] = store.ErrStale
+		return nil
+	case isSooner:
+		l.sooner = true
 		return nil
 	}
 	n := slices.IndexFunc(rows, func(n int) bool { return string(b.parts[i].Rows[n].Uplink.ID[:]) == string(row[1]) })
@@ -226,12 +238,12 @@ func (b *batching) became(i int, l *todo, rows []int, row [][]byte) error {
 	return nil
 }
 
-// tell sends what is to be told of duplicates, and the counters of what is quarantined.
-func (b *batching) tell(show, duplicates, folds *pgconn.StatementDescription, left []todo) error {
+// tell sends what is to be told of duplicates, the counters of what is quarantined, and when keys are over.
+func (b *batching) tell(show, duplicates, folds, sooner *pgconn.StatementDescription, left []todo) error {
 	outcomes, counters := newArguments(outcomeTypes), newArguments(foldTypes)
 	for i, p := range b.parts {
 		t, l := p.Scope.Tenant(), left[i]
-		if l.duplicates == nil && l.folds == nil {
+		if !l.tells() {
 			continue
 		}
 		if err := b.shown(show, p); err != nil {
@@ -255,8 +267,24 @@ func (b *batching) tell(show, duplicates, folds *pgconn.StatementDescription, le
 				return err
 			}
 		}
+		if l.sooner {
+			if err := b.send(sooner, nothing, t[:], binary.BigEndian.AppendUint64(nil, uint64(firstOver(p)))); err != nil { //nolint:gosec // kept bit for bit
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// firstOver is when the first of a part's keys is over.
+func firstOver(p *store.Part) int64 {
+	first := int64(math.MaxInt64)
+	for i := range p.Rows {
+		if u := &p.Rows[i].Uplink; u.DedupeKey != ([32]byte{}) {
+			first = min(first, micros(u.ArrivedAt.Add(store.DedupeWindow)))
+		}
+	}
+	return first
 }
 
 // fill writes what a part has seen, and rows of it, into the columns of its statement.

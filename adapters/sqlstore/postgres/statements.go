@@ -19,6 +19,10 @@ const settings = "SELECT set_config('plan_cache_mode', 'force_generic_plan', tru
 // showShared says whose the rows are that are written from there on, and waits for changes of that tenant.
 const showShared = "SELECT pg_advisory_xact_lock_shared(hashtextextended(set_config('app.tenant', ?, true), 2))"
 
+// sooner notes when a key is over, if nothing is due for jobs before. Counters are noticed by a trigger; keys are too many for
+// one, and mostly later than what is due anyway.
+const sooner = "UPDATE known SET due = ? WHERE tenant = ? AND due > ?"
+
 // Columns of a part's rows, with their types.
 const (
 	seenTypes    = "bnbnbnbntt" // sources, keys, devices, decoders: id and revision; addresses
@@ -39,6 +43,7 @@ const (
 	isDuplicate        // of the first, which it names
 	isLater            // its key is free by now, but was taken by a row before it: it is to be tried again
 	isHeld             // written, to quarantine
+	isSooner           // of no row: the first of its keys is over before anything is due for jobs, and that is to be noted
 )
 
 // unnested are arrays as rows, from an argument on.
@@ -91,7 +96,8 @@ func partStatement() string {
 			ON CONFLICT (tenant, device) DO UPDATE SET at = excluded.at WHERE excluded.at > seen.at)
 		SELECT ` + strconv.Itoa(isStale) + `::bigint, NULL::bytea, NULL::bytea, NULL::text WHERE NOT (SELECT so FROM same)
 		UNION ALL SELECT fate, id, holder, NULL FROM fates WHERE fate > 0
-		UNION ALL SELECT ` + strconv.Itoa(isHeld) + `, id, NULL, reason FROM kept WHERE state = 'quarantined'`
+		UNION ALL SELECT ` + strconv.Itoa(isHeld) + `, id, NULL, reason FROM kept WHERE state = 'quarantined'
+		UNION ALL SELECT ` + strconv.Itoa(isSooner) + fmt.Sprintf(`, NULL, NULL, NULL WHERE (SELECT due FROM known WHERE known.tenant = $1) > (SELECT min(arrived) + %d FROM came WHERE dedupe <> '\x%064d')`, store.DedupeWindow.Microseconds(), 0)
 }
 
 // remembered is how long a duplicate is known by its id, if it comes again: longer than what carries records keeps them.

@@ -10,7 +10,7 @@ import (
 )
 
 // directory are the tables that are asked before a tenant is known, and bun's own: everything else belongs to a tenant.
-var directory = []string{"locations", "bun_migrations", "bun_migration_locks"}
+var directory = []string{"locations", "known", "bun_migrations", "bun_migration_locks"}
 
 // Every table of a tenant's has the tenant first in its primary key and in each index, and no row without one; SQLite has this
 // one wall.

@@ -100,6 +100,6 @@ func TestEveryStatementIsBoundToOneTenant(t *testing.T) {
 	}
 }
 
-// across are the statements that stand above tenants: the directory's two (ARCHITECTURE.md, The directory's door), and the migrations'.
-var across = []string{"SELECT tenant FROM audit_heads WHERE tenant > ? ORDER BY tenant LIMIT", "WITH RECURSIVE t(tenant) AS (", "UPDATE sessions SET expires = unixepoch(", "UPDATE members SET label = json_extract(", "UPDATE nodes SET label = json_extract(", "UPDATE readings SET has_fcnt =", "DELETE FROM links;",
+// across are the statements that stand above tenants: the directory's three (ARCHITECTURE.md, The directory's door), and the migrations'.
+var across = []string{"SELECT tenant, due FROM known WHERE due <= ", "INSERT INTO known SELECT", "SELECT tenant FROM audit_heads WHERE tenant > ? ORDER BY tenant LIMIT", "WITH RECURSIVE t(tenant) AS (", "UPDATE sessions SET expires = unixepoch(", "UPDATE members SET label = json_extract(", "UPDATE nodes SET label = json_extract(", "UPDATE readings SET has_fcnt =", "DELETE FROM links;",
 	"INSERT INTO audit_spans WITH", "INSERT INTO audit_rows SELECT", "INSERT INTO uplink_rows SELECT", "INSERT INTO reading_rows SELECT", "INSERT INTO latest_rows SELECT", "CREATE TRIGGER audit_entries_update", "UPDATE audit_heads SET alive =", "UPDATE audit_heads SET narrowed ="}

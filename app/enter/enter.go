@@ -67,7 +67,8 @@ type Cache struct {
 
 // NewCache returns a cache of at most tenants policies.
 func NewCache(tenants int) *Cache {
-	return &Cache{policies: newPolicies(tenants), mapped: newMapped(source.MaxMappings), followed: newFollowed(time.Now)}
+	f := newFollowed(time.Now)
+	return &Cache{policies: newPolicies(tenants), mapped: newMapped(source.MaxMappings, f), followed: f}
 }
 
 // Revised is to be given to the store.

@@ -3,7 +3,6 @@ package enter
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ringfence/ringfence/core/access"
@@ -21,12 +20,14 @@ const (
 	unknownEvery   = 5 * time.Millisecond // a connection, on average
 	unknownAtOnce  = 1_000
 	maxConnections = 1_000
+	lookWait       = 2 * time.Second // for the store's answer, while messages wait
 )
 
 // Mapped answers whose the messages are that one of the operator's connections brings of an application: fault.Missing() if
 // they are nobody's. An application that is mapped costs no query while the platform's mappings stay as they are; one that is
 // not is asked for once a second at most, and of all of a connection's so many, beyond which the answer is a fault of kind
-// Exhausted: it is not known yet.
+// Exhausted: it is not known yet. While the store does not answer, one that was mapped is its tenant's as long as the gate lets
+// in events by what it remembers, unless a change of that tenant's was announced meanwhile.
 func (e *Enter) Mapped(ctx context.Context, connection, application string) (ident.Tenant, ident.Source, error) {
 	c := claimed{connection, application}
 	if source.CheckConnection(connection) != nil || source.CheckApplication(application) != nil {
@@ -43,23 +44,27 @@ type owner struct {
 	tenant ident.Tenant
 	source ident.Source
 	rev    uint64    // the platform's, of the snapshot
+	told   uint64    // the last announcement that the snapshot cannot have missed
 	at     time.Time // when it was read
 }
 
 // mapped keeps whose applications are. The platform's policy revision grows with each change of a mapping, and seldom
 // otherwise: what was read at the present one holds. It is asked for when a change of the platform's was announced, which each
-// sign-in is.
+// sign-in is, or of the tenant's, of which a change of its mapping always is one, too: so while nobody can be asked it is known
+// which mappings cannot have changed.
 type mapped struct {
 	most     int
+	followed *followed
 	now      func() time.Time
 	revision func(context.Context) (uint64, error)
 	load     func(context.Context, claimed) (owner, error)
 
-	news atomic.Uint64 // how many changes were announced
-
 	mu      sync.Mutex
-	seen    uint64 // the news that were there when the revision was asked for
-	current uint64 // the revision
+	told    uint64                  // how many changes were announced
+	all     uint64                  // the last announcement that anything may have changed
+	changed map[ident.Tenant]uint64 // the last one of each tenant since
+	seen    uint64                  // the announcements that were there when the revision was asked for
+	current uint64                  // the revision
 	asked   bool
 	asking  chan struct{} // closed when who asks has an answer
 	known   map[claimed]owner
@@ -68,47 +73,69 @@ type mapped struct {
 	paid    map[string]time.Time // by connection: until when its questions for unknown ones are used up
 }
 
-func newMapped(most int) *mapped {
-	return &mapped{most: most, known: map[claimed]owner{}, unknown: map[claimed]owner{}, loading: map[claimed]chan struct{}{}, paid: map[string]time.Time{}}
+func newMapped(most int, f *followed) *mapped {
+	return &mapped{
+		most: most, followed: f, changed: map[ident.Tenant]uint64{}, known: map[claimed]owner{}, unknown: map[claimed]owner{},
+		loading: map[claimed]chan struct{}{}, paid: map[string]time.Time{},
+	}
 }
 
 // revised is store.Revised.
 func (m *mapped) revised(t ident.Tenant) {
-	if t.IsZero() || t == ident.Platform {
-		m.news.Add(1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.told++
+	if t.IsZero() || len(m.changed) >= m.most {
+		clear(m.changed)
+		m.all = m.told
+		return
 	}
+	m.changed[t] = m.told
 }
 
-// present answers the platform's revision: no older than the news at the call.
-func (m *mapped) present(ctx context.Context) (uint64, error) {
-	call := m.news.Load()
-	for {
-		m.mu.Lock()
-		if m.asked && m.seen >= call {
-			defer m.mu.Unlock()
-			return m.current, nil
-		}
-		if wait := m.asking; wait != nil {
-			m.mu.Unlock()
-			if err := until(ctx, wait); err != nil {
-				return 0, err
-			}
-			continue
-		}
-		done, news := make(chan struct{}), m.news.Load()
-		m.asking = done
-		m.mu.Unlock()
-		rev, err := m.revision(ctx)
-		m.mu.Lock()
-		if m.asking = nil; err == nil {
-			m.seen, m.current, m.asked = news, rev, true
-		}
-		m.mu.Unlock()
-		close(done)
-		if err != nil {
+// since is the last announcement that a tenant may have changed. Under mu.
+func (m *mapped) since(t ident.Tenant) uint64 { return max(m.all, m.changed[t]) }
+
+// same is whose an application was, if it is known that it still is, but for what was not announced yet.
+func (m *mapped) same(c claimed) (owner, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o, ok := m.known[c]
+	if o.rev >= m.current { // the revision was asked for since
+		o.told = max(o.told, m.seen)
+	}
+	return o, ok && o.told >= m.since(o.tenant)
+}
+
+// present answers the platform's revision: no older than the announcements at the call that concern an application.
+func (m *mapped) present(ctx context.Context, c claimed) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for call := max(m.since(ident.Platform), m.since(m.known[c].tenant)); !m.asked || m.seen < call; {
+		if err := m.question(ctx); err != nil {
 			return 0, err
 		}
 	}
+	return m.current, nil
+}
+
+// question asks for the revision, or waits while another caller does. Under mu, which it lets go meanwhile.
+func (m *mapped) question(ctx context.Context) error {
+	if wait := m.asking; wait != nil {
+		m.mu.Unlock()
+		defer m.mu.Lock()
+		return until(ctx, wait)
+	}
+	done, told := make(chan struct{}), m.told
+	m.asking = done
+	m.mu.Unlock()
+	rev, err := m.revision(ctx)
+	m.mu.Lock()
+	defer close(done)
+	if m.asking = nil; err == nil {
+		m.seen, m.current, m.asked = told, rev, true
+	}
+	return err
 }
 
 // until waits for another caller.
@@ -122,7 +149,26 @@ func until(ctx context.Context, done <-chan struct{}) error {
 }
 
 func (m *mapped) get(ctx context.Context, c claimed) (ident.Tenant, ident.Source, error) {
-	rev, err := m.present(ctx)
+	if !m.followed.within(blindDoor) {
+		m.revised(ident.Tenant{}) // for so long, anything may have changed
+	}
+	if !m.followed.within(blind) { // asking may take long, and each message would
+		if o, ok := m.same(c); ok {
+			return o.answer()
+		}
+	}
+	t, s, err := m.ask(ctx, c)
+	if fault.Is(err, fault.Unavailable) {
+		if o, ok := m.same(c); ok {
+			return o.answer()
+		}
+	}
+	return t, s, err
+}
+
+// ask answers from the store, or from what is known to be the same there.
+func (m *mapped) ask(ctx context.Context, c claimed) (ident.Tenant, ident.Source, error) {
+	rev, err := m.present(ctx, c)
 	for err == nil {
 		m.mu.Lock()
 		now := m.now()
@@ -141,11 +187,11 @@ func (m *mapped) get(ctx context.Context, c claimed) (ident.Tenant, ident.Source
 				return ident.Tenant{}, ident.Source{}, fault.New(fault.Exhausted, "limited_mappings", "Too many applications of the connection that are nobody's are asked for. Ask again later.").WithRetry(wait)
 			}
 		}
-		done := make(chan struct{})
+		done, told := make(chan struct{}), m.told
 		m.loading[c] = done
 		m.mu.Unlock()
 		o, lerr := m.load(ctx, c)
-		o.at = now
+		o.told, o.at = told, now
 		m.mu.Lock()
 		if delete(m.loading, c); lerr == nil {
 			m.keep(c, o)
@@ -169,6 +215,10 @@ func (o owner) answer() (ident.Tenant, ident.Source, error) {
 
 func (m *mapped) remembered(c claimed, rev uint64, now time.Time) (owner, bool) {
 	if o, ok := m.known[c]; ok && o.rev >= rev {
+		if o.rev >= m.current && o.told < m.seen {
+			o.told = m.seen
+			m.known[c] = o
+		}
 		return o, true
 	}
 	o, ok := m.unknown[c]
@@ -211,15 +261,24 @@ func (m *mapped) pay(connection string, now time.Time) (wait time.Duration) {
 // mappings makes the cache read a store.
 func (e *Enter) mappings(m *mapped) {
 	m.now = e.Now
+	view := func(ctx context.Context, fn func(context.Context, store.Reader) error) error {
+		within, end := context.WithTimeout(ctx, lookWait)
+		defer end()
+		err := e.store.View(within, e.System(ident.Platform, "mappings", access.Origin{}), fn)
+		if err != nil && within.Err() != nil && ctx.Err() == nil {
+			err = fault.Wrap(err, fault.Unavailable, "store_unavailable", "The store does not answer at the moment. Try again.").WithRetry(time.Second)
+		}
+		return err
+	}
 	m.revision = func(ctx context.Context) (rev uint64, err error) {
-		err = e.store.View(ctx, e.System(ident.Platform, "mappings", access.Origin{}), func(ctx context.Context, r store.Reader) error {
+		err = view(ctx, func(ctx context.Context, r store.Reader) error {
 			rev, err = r.Revision(ctx)
 			return err
 		})
 		return rev, err
 	}
 	m.load = func(ctx context.Context, c claimed) (o owner, err error) {
-		err = e.store.View(ctx, e.System(ident.Platform, "mappings", access.Origin{}), func(ctx context.Context, r store.Reader) error {
+		err = view(ctx, func(ctx context.Context, r store.Reader) error {
 			if o.rev, err = r.Revision(ctx); err != nil {
 				return err
 			}

@@ -41,8 +41,9 @@ func (p *platform) loaded() (n int) {
 
 func mapping(most int) (*mapped, *platform) {
 	p := &platform{now: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC), of: map[claimed]ident.Tenant{}, loads: map[claimed]int{}}
-	m := newMapped(most)
-	m.now = func() time.Time { p.mu.Lock(); defer p.mu.Unlock(); return p.now }
+	now := func() time.Time { p.mu.Lock(); defer p.mu.Unlock(); return p.now }
+	m := newMapped(most, newFollowed(now))
+	m.now = now
 	m.revision = func(context.Context) (uint64, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -72,30 +73,168 @@ func TestAnApplicationIsReadAgainWhenMappingsChangedAndNotBefore(t *testing.T) {
 	is(c, ident.Tenant{1}, 1, 1)
 	is(c, ident.Tenant{1}, 1, 1)
 	is(other, ident.Tenant{}, 2, 1) // the same application of another connection
-	m.revised(ident.Tenant{9})      // of a tenant's records
+	m.revised(ident.Tenant{9})      // of another tenant's records
 	is(c, ident.Tenant{1}, 2, 1)
 	m.revised(ident.Platform) // somebody signed in
 	is(c, ident.Tenant{1}, 2, 2)
 	is(other, ident.Tenant{}, 2, 2)
+	m.revised(ident.Tenant{1}) // of the tenant's own records
+	is(other, ident.Tenant{}, 2, 2)
+	is(c, ident.Tenant{1}, 2, 3)
+	is(c, ident.Tenant{1}, 2, 3)
 	p.put(c, ident.Tenant{2}) // not announced yet
-	is(c, ident.Tenant{1}, 2, 2)
+	is(c, ident.Tenant{1}, 2, 3)
 	m.revised(ident.Tenant{}) // another process may have changed anything
-	is(c, ident.Tenant{2}, 3, 3)
+	is(c, ident.Tenant{2}, 3, 4)
 	p.put(other, ident.Tenant{3})
 	m.revised(ident.Platform)
-	is(other, ident.Tenant{3}, 4, 4)
+	is(other, ident.Tenant{3}, 4, 5)
 	p.put(other, ident.Tenant{})
 	m.revised(ident.Platform)
-	is(other, ident.Tenant{}, 5, 5)
-	is(c, ident.Tenant{2}, 6, 5)
-	is(c, ident.Tenant{2}, 6, 5)
+	is(other, ident.Tenant{}, 5, 6)
+	is(c, ident.Tenant{2}, 6, 6)
+	is(c, ident.Tenant{2}, 6, 6)
+}
+
+var away = fault.New(fault.Unavailable, "store_unavailable", "Away.")
+
+// What the last announcements before the store went away leave of what is remembered: a mapping is good only if none can have
+// been of its change.
+func TestWhileTheStoreIsAwayAMappingHoldsUnlessItsTenantChanged(t *testing.T) {
+	c, mine := claimed{"eu", "1"}, ident.Tenant{1}
+	for _, one := range []struct {
+		name   string
+		before func(m *mapped, p *platform, ask func())
+		holds  bool
+	}{
+		{"nothing", func(*mapped, *platform, func()) {}, true},
+		{"a sign-in", func(m *mapped, _ *platform, _ func()) { m.revised(ident.Platform) }, true},
+		{"another's application mapped", func(m *mapped, p *platform, _ func()) {
+			p.put(claimed{"eu", "2"}, ident.Tenant{2})
+			m.revised(ident.Platform)
+			m.revised(ident.Tenant{2})
+		}, true},
+		{"another's application mapped, and the revision asked for", func(m *mapped, p *platform, _ func()) {
+			p.put(claimed{"eu", "2"}, ident.Tenant{2})
+			m.revised(ident.Platform)
+			m.revised(ident.Tenant{2})
+			_, _, _ = m.get(t.Context(), claimed{"eu", "2"})
+		}, true},
+		{"the mapping removed", func(m *mapped, p *platform, _ func()) {
+			p.put(c, ident.Tenant{})
+			m.revised(ident.Platform)
+			m.revised(mine)
+		}, false},
+		{"the mapping removed, and the revision asked for", func(m *mapped, p *platform, _ func()) {
+			p.put(c, ident.Tenant{})
+			m.revised(ident.Platform)
+			m.revised(mine)
+			_, _, _ = m.get(t.Context(), claimed{"eu", "2"})
+		}, false},
+		{"the mapping removed, and read again", func(m *mapped, p *platform, ask func()) {
+			p.put(c, ident.Tenant{})
+			m.revised(ident.Platform)
+			m.revised(mine)
+			ask()
+			p.now = p.now.Add(unknownFor)
+		}, false},
+		{"the mapping given to another", func(m *mapped, p *platform, _ func()) {
+			p.put(c, ident.Tenant{2})
+			m.revised(ident.Platform)
+			m.revised(mine)
+			m.revised(ident.Tenant{2})
+		}, false},
+		{"the mapping removed while it was read", func(m *mapped, p *platform, ask func()) {
+			m.revised(ident.Tenant{})
+			p.put(claimed{"eu", "2"}, ident.Tenant{2}) // so that it is read again
+			whole := m.load
+			m.load = func(ctx context.Context, c claimed) (owner, error) {
+				o, err := whole(ctx, c)
+				p.put(c, ident.Tenant{})
+				m.revised(ident.Platform)
+				m.revised(mine)
+				return o, err
+			}
+			ask()
+		}, false},
+		{"a record of the tenant's", func(m *mapped, _ *platform, _ func()) { m.revised(mine) }, false},
+		{"a record of the tenant's, and a message", func(m *mapped, _ *platform, ask func()) { m.revised(mine); ask() }, true},
+		{"a record of the tenant's and a message, and then another's mapping", func(m *mapped, p *platform, ask func()) {
+			m.revised(mine)
+			ask()
+			p.put(claimed{"eu", "2"}, ident.Tenant{2})
+			m.revised(ident.Platform)
+			m.revised(ident.Tenant{2})
+			_, _, _ = m.get(t.Context(), claimed{"eu", "2"})
+		}, true},
+		{"anything", func(m *mapped, _ *platform, _ func()) { m.revised(ident.Tenant{}) }, false},
+		{"more tenants' than are kept apart", func(m *mapped, _ *platform, _ func()) {
+			for n := range 10 {
+				m.revised(ident.Tenant{9, byte(n)})
+			}
+		}, false},
+	} {
+		m, p := mapping(8)
+		p.put(c, mine)
+		ask := func() { _, _, _ = m.get(t.Context(), c) }
+		ask()
+		one.before(m, p, ask)
+		p.away = away
+		for range 2 {
+			got, src, err := m.get(t.Context(), c)
+			if one.holds && (got != mine || src != ident.Source(mine) || err != nil) || !one.holds && (!errors.Is(err, away) || !got.IsZero()) {
+				t.Errorf("%s: %v, %v", one.name, got, err)
+			}
+		}
+	}
+}
+
+func TestAMappingIsRememberedForAsLongAsEventsAreLetInWhileTheStoreIsAway(t *testing.T) {
+	m, p := mapping(8)
+	c := claimed{"eu", "1"}
+	p.put(c, ident.Tenant{1})
+	p.now = p.now.Add(time.Hour)
+	f := &Cache{followed: m.followed}
+	f.Followed()
+	if _, _, err := m.get(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	m.revised(ident.Platform) // somebody signs in, and the store goes away
+	p.away = away
+	began, asked := p.now, p.revisions
+	for _, at := range []struct {
+		since time.Duration
+		in    bool
+		asks  int
+	}{{0, true, 1}, {5 * time.Second, true, 1}, {5*time.Second + 1, true, 0}, {15 * time.Minute, true, 0}, {15*time.Minute + 1, false, 1}} {
+		p.now = began.Add(at.since)
+		_, _, err := m.get(t.Context(), c)
+		if (err == nil) != at.in || p.revisions-asked != at.asks {
+			t.Errorf("%v without an answer: %v, after %d questions", at.since, err, p.revisions-asked)
+		}
+		asked = p.revisions
+	}
+	p.away = nil
+	if _, _, err := m.get(t.Context(), c); err != nil || p.revisions != asked+1 {
+		t.Errorf("the store answers, and does not tell of changes yet: %v, after %d questions", err, p.revisions-asked)
+	}
+	p.put(c, ident.Tenant{}) // of which nobody is told
+	if _, _, err := m.get(t.Context(), c); !fault.Is(err, fault.NotFound) {
+		t.Errorf("after a quarter of an hour in which nobody told of changes: %v", err)
+	}
+	p.put(c, ident.Tenant{1})
+	f.Followed()
+	m.revised(ident.Platform)
+	if got, _, err := m.get(t.Context(), c); got != (ident.Tenant{1}) || err != nil {
+		t.Errorf("all is well again: %v", err)
+	}
 }
 
 func TestWhenTheStoreIsAwayNobodyIsSaidToBeUnmapped(t *testing.T) {
 	m, p := mapping(8)
 	c := claimed{"eu", "1"}
 	p.put(c, ident.Tenant{1})
-	p.away = fault.New(fault.Unavailable, "store_unavailable", "Away.")
+	p.away = away
 	for range 2 {
 		if _, _, err := m.get(t.Context(), c); !errors.Is(err, p.away) {
 			t.Errorf("%v", err)

@@ -234,7 +234,22 @@ type dialer struct {
 // conn is one that the dialer can end: kafka-go's own outlive their transport for as long as an answer may take.
 type conn struct {
 	net.Conn
-	d *dialer
+	d        *dialer
+	answered atomic.Bool
+}
+
+const tlsAlert = 0x15 // as the first byte of an answer; Kafka's begin with their size, which would be 350 MB
+
+// Read tells of a broker that wants TLS, or another certificate: by TLS 1.3 it says so after the handshake.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.answered.Swap(true) && c.d.o.TLS == nil && b[0] == tlsAlert {
+		return 0, errSpeaksTLS
+	}
+	if alerted(err) {
+		err = handshaken(err)
+	}
+	return n, err
 }
 
 // Close closes the connection.
@@ -261,7 +276,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{secured, d}
+	c := &conn{Conn: secured, d: d}
 	d.mu.Lock()
 	ended := d.ended
 	if !ended {
@@ -299,7 +314,7 @@ func (d *dialer) secured(ctx context.Context, network, address string) (net.Conn
 	secured := tls.Client(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
-		return nil, err
+		return nil, handshaken(err)
 	}
 	return secured, nil
 }

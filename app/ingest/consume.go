@@ -51,6 +51,7 @@ type consuming struct {
 	mu       sync.Mutex
 	since    time.Time // of the last time that something was finished, or that nothing was to do
 	running  bool
+	unjoined error // why it does not read yet
 	lost     error // why it stopped reading for good
 	unstored error // why nothing can be written now
 }
@@ -63,6 +64,8 @@ func (g *Ingest) Consuming() error {
 	switch {
 	case c.lost != nil:
 		return c.lost
+	case !c.running && c.unjoined != nil:
+		return c.unjoined
 	case !c.running:
 		return fault.New(fault.Unavailable, "not_reading", "The bus is not read yet.")
 	case c.unstored != nil:
@@ -150,6 +153,7 @@ func (c *consumer) join(ctx context.Context, group, topic string) (*committer, e
 	var m bus.Member
 	err := c.insist(ctx, "the bus cannot be joined", func(ctx context.Context) (err error) {
 		m, err = c.g.durable.Bus.Join(ctx, group, topic)
+		c.g.consuming.set(func(s *consuming) { s.unjoined = err })
 		return err
 	})
 	return newCommitter(c.g, m), err

@@ -4,6 +4,7 @@ kafka_version=4.1.0
 
 kafka_programs() {
   need java default-jre-headless
+  need openssl openssl
   local major
   major=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
   [ "${major:-0}" -ge 17 ] || fail "Kafka wants Java 17, not $major: apt-get install openjdk-17-jre-headless, or brew install openjdk"
@@ -31,14 +32,26 @@ POM
   export TESTBED_KAFKA_HOME=$kept
 }
 
+# certify FILE NAME makes a certificate that nobody but its owner signed, for this machine, FILE.pem, and its key, FILE.key.
+certify() {
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$2" -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+    -keyout "$1.key" -out "$1.pem" >"$work/openssl.log" 2>&1 || { cat "$work/openssl.log" >&2; fail "openssl made no certificate"; }
+}
+
 # kafka starts the broker that tests share.
 kafka() {
-  local data=$work/kafka config=$work/kafka.properties log=$work/kafka.log password plain sasl controller
+  local data=$work/kafka config=$work/kafka.properties log=$work/kafka.log certificates=$work/certificates password plain sasl tls mutual controller
   password=$(random)
+  mkdir "$certificates"
+  certify "$certificates/broker" 127.0.0.1
+  certify "$certificates/admin" testbed-admin
+  cat "$certificates/broker.key" "$certificates/broker.pem" >"$certificates/broker.both"
+  cp "$certificates/admin.pem" "$certificates/trusted.pem"
   for _ in 1 2 3 4 5; do
-    read -r plain sasl controller <<<"$(ports 3)"
+    read -r plain sasl tls mutual controller <<<"$(ports 5)"
     rm -rf "$data"
-    sed -e "s/{plain}/$plain/g; s/{sasl}/$sasl/g; s/{controller}/$controller/g; s|{data}|$data|g" "$here/servers/kafka.properties" >"$config"
+    sed -e "s/{plain}/$plain/g; s/{sasl}/$sasl/g; s/{tls}/$tls/g; s/{mutual}/$mutual/g; s/{controller}/$controller/g; s|{data}|$data|g; s|{certificates}|$certificates|g" \
+      "$here/servers/kafka.properties" >"$config"
     during java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$TESTBED_KAFKA_HOME/*" kafka.tools.StorageTool format -t "$(random | cut -c1-22)" -c "$config" \
       --add-scram "SCRAM-SHA-512=[name=testbed-admin,password=$password]" >"$log" 2>&1 || break
     signal=KILL # it would take its time; the data is thrown away
@@ -46,7 +59,8 @@ kafka() {
     job=$!
     if alive "$log" 'Kafka Server started'; then
       say "Kafka $kafka_version at port $sasl"
-      up kafka "TESTBED_KAFKA=127.0.0.1:$sasl" "TESTBED_KAFKA_ADMIN=testbed-admin:$password" "TESTBED_KAFKA_PLAIN=127.0.0.1:$plain"
+      up kafka "TESTBED_KAFKA=127.0.0.1:$sasl" "TESTBED_KAFKA_ADMIN=testbed-admin:$password" "TESTBED_KAFKA_PLAIN=127.0.0.1:$plain" \
+        "TESTBED_KAFKA_TLS=127.0.0.1:$tls" "TESTBED_KAFKA_MUTUAL=127.0.0.1:$mutual" "TESTBED_KAFKA_CERTIFICATES=$certificates"
       return
     fi
     grep -q 'Address already in use' "$log" || break

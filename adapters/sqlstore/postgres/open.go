@@ -4,12 +4,14 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
 	"embed"
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +23,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/ringfence/ringfence/adapters/sqlstore"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/ports/store"
 )
@@ -85,12 +88,30 @@ func connect(url secret.Text) (*bun.DB, error) {
 func configured(url secret.Text, settings map[string]string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(url.Reveal())
 	if err != nil {
-		return nil, errors.New("the database's URL cannot be read; it looks like postgres://user:password@host:5432/ringfence?sslmode=verify-full") // pgx's error quotes it
+		// pgx's error quotes it.
+		return nil, errors.New("the database's URL cannot be read, or a file that it names (sslrootcert, sslcert, sslkey); it looks like postgres://user:password@host:5432/ringfence?sslmode=verify-full")
 	}
 	maps.Copy(config.RuntimeParams, settings)
 	// bun writes arguments into the text, so that preparing would keep a statement for each value. Our own are prepared (bind).
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	return config, nil
+}
+
+// Verified reports whether each server that a URL leads to is this machine, or is verified by TLS before it is told anything.
+func Verified(url secret.Text) (bool, error) {
+	config, err := configured(url, nil)
+	if err != nil {
+		return false, err
+	}
+	for _, at := range append(config.Fallbacks, &pgconn.FallbackConfig{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}) {
+		network, _ := pgconn.NetworkAddress(at.Host, at.Port)
+		ip, err := netip.ParseAddr(at.Host)
+		here := network == "unix" || at.Host == "localhost" || err == nil && ip.IsLoopback()
+		if !here && (at.TLSConfig == nil || at.TLSConfig.InsecureSkipVerify) { // as pgx has it for all but verify-full
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // dialect is PostgreSQL's: transactions side by side, with a wall of their own.
@@ -167,12 +188,20 @@ func readOnly(ctx context.Context, db *bun.DB) error {
 	return fmt.Errorf("the role %s may write (%s), which this process never does; sign in as ringfence_reader (roles.sql)", role, table)
 }
 
-// looked is an error of a look at a database that is to be opened: one that is away may be waited for, anything else is to be mended.
+// looked is an error of a look at a database that is to be opened: one that is away may be waited for, and one whose TLS is not
+// as it should be, which its operator mends at the server; anything else is to be mended here.
 func looked(at string, err error) error {
-	if asked, _ := refused(err); !asked {
-		return gone(err)
+	var unverified *tls.CertificateVerificationError
+	asked, _ := refused(err)
+	switch {
+	case asked:
+		return fmt.Errorf("%s: %w", at, err)
+	case errors.As(err, &unverified):
+		return fault.Wrap(err, fault.Unavailable, "store_certificate", "The database's certificate is for another name than its URL has, or nobody that we trust vouches for it, or it is out of its time. Name its authority's by sslrootcert in the URL, or give the database another.")
+	case strings.HasSuffix(err.Error(), "server refused TLS connection"): // the driver has no type for it
+		return fault.Wrap(err, fault.Unavailable, "store_plain", "The database does not speak TLS, and its URL wants it. Set ssl, ssl_cert_file and ssl_key_file at the database.")
 	}
-	return fmt.Errorf("%s: %w", at, err)
+	return gone(err)
 }
 
 // harmless refuses a role that row-level security does not bind.

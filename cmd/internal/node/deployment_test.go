@@ -38,8 +38,10 @@ type deployment struct {
 	dir                    string
 	bin                    string
 	pg, kafka, mosquitto   *servers.Server
-	database               string // as the administrator signs in
-	runtime, backup        string // as services and the backup do
+	secured                servers.Secured    // Kafka's way in by TLS
+	pgBy                   *servers.Authority // who signed PostgreSQL's certificate
+	database               string             // as the administrator signs in
+	runtime, backup        string             // as services and the backup do
 	env                    []string
 	api                    *process
 	base                   string
@@ -231,14 +233,15 @@ func bare(t testing.TB) *deployment {
 		t.Fatal(err)
 	}
 	d := &deployment{t: t, bin: bin, dir: t.TempDir(), workers: map[string]*process{}, mqttUser: "network-server", mqttPassword: word()}
-	d.pg, d.database = servers.Postgres(t)
+	d.pgBy = servers.NewAuthority(t)
+	d.pg, d.database = servers.SecuredPostgres(t, d.pgBy)
 	t.Setenv("TESTBED_POSTGRES_OWN", d.database)
 	server := pgtest.New("TESTBED_POSTGRES_OWN")
 	name := server.Database(t)
 	admin := strings.Replace(server.URL(name, "").Reveal(), "", "", 1)
 	d.database = admin
 	var login servers.Login
-	d.kafka, login = servers.Kafka(t)
+	d.kafka, login, d.secured = servers.SecuredKafka(t)
 	d.mosquitto = d.broker()
 	carrier, err := kafkabus.Open(kafkabus.Options{Brokers: []string{d.kafka.Addr()}, User: login.User, Password: secret.New(login.Password), Expected: kafkabus.ExpectedTopic("rf")})
 	if err != nil {

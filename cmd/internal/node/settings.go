@@ -7,10 +7,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 
+	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
 	"github.com/ringfence/ringfence/cmd/internal/settings"
 	"github.com/ringfence/ringfence/core/uplink"
 )
@@ -58,8 +58,8 @@ func Together(c settings.Config) (wrong []error) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if c.Str("database_url") == "" {
 		say("database_url: which database? Name a file that holds its URL by %s_FILE", settings.Variable("database_url"))
-	} else if !c.Flag("database_plaintext") && !SafeDatabase(c.Secret("database_url").Reveal()) {
-		say("database_url: the database is not on this machine and TLS does not verify it; add sslmode=verify-full, or set database_plaintext: true if nobody else reaches that network")
+	} else {
+		wrong = append(wrong, SafeDatabase(c, "database_url")...)
 	}
 	if c.Str("kafka_brokers") == "" {
 		say("kafka_brokers: which Kafka? Name its addresses, such as kafka-0:9092,kafka-1:9092")
@@ -79,20 +79,16 @@ func Together(c settings.Config) (wrong []error) {
 	return wrong
 }
 
-// SafeDatabase reports whether a URL leads to this machine, or through TLS that verifies who answers.
-func SafeDatabase(url string) bool {
-	if strings.Contains(url, "sslmode=verify-full") {
-		return true
+// SafeDatabase judges a setting that is a database's URL: it leads to this machine, or through TLS that verifies who answers.
+func SafeDatabase(c settings.Config, key string) []error {
+	verified, err := postgres.Verified(c.Secret(key))
+	switch {
+	case err != nil:
+		return []error{fmt.Errorf("%s: %w", key, err)}
+	case !verified && !c.Flag("database_plaintext"):
+		return []error{fmt.Errorf("%s: the database is not on this machine and TLS does not verify it; add sslmode=verify-full, or set database_plaintext: true if nobody else reaches that network", key)}
 	}
-	_, rest, _ := strings.Cut(url, "://")
-	if at := strings.LastIndex(rest, "@"); at >= 0 {
-		rest = rest[at+1:]
-	}
-	host, _, _ := strings.Cut(rest, "/")
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	return settings.Loopback(host)
+	return nil
 }
 
 // KafkaTLS is how Kafka is reached; nil: in clear, which only a Kafka on this machine or an explicit setting is.

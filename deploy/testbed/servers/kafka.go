@@ -26,15 +26,50 @@ func SharedKafka(t testing.TB) (addr string, admin Login) {
 	return told(t, "TESTBED_KAFKA", ""), Login{User: user, Password: password}
 }
 
+// Secured is a Kafka's way in by TLS.
+type Secured struct {
+	TLS    string // address: who it is says SCRAM
+	Mutual string // address: who it is says the certificate that is shown
+	// CAFile vouches for the broker; CertFile and KeyFile are those of who may do all. All are PEM.
+	CAFile, CertFile, KeyFile string
+	// Authority signs for others whom the broker is to know; nil for the shared one.
+	Authority *Authority
+}
+
+// SharedSecured is how the broker that all tests have in common is reached by TLS.
+func SharedSecured(t testing.TB) Secured {
+	t.Helper()
+	dir := told(t, "TESTBED_KAFKA_CERTIFICATES", "")
+	return Secured{
+		TLS: told(t, "TESTBED_KAFKA_TLS", ""), Mutual: told(t, "TESTBED_KAFKA_MUTUAL", ""),
+		CAFile: filepath.Join(dir, "broker.pem"), CertFile: filepath.Join(dir, "admin.pem"), KeyFile: filepath.Join(dir, "admin.key"),
+	}
+}
+
 // Kafka is a broker of the test's own, set like the shared one but that it notices sooner that it was away, and who may do all
 // there.
 func Kafka(t testing.TB) (*Server, Login) {
 	t.Helper()
+	s, admin, _ := SecuredKafka(t)
+	return s, admin
+}
+
+// SecuredKafka is one, and how it is reached by TLS.
+func SecuredKafka(t testing.TB) (*Server, Login, Secured) {
+	t.Helper()
 	jars := filepath.Join(told(t, "TESTBED_KAFKA_HOME", ""), "*")
 	admin := Login{User: "testbed-admin", Password: rand.Text()}
-	s := start(t, "Kafka", 3, func(dir string, ports []int) *Server {
+	by := NewAuthority(t)
+	secured := Secured{CAFile: by.File(), Authority: by}
+	cert, key := by.Issue("127.0.0.1")
+	secured.CertFile, secured.KeyFile = by.Issue(admin.User)
+	s := start(t, "Kafka", 5, func(dir string, ports []int) *Server {
+		secured.TLS, secured.Mutual = local(ports[2]), local(ports[3])
+		write(t, filepath.Join(dir, "broker.both"), read(t, key), read(t, cert))
+		write(t, filepath.Join(dir, "trusted.pem"), read(t, by.File()))
 		config := write(t, filepath.Join(dir, "server.properties"), strings.NewReplacer(
-			"{plain}", strconv.Itoa(ports[0]), "{sasl}", strconv.Itoa(ports[1]), "{controller}", strconv.Itoa(ports[2]), "{data}", filepath.Join(dir, "data"),
+			"{plain}", strconv.Itoa(ports[0]), "{sasl}", strconv.Itoa(ports[1]), "{tls}", strconv.Itoa(ports[2]), "{mutual}", strconv.Itoa(ports[3]), "{controller}", strconv.Itoa(ports[4]),
+			"{data}", filepath.Join(dir, "data"), "{certificates}", dir,
 		).Replace(kafkaProperties),
 			"broker.session.timeout.ms=2000", "broker.heartbeat.interval.ms=500")
 		id := make([]byte, 16)
@@ -53,5 +88,5 @@ func Kafka(t testing.TB) (*Server, Login) {
 			end:     syscall.SIGKILL,
 		}
 	})
-	return s, admin
+	return s, admin, secured
 }

@@ -16,6 +16,17 @@ import (
 // Postgres is a cluster of PostgreSQL 15 of the test's own, and the URL of its administrator.
 func Postgres(t testing.TB) (s *Server, url string) {
 	t.Helper()
+	return postgres(t, nil)
+}
+
+// SecuredPostgres is one that also speaks TLS, with a certificate of an authority's.
+func SecuredPostgres(t testing.TB, by *Authority) (s *Server, url string) {
+	t.Helper()
+	return postgres(t, by)
+}
+
+func postgres(t testing.TB, by *Authority) (s *Server, url string) {
+	t.Helper()
 	bin := told(t, "TESTBED_POSTGRES_BIN", "")
 	password := rand.Text()
 	as := unprivileged(t)
@@ -25,8 +36,14 @@ func Postgres(t testing.TB) (s *Server, url string) {
 			t.Fatal(err)
 		}
 		secret := write(t, filepath.Join(dir, "password"), password)
+		own, more := []string{data, secret}, []string(nil)
+		if by != nil {
+			cert, key := by.Issue("127.0.0.1")
+			cert, key = write(t, filepath.Join(dir, "server.pem"), read(t, cert)), write(t, filepath.Join(dir, "server.key"), read(t, key))
+			own, more = append(own, cert, key), []string{"-c", "ssl=on", "-c", "ssl_cert_file=" + cert, "-c", "ssl_key_file=" + key}
+		}
 		if as != nil {
-			for _, file := range []string{data, secret} {
+			for _, file := range own {
 				if err := os.Chown(file, int(as.Uid), int(as.Gid)); err != nil {
 					t.Fatal(err)
 				}
@@ -44,7 +61,7 @@ func Postgres(t testing.TB) (s *Server, url string) {
 		return &Server{
 			addr: local(ports[0]),
 			command: func() *exec.Cmd {
-				return run("postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "track_commit_timestamp=on")
+				return run("postgres", append([]string{"-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "track_commit_timestamp=on"}, more...)...)
 			},
 			ready: func(log string) bool { return strings.Contains(log, "database system is ready to accept connections") },
 			again: []string{"postmaster.pid", "pre-existing shared memory block"},

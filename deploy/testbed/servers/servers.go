@@ -299,3 +299,12 @@ func write(t testing.TB, file string, lines ...string) string {
 	}
 	return file
 }
+
+func read(t testing.TB, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

@@ -51,6 +51,7 @@ func settings() []setting {
 		{"cert_file", text(func(c *Connection) *string { return &c.CertFile })},
 		{"key_file", text(func(c *Connection) *string { return &c.KeyFile })},
 		{"plaintext", truth(func(c *Connection) *bool { return &c.Plaintext })},
+		{"anonymous", truth(func(c *Connection) *bool { return &c.Anonymous })},
 		{"username", text(func(c *Connection) *string { return &c.Username })},
 		{"password_file", text(func(c *Connection) *string { return &c.PasswordFile })},
 		{"password", func(*Connection, *yaml.Node) error {

@@ -39,7 +39,7 @@ func TestAFileOfConnectionsIsRead(t *testing.T) {
   tenant_from: fixed
   tenant: ` + aTenant + `
   source: ` + aSource + `
-- {name: direct, url: "mqtt://broker.internal", plaintext: true, group: workers, presence: false, format: plain, tenant_from: checked}
+- {name: direct, url: "mqtt://broker.internal", plaintext: true, anonymous: true, group: workers, presence: false, format: plain, tenant_from: checked}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestAFileOfConnectionsIsRead(t *testing.T) {
 	if b.Tenant.String() != aTenant || b.Source.String() != aSource || len(b.Filters) != 2 || b.Presence || b.TenantFrom != mqttlink.Fixed {
 		t.Errorf("%+v", b)
 	}
-	if c.Presence || c.Filters[0] != mqttlink.CheckedFilter || !c.Plaintext {
+	if c.Presence || c.Filters[0] != mqttlink.CheckedFilter || !c.Plaintext || !c.Anonymous {
 		t.Errorf("%+v", c)
 	}
 }
@@ -69,6 +69,7 @@ func TestEveryMistakeInAFileIsToldAtOnceAndNoValueIs(t *testing.T) {
 		"twice":                {base + "  name: b\n", []string{"twice"}},
 		"one name twice":       {strings.Replace(base, "[up/#]", "[rf/+/+/up/#]", 1) + strings.Replace(base, "[up/#]", "[rf/+/+/up/#]", 1), []string{"another connection has it"}},
 		"plaintext":            {"- name: a\n  url: mqtt://broker.example.com\n  filters: [a]\n  format: plain\n  tenant_from: checked\n", []string{"plaintext: true", "filters: want none"}},
+		"nobody asks who":      {"- name: a\n  url: mqtts://broker.example.com\n  format: plain\n  tenant_from: checked\n", []string{"anonymous: true"}},
 		"websockets":           {"- name: a\n  url: ws://127.0.0.1\n  filters: [a]\n  format: plain\n  tenant_from: checked\n", []string{"mqtts://host:port"}},
 		"TLS files without it": {"- name: a\n  url: mqtt://127.0.0.1\n  ca_file: x\n  filters: [a]\n  format: tts\n  tenant_from: application\n", []string{"has no TLS"}},
 		"half a certificate":   {"- name: a\n  url: mqtts://h\n  cert_file: x\n  format: tts\n  tenant_from: application\n", []string{"both or neither"}},

@@ -25,6 +25,7 @@ type Connection struct {
 	CAFile            string // PEM: who may have signed the broker's certificate; empty: whom the system trusts
 	CertFile, KeyFile string // PEM: our certificate, for brokers that want one
 	Plaintext         bool   // allows mqtt:// to another machine, for networks that encrypt by themselves
+	Anonymous         bool   // allows a broker on another machine that does not ask who we are
 	Username          string
 	Password          secret.Text
 	PasswordFile      string // holds the password; read again at every connection
@@ -108,6 +109,9 @@ func (c Connection) Check() []error {
 	}
 	if err := c.checkURL(); err != nil {
 		wrong = append(wrong, err)
+	}
+	if host, _ := c.address(); host != "" && !loopback(host) && c.Username == "" && c.CertFile == "" && !c.Anonymous {
+		bad("username: at a broker that does not ask who we are anybody may publish in a device's name; want username and password_file, or cert_file and key_file, or anonymous: true where nobody else reaches it")
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		bad("cert_file and key_file: want both or neither")

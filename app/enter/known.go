@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/core/ident"
-	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
 )
 
@@ -45,7 +44,7 @@ const late = time.Second
 // that did not know yet, for longer than it may not know.
 func (k Known) Revoked(s ident.Source, via string, arrived time.Time) bool {
 	src := k.st.sources[s]
-	if src.State == source.Disabled && arrived.After(src.UpdatedAt.Add(late)) {
+	if src.Closed(arrived, late) {
 		return true
 	}
 	for _, e := range src.Ended {

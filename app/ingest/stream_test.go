@@ -10,7 +10,9 @@ import (
 	"github.com/ringfence/ringfence/adapters/memory"
 	"github.com/ringfence/ringfence/app/disclose"
 	"github.com/ringfence/ringfence/app/ingest"
+	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/decoder"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/source"
@@ -208,23 +210,76 @@ func TestWhatIsNoEventOfOursGoesToTheDeadLettersAndNothingIsSkipped(t *testing.T
 	}
 }
 
+// Each step is half a minute after the one before; by a process that does not know of any of them an event is let in after each.
 func TestWhatWasLetInAfterARevocationIsQuarantined(t *testing.T) {
-	s := newStream(t, "x", tenant.DefaultLimits)
-	before := s.says(s.scope, s.way, "1", known, 0)
-	keys, err := s.admin.Keys(t.Context(), s.may(access.SourceRead).Scope, s.way.ID)
-	if err != nil || len(keys) != 1 {
-		t.Fatalf("%v, %v", keys, err)
+	turn := func(to source.State) func(*stream) {
+		return func(s *stream) { s.patch(manage.SourcePatch{State: &to}) }
 	}
-	if err := s.admin.RevokeKey(t.Context(), s.may(access.SourceKeyRevoke), s.way.ID, keys[0].ID, keys[0].Rev); err != nil {
-		t.Fatal(err)
+	name := "another name"
+	rename := func(s *stream) { s.patch(manage.SourcePatch{Name: &name}) }
+	another := func(overlap *time.Duration) func(*stream) {
+		return func(s *stream) {
+			if _, _, err := s.admin.CreateKey(s.t.Context(), s.may(access.SourceKeyCreate), s.way.ID, "another", 24*time.Hour, overlap); err != nil {
+				s.t.Fatal(err)
+			}
+		}
 	}
-	s.now = s.now.Add(900 * time.Millisecond)
-	soon := s.says(s.scope, s.way, "2", known, 0) // by a process that does not know yet
-	s.now = s.now.Add(time.Second)
-	late := s.says(s.scope, s.way, "3", known, 0)
-	s.consume()
-	if got := []uplink.State{s.uplink(before.ID).State, s.uplink(soon.ID).State, s.uplink(late.ID).State}; fmt.Sprint(got) != "[processed processed quarantined]" || s.uplink(late.ID).Reason != uplink.Revoked {
-		t.Errorf("%v %s", got, s.uplink(late.ID).Reason)
+	nothing := func(*stream) {}
+	for _, c := range []struct {
+		name  string
+		steps []func(*stream)
+		want  string // after each: p processed, q quarantined
+	}{
+		{"a key revoked", []func(*stream){(*stream).revoke, nothing}, "qq"},
+		{"and another made", []func(*stream){(*stream).revoke, another(nil)}, "qq"},
+		{"a source disabled", []func(*stream){turn(source.Disabled), nothing}, "qq"},
+		{"and renamed", []func(*stream){turn(source.Disabled), rename, rename}, "qqq"},
+		{"and enabled again", []func(*stream){turn(source.Disabled), turn(source.Active), nothing}, "qpp"},
+		{"twice", []func(*stream){turn(source.Disabled), turn(source.Active), turn(source.Disabled), turn(source.Active)}, "qpqp"},
+		{"and its key revoked", []func(*stream){turn(source.Disabled), turn(source.Active), (*stream).revoke}, "qpq"},
+		{"a key rotated", []func(*stream){another(new(time.Duration)), nothing}, "qq"},
+		{"and a third one made", []func(*stream){another(new(time.Duration)), another(nil)}, "qq"},
+		{"a key over, and another made", []func(*stream){func(s *stream) { s.now = s.now.Add(24 * time.Hour) }, another(nil)}, "qq"},
+		{"another key made", []func(*stream){another(nil), nothing}, "pp"},
+	} {
+		s := newStream(t, "x", tenant.DefaultLimits)
+		sent := []ident.Uplink{s.says(s.scope, s.way, "before", known, 0).ID}
+		want := "p"
+		for i, do := range c.steps {
+			do(s)
+			s.now = s.now.Add(900 * time.Millisecond)
+			if i == 0 { // within the second that a process may not know of it
+				sent, want = append(sent, s.says(s.scope, s.way, "soon", known, 0).ID), want+"p"
+			}
+			s.now = s.now.Add(30 * time.Second)
+			sent, want = append(sent, s.says(s.scope, s.way, fmt.Sprint(i), known, 0).ID), want+c.want[i:i+1]
+		}
+		s.consume()
+		got := ""
+		for _, id := range sent {
+			u := s.uplink(id)
+			if got += string(u.State[:1]); (u.State == uplink.Quarantined) != (u.Reason == uplink.Revoked) {
+				t.Errorf("%s: %s %s", c.name, u.State, u.Reason)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", c.name, got, want)
+		}
+	}
+}
+
+func (s *stream) patch(p manage.SourcePatch) {
+	s.t.Helper()
+	now := must[source.Source](s.t)(s.admin.Source(s.t.Context(), s.may(access.SourceRead).Scope, s.way.ID))
+	must[source.Source](s.t)(s.admin.UpdateSource(s.t.Context(), s.may(access.SourceWrite), s.way.ID, now.Rev, p))
+}
+
+// revoke ends the source's first key.
+func (s *stream) revoke() {
+	s.t.Helper()
+	keys := must[[]credential.IngestionKey](s.t)(s.admin.Keys(s.t.Context(), s.may(access.SourceRead).Scope, s.way.ID))
+	if err := s.admin.RevokeKey(s.t.Context(), s.may(access.SourceKeyRevoke), s.way.ID, keys[0].ID, keys[0].Rev); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

@@ -136,12 +136,14 @@ func (m *Manage) UpdateSource(ctx context.Context, c *Call, id ident.Source, rev
 		if p.Name != nil {
 			s.Name = *p.Name
 		}
+		to := s.State
 		if p.State != nil {
 			if *p.State != source.Active && *p.State != source.Disabled {
 				return nil, fault.New(fault.Invalid, "bad_state", "A source's state is active or disabled.").WithField("/state", "unknown state")
 			}
-			s.State = *p.State
+			to = *p.State
 		}
+		s.Turn(to, m.now())
 		if p.Applications != nil {
 			s.Applications = *p.Applications
 		}
@@ -261,9 +263,14 @@ func (m *Manage) CreateKey(ctx context.Context, c *Call, of ident.Source, title 
 		now, live := m.now(), 0
 		action := audit.KeyCreated
 		var old, left []string // the other keys that this touches, before and after
+		ended := src
 		for _, k := range keys {
 			if !k.Live(now) {
 				old = append(old, keyWords(k))
+				if k.ExpiresAt.After(now) { // made in what is the future now: the clock was set back
+					k.ExpiresAt = now
+				}
+				ended.End(k.Accessor, k.ExpiresAt)
 				if err := w.Keys().Delete(ctx, k.ID, k.Rev); err != nil {
 					return "", nil, err
 				}
@@ -286,6 +293,11 @@ func (m *Manage) CreateKey(ctx context.Context, c *Call, of ident.Source, title 
 		}
 		if err := full("keys of this source", c.limits.KeysPerSource, live); err != nil {
 			return "", nil, err
+		}
+		if len(old) > len(left) { // some are gone
+			if _, err := w.Sources().Put(ctx, ended); err != nil {
+				return "", nil, err
+			}
 		}
 		if made, err = w.Keys().Put(ctx, fresh); err != nil {
 			return "", nil, err

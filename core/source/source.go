@@ -50,6 +50,38 @@ func (s *Source) End(accessor string, at time.Time) {
 	}
 }
 
+// Span is for how long the source was disabled; without an end, it still is.
+type Span struct{ From, To time.Time }
+
+// maxOff is how many of them are kept.
+const maxOff = 16
+
+// Turn notes since when the source is in a state. It is told of every change of the source, before UpdatedAt is: of one that was
+// disabled before spans were kept, its last change is the last moment that it can have been.
+func (s *Source) Turn(to State, at time.Time) {
+	off := slices.Clone(s.Off)
+	if s.State == Disabled && !s.off() {
+		off = append(off, Span{From: s.UpdatedAt})
+	}
+	switch {
+	case s.State != Disabled && to == Disabled:
+		off = append(off, Span{From: at})
+	case s.State == Disabled && to != Disabled:
+		off[len(off)-1].To = at
+	}
+	s.Off, s.State = off[max(0, len(off)-maxOff):], to
+}
+
+func (s *Source) off() bool { return len(s.Off) > 0 && s.Off[len(s.Off)-1].To.IsZero() }
+
+// Closed reports whether the source was disabled at a moment, and had been for a while.
+func (s *Source) Closed(at time.Time, since time.Duration) bool {
+	if s.State == Disabled && !s.off() && at.After(s.UpdatedAt.Add(since)) {
+		return true
+	}
+	return slices.ContainsFunc(s.Off, func(o Span) bool { return at.After(o.From.Add(since)) && (o.To.IsZero() || !at.After(o.To)) })
+}
+
 // Source is one way in. It stands on a node and speaks for the devices at or below it.
 type Source struct {
 	ID           ident.Source
@@ -62,6 +94,7 @@ type Source struct {
 	Applications []string        // if any: only messages of these application ids
 	Devices      []ident.Device  // if any: only these devices
 	Ended        []Ended         `json:",omitempty"` // keys that were revoked lately, oldest first
+	Off          []Span          `json:",omitempty"` // when it was disabled lately, oldest first
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }

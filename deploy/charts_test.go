@@ -74,7 +74,7 @@ const everything = `
 image: {digest: "sha256:` + "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" + `", pullSecrets: [registry]}
 database: {caSecret: ca}
 kafka: {brokers: "a:9093,b:9093", caSecret: ca, clientSecret: client}
-platformApi: {replicas: 5, trustedProxies: 10.0.0.0/8, nodeSelector: {a: b}, tolerations: [{key: a, operator: Exists}], podAnnotations: {a: b}, settings: {docs: false, source_rate: 1000000, tenant_rate: 7}}
+platformApi: {replicas: 5, brokerAuth: {enabled: true, clientCaSecret: ca}, trustedProxies: 10.0.0.0/8, nodeSelector: {a: b}, tolerations: [{key: a, operator: Exists}], podAnnotations: {a: b}, settings: {docs: false, source_rate: 1000000, tenant_rate: 7}}
 eventWorker: {replicas: 3, affinity: {podAntiAffinity: {}}, settings: {writers: 8, decoder_cache_bytes: 67108864}}
 mqttIngestionWorker: {brokerSecrets: [ringfence-broker, another]}
 networkPolicy:
@@ -87,7 +87,7 @@ dashboard: {enabled: true}
 
 // proxied is behind a proxy that ends TLS, at a Kafka without SASL and with what others run.
 const proxied = `
-platformApi: {tlsSecret: "", kafka: {user: ""}}
+platformApi: {tlsSecret: "", brokerAuth: {enabled: true, plaintext: true}, kafka: {user: ""}}
 kafka: {plaintext: true, topics: {enabled: false}}
 telemetry: {endpoint: "http://collector:4318", plaintext: true}
 networkPolicy: {collector: {podLabels: null, cidrs: [192.0.2.9/32]}}
@@ -123,28 +123,33 @@ func TestTheChartIsWhatKubernetesTakes(t *testing.T) {
 
 func TestTheChartRefusesValuesThatMeanNothingOrTooMuch(t *testing.T) {
 	for values, want := range map[string]string{
-		"replicas: 3":                                                                                 "replicas",
-		"platformApi: {replica: 3}":                                                                   "replica",
-		"platformApi: {replicas: 0}":                                                                  "replicas",
-		"publicUrl: iot.example.com":                                                                  "publicUrl",
-		"database: {runtime: {url: x}}":                                                               "url",
-		"database: {password: x}":                                                                     "password",
-		"image: {digest: latest}":                                                                     "digest",
-		"kafka: {brokers: kafka}":                                                                     "brokers",
-		"eventWorker: {settings: {writer: 8}}":                                                        "writer",
-		"eventWorker: {settings: {database_url: x}}":                                                  "database_url",
-		"platformApi: {settings: {listen: x}}":                                                        "listen",
-		"mqttIngestionWorker: {connections: [{name: a, url: b, password: c}]}":                        "connections",
-		"networkPolicy: {database: {cidrs: [0.0.0.0/0]}}":                                             "cidrs",
-		"networkPolicy: {database: {podLabels: null, cidrs: []}}":                                     "a rule without either would allow everything",
-		"telemetry: {endpoint: \"collector:4318\"}":                                                   "endpoint",
-		"telemetry: {endpoint: \"https://user:word@collector:4318\"}":                                 "endpoint",
-		"telemetry: {endpoint: \"https://collector:4318\", ratio: \"2\"}":                             "ratio",
-		"telemetry: {endpoint: \"https://collector:4318\", headers: {value: x}}":                      "headers",
-		"telemetry: {endpoint: \"https://collector\"}\nnetworkPolicy: {collector: {podLabels: null}}": "a rule without either would allow everything",
-		"networkPolicy: {api: {from: []}}":                                                            "from",
-		"networkPolicy: {api: {from: [{}]}}":                                                          "from",
-		"platformApi: {resources: {requests: {cpu: 1, memory: 1Gi}, limits: {memory: lots}}}":         "resources",
+		"replicas: 3":                                                                                      "replicas",
+		"platformApi: {replica: 3}":                                                                        "replica",
+		"platformApi: {replicas: 0}":                                                                       "replicas",
+		"publicUrl: iot.example.com":                                                                       "publicUrl",
+		"database: {runtime: {url: x}}":                                                                    "url",
+		"database: {password: x}":                                                                          "password",
+		"image: {digest: latest}":                                                                          "digest",
+		"kafka: {brokers: kafka}":                                                                          "brokers",
+		"eventWorker: {settings: {writer: 8}}":                                                             "writer",
+		"eventWorker: {settings: {database_url: x}}":                                                       "database_url",
+		"platformApi: {settings: {listen: x}}":                                                             "listen",
+		"mqttIngestionWorker: {connections: [{name: a, url: b, password: c}]}":                             "connections",
+		"networkPolicy: {database: {cidrs: [0.0.0.0/0]}}":                                                  "cidrs",
+		"networkPolicy: {database: {podLabels: null, cidrs: []}}":                                          "a rule without either would allow everything",
+		"telemetry: {endpoint: \"collector:4318\"}":                                                        "endpoint",
+		"telemetry: {endpoint: \"https://user:word@collector:4318\"}":                                      "endpoint",
+		"telemetry: {endpoint: \"https://collector:4318\", ratio: \"2\"}":                                  "ratio",
+		"telemetry: {endpoint: \"https://collector:4318\", headers: {value: x}}":                           "headers",
+		"telemetry: {endpoint: \"https://collector\"}\nnetworkPolicy: {collector: {podLabels: null}}":      "a rule without either would allow everything",
+		"networkPolicy: {api: {from: []}}":                                                                 "from",
+		"networkPolicy: {api: {from: [{}]}}":                                                               "from",
+		"networkPolicy: {brokerAuth: {from: []}}":                                                          "from",
+		"platformApi: {settings: {broker_auth_listen: x}}":                                                 "broker_auth_listen",
+		"platformApi: {brokerAuth: {enabled: true, secret: \"\"}}":                                         "anybody could ask",
+		"platformApi: {tlsSecret: \"\", brokerAuth: {enabled: true}}":                                      "in clear",
+		"platformApi: {tlsSecret: \"\", brokerAuth: {enabled: true, plaintext: true, clientCaSecret: ca}}": "in TLS alone",
+		"platformApi: {resources: {requests: {cpu: 1, memory: 1Gi}, limits: {memory: lots}}}":              "resources",
 	} {
 		if text, errs := template(t, values); text != "" || !strings.Contains(errs, want) {
 			t.Errorf("%s: want %q: %s", values, want, errs)
@@ -155,7 +160,7 @@ func TestTheChartRefusesValuesThatMeanNothingOrTooMuch(t *testing.T) {
 // fixed are the settings that the chart gives itself, beside secrets.
 func fixed() []string {
 	return []string{"log_level", "metrics_listen", "metrics_plain_http", "replicas", "database_plaintext", "kafka_brokers", "kafka_prefix", "kafka_plaintext", "kafka_user", "kafka_ca_file",
-		"kafka_cert_file", "kafka_key_file", "otlp_endpoint", "otlp_ratio", "otlp_plaintext", "otlp_ca_file", "keys", "engine", "listen", "public_url", "tls_cert_file", "tls_key_file", "plain_http", "trusted_proxies", "connections_file", "name", "ordinal"}
+		"kafka_cert_file", "kafka_key_file", "otlp_endpoint", "otlp_ratio", "otlp_plaintext", "otlp_ca_file", "keys", "engine", "listen", "public_url", "tls_cert_file", "tls_key_file", "plain_http", "trusted_proxies", "broker_auth_listen", "broker_auth_client_ca_file", "broker_auth_plain_http", "connections_file", "name", "ordinal"}
 }
 
 // What further settings a service takes stands in the schema of the chart's values as the binary has them.
@@ -251,6 +256,8 @@ func mounted(t *testing.T, rendered string, env map[string]string) map[string]st
 			content = "postgres://ringfence_runtime:x@db.example.com/ringfence?sslmode=verify-full"
 		case "password":
 			content = "correct horse"
+		case "word":
+			content = strings.Repeat("word", 8)
 		case "headers":
 			content = "Authorization=Bearer%20word"
 		case "connections.yaml":

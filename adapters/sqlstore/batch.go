@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/fault"
@@ -53,48 +54,78 @@ func (d *Dialect) refused(err error) error {
 	return away(err)
 }
 
-// batch writes parts together, or each alone if that was refused: whose fault it was shows then.
+// ErrApart is of a part that Dialect.Batch left out: it is to be written with more care, in a transaction of its own or of others
+// that were left out.
+var ErrApart = errors.New("a part that is to be written apart")
+
+// batch writes parts together as if no key of theirs were taken. Those that have one, or all if that was refused, are written once
+// more with care, and each alone if that was refused too: whose fault it was shows then.
 func (p *pooled) batch(ctx context.Context, parts []*store.Part) []error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	errs := make([]error, len(parts))
-	var whole error = store.ErrClosed
-	if !p.shut {
-		together, err := p.together(ctx, parts)
-		if err == nil {
-			return together
-		}
-		if asked, _ := p.d.Refused(err); asked && len(parts) > 1 && ctx.Err() == nil {
-			for i := range parts {
-				if alone, err := p.together(ctx, parts[i:i+1]); err == nil {
-					errs[i] = alone[0]
-				} else {
-					errs[i] = p.d.refused(err)
-				}
-			}
-			return errs
-		}
-		whole = p.d.refused(err)
+	if p.shut {
+		return all(errs, store.ErrClosed)
 	}
-	for i := range errs {
-		errs[i] = whole
+	together, err := p.together(ctx, parts, true)
+	if asked, _ := p.d.Refused(err); err != nil && (!asked || ctx.Err() != nil) {
+		return all(errs, p.d.refused(err))
+	}
+	var apart []*store.Part
+	var places []int
+	for i := range parts {
+		if err == nil && !errors.Is(together[i], ErrApart) {
+			errs[i] = together[i]
+			continue
+		}
+		apart, places = append(apart, parts[i]), append(places, i)
+	}
+	for n, err := range p.careful(ctx, apart) {
+		errs[places[n]] = err
 	}
 	return errs
 }
 
-func (p *pooled) together(ctx context.Context, parts []*store.Part) (errs []error, err error) {
+// careful writes parts whatever is there, together or each alone.
+func (p *pooled) careful(ctx context.Context, parts []*store.Part) []error {
+	errs := make([]error, len(parts))
+	together, err := p.together(ctx, parts, false)
+	if err == nil {
+		return together
+	}
+	if asked, _ := p.d.Refused(err); !asked || len(parts) < 2 || ctx.Err() != nil {
+		return all(errs, p.d.refused(err))
+	}
+	for i := range parts {
+		if alone, err := p.together(ctx, parts[i:i+1], false); err == nil {
+			errs[i] = alone[0]
+		} else {
+			errs[i] = p.d.refused(err)
+		}
+	}
+	return errs
+}
+
+func all(errs []error, err error) []error {
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+func (p *pooled) together(ctx context.Context, parts []*store.Part, plain bool) (errs []error, err error) {
 	if len(parts) == 0 {
 		return nil, nil
 	}
 	err = p.d.again(func() error {
-		errs, err = p.onConn(ctx, parts)
+		errs, err = p.onConn(ctx, parts, plain)
 		return err
 	})
 	return errs, err
 }
 
 // onConn writes parts in one transaction of a connection that is had for it.
-func (p *pooled) onConn(ctx context.Context, parts []*store.Part) (errs []error, err error) {
+func (p *pooled) onConn(ctx context.Context, parts []*store.Part, plain bool) (errs []error, err error) {
 	conn, err := p.db.DB.Conn(ctx)
 	if err != nil {
 		return nil, err
@@ -106,7 +137,7 @@ func (p *pooled) onConn(ctx context.Context, parts []*store.Part) (errs []error,
 	}
 	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
 	if err := protect(func() error {
-		errs, err = p.d.Batch(ctx, conn, parts)
+		errs, err = p.d.Batch(ctx, conn, parts, plain)
 		return err
 	}); err != nil {
 		return nil, err

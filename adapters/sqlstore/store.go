@@ -42,6 +42,7 @@ type Options struct {
 type Store struct {
 	o      Options
 	writer transactor
+	turns  chan struct{} // one a turn that may be had at once: what is done in it needs another connection
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -65,7 +66,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 		o.Revised = func(ident.Tenant, uint64) {}
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Store{o: o, stop: stop}
+	s := &Store{o: o, turns: make(chan struct{}, max(1, o.Write.Stats().MaxOpenConnections/2)), stop: stop}
 	if o.Begin == "" {
 		s.writer = &pooled{db: o.Write, d: &s.o.Dialect}
 	} else {

@@ -10,7 +10,8 @@ import (
 var _ store.Turns = (*Store)(nil)
 
 // Turn holds a lock of the database's by a transaction that does nothing else: it ends with its process, and the database ends
-// it if it stands still. A database of one process has none to share with.
+// it if it stands still. Turns have half of the connections at most, and wait for each other: what is done in them has the rest. A
+// database of one process has none to share with.
 func (s *Store) Turn(ctx context.Context, job string, t ident.Tenant, do func(context.Context) error) (bool, error) {
 	if s.o.Dialect.TryLock == "" {
 		return true, do(ctx)
@@ -20,6 +21,12 @@ func (s *Store) Turn(ctx context.Context, job string, t ident.Tenant, do func(co
 	}
 	if s.writer.closed() {
 		return false, store.ErrClosed
+	}
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	case <-ctx.Done():
+		return false, away(ctx.Err())
 	}
 	tx, err := s.o.Write.BeginTx(ctx, nil)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/ident"
@@ -205,6 +206,13 @@ func outAgain(t testing.TB, m *Mailroom) {
 	ctx, cancel := context.WithCancel(m.ctx)
 	if _, err := m.Outbox.Relay(ctx, r, func(_ context.Context, rs []store.Sent) []error { cancel(); return sent(rs) }); err == nil {
 		t.Error("a relay that was told to stop let go of something")
+	}
+	// Its shard is free once the database has noticed.
+	for began, free := time.Now(), false; !free && time.Since(began) < 10*time.Second; {
+		var err error
+		if free, err = m.Outbox.Relay(m.ctx, r, func(context.Context, []store.Sent) []error { return nil }); err != nil {
+			t.Fatal(err)
+		}
 	}
 	same(t, "after an answer that was too short, a panic and a caller that went away", m.values(m.round(t, r, sent), m.A, "k"), "3")
 	if rs := m.round(t, r, sent); len(rs) != 0 {

@@ -32,24 +32,25 @@ const sendAhead = 1 << 20
 var errAlone = errors.New("parts that cannot be written together")
 
 // texts are the statements of batches, as they are prepared.
-type texts struct{ settings, show, part, duplicates, folds, sooner string }
+type texts struct{ settings, show, plain, part, duplicates, folds, sooner string }
 
 func newTexts() *texts {
 	asked := func(q string) string { return strings.ReplaceAll(sqlstore.Guarded(q), "?", "$1") }
-	return &texts{settings, asked(showShared), asked(partStatement()), asked(duplicatesStatement()), asked(foldsStatement()), "UPDATE known SET due = $2 WHERE tenant = $1 AND due > $2"}
+	return &texts{settings, asked(showShared), asked(plainStatement()), asked(partStatement()), asked(duplicatesStatement()), asked(foldsStatement()), "UPDATE known SET due = $2 WHERE tenant = $1 AND due + 0 > $2"}
 }
 
 // batch writes parts, in their order, in the transaction that a connection has open, and answers what is wrong with each. An
 // error is of all: the transaction is to be rolled back. Statements are sent ahead of the answers to those before them, so that
 // many tenants wait as little as one. Each part begins by saying whose it is, and what stands behind a statement that fails is
-// not run: nothing is ever asked under another tenant.
-func (t *texts) batch(ctx context.Context, conn *sql.Conn, parts []*store.Part) (errs []error, err error) {
+// not run: nothing is ever asked under another tenant. Plain are parts of which no key is taken; one that is not so has
+// sqlstore.ErrApart, and nothing of it was written.
+func (t *texts) batch(ctx context.Context, conn *sql.Conn, parts []*store.Part, plain bool) (errs []error, err error) {
 	broken := conn.Raw(func(driver any) error {
 		c, ok := driver.(*stdlib.Conn)
 		if !ok {
 			return fmt.Errorf("a connection of %T", driver)
 		}
-		b := &batching{conn: c.Conn(), parts: parts, errs: make([]error, len(parts))}
+		b := &batching{conn: c.Conn(), parts: parts, errs: make([]error, len(parts)), plain: plain}
 		err, errs = told(b.run(ctx, t)), b.errs
 		return nil // whether it is of use, the connection says itself
 	})
@@ -61,6 +62,7 @@ type batching struct {
 	conn  *pgx.Conn
 	parts []*store.Part
 	errs  []error
+	plain bool
 	line  *pgconn.Pipeline
 	takes []func([][]byte) error // what takes the rows of each statement that was sent
 	ahead int
@@ -85,7 +87,11 @@ func (b *batching) run(ctx context.Context, t *texts) error {
 	if err != nil {
 		return err
 	}
-	show, part, err := b.prepared(ctx, t.show, t.part)
+	text := t.part
+	if b.plain {
+		text = t.plain
+	}
+	show, part, err := b.prepared(ctx, t.show, text)
 	for err == nil {
 		err = b.ask(ctx, func() error { return errors.Join(b.send(settings, nothing), b.write(show, part, left)) })
 		if !slices.ContainsFunc(left, func(t todo) bool { return len(t.rows) > 0 }) {
@@ -187,16 +193,29 @@ func (b *batching) shown(show *pgconn.StatementDescription, p *store.Part) error
 
 // write sends what is left of each part.
 func (b *batching) write(show, part *pgconn.StatementDescription, left []todo) error {
-	args := newArguments(seenTypes + "n" + uplinkTypes + outcomeTypes + readingTypes + outTypes)
+	types := seenTypes + "n" + uplinkTypes + outcomeTypes + readingTypes + outTypes
+	if b.plain {
+		types = seenTypes + "b" + uplinkTypes + outcomeTypes + readingTypes + outTypes + latestTypes + livelyTypes
+	}
+	args := newArguments(types)
 	for i, p := range b.parts {
 		rows, l := left[i].rows, &left[i]
 		l.rows = nil
+		if b.plain && (twice(p, rows) || i > 0 && b.parts[i-1].Scope.Tenant() == p.Scope.Tenant()) {
+			b.errs[i] = sqlstore.ErrApart
+			continue
+		}
 		args.begin()
-		if err := errors.Join(fill(args.columns, p, rows), b.shown(show, p)); err != nil {
+		if err := errors.Join(b.fill(args.columns, p, rows), b.shown(show, p)); err != nil {
 			return err
 		}
 		t := p.Scope.Tenant()
-		if err := b.send(part, func(row [][]byte) error { return b.became(i, l, rows, row) }, args.with(t[:], binary.BigEndian.AppendUint64(nil, p.Seen.Revision))...); err != nil {
+		single := [][]byte{t[:], binary.BigEndian.AppendUint64(nil, p.Seen.Revision)}
+		if b.plain {
+			l.folds = quarantined(p, rows)
+			single = append(single, binary.BigEndian.AppendUint64(nil, uint64(firstOver(p)))) //nolint:gosec // kept bit for bit
+		}
+		if err := b.send(part, func(row [][]byte) error { return b.became(i, l, rows, row) }, args.with(single...)...); err != nil {
 			return err
 		}
 	}
@@ -208,7 +227,10 @@ func (b *batching) became(i int, l *todo, rows []int, row [][]byte) error {
 	what := binary.BigEndian.Uint64(row[0])
 	switch what {
 	case isStale:
-		b.errs[i] = store.ErrStale
+		b.errs[i], l.folds = store.ErrStale, nil
+		return nil
+	case isKnown:
+		b.errs[i], l.folds = sqlstore.ErrApart, nil
 		return nil
 	case isSooner:
 		l.sooner = true
@@ -276,6 +298,32 @@ func (b *batching) tell(show, duplicates, folds, sooner *pgconn.StatementDescrip
 	return nil
 }
 
+// twice reports whether two rows have one key.
+func twice(p *store.Part, rows []int) bool {
+	keys := make(map[[32]byte]struct{}, len(rows))
+	for _, n := range rows {
+		key := p.Rows[n].Uplink.DedupeKey
+		if _, there := keys[key]; there && key != ([32]byte{}) {
+			return true
+		}
+		keys[key] = struct{}{}
+	}
+	return false
+}
+
+// quarantined are the counters of rows that come to quarantine.
+func quarantined(p *store.Part, rows []int) (folds map[store.Fold]int64) {
+	for _, n := range rows {
+		if u := &p.Rows[n].Uplink; u.State == uplink.Quarantined {
+			if folds == nil {
+				folds = map[store.Fold]int64{}
+			}
+			folds[store.QuarantineFold(*u, u.Reason)]++
+		}
+	}
+	return folds
+}
+
 // firstOver is when the first of a part's keys is over.
 func firstOver(p *store.Part) int64 {
 	first := int64(math.MaxInt64)
@@ -288,7 +336,7 @@ func firstOver(p *store.Part) int64 {
 }
 
 // fill writes what a part has seen, and rows of it, into the columns of its statement.
-func fill(c []array, p *store.Part, rows []int) error {
+func (b *batching) fill(c []array, p *store.Part, rows []int) error {
 	pairs(c[0:], p.Seen.Sources)
 	pairs(c[2:], p.Seen.Keys)
 	pairs(c[4:], p.Seen.Devices)
@@ -303,8 +351,15 @@ func fill(c []array, p *store.Part, rows []int) error {
 	outs := readings[len(readingTypes):]
 	for _, n := range rows {
 		f := &p.Rows[n]
-		c[0].long(int64(n))
+		if !b.plain {
+			c[0].long(int64(n))
+		} else if c[0].bytes(f.Uplink.ID[:]); f.Uplink.DedupeKey != ([32]byte{}) {
+			c[0].bytes(f.Uplink.DedupeKey[:])
+		}
 		fillUplink(c[1:], &f.Uplink)
+		if f.Uplink.State == uplink.Quarantined {
+			continue // nothing follows
+		}
 		if f.Outcome != nil {
 			fillOutcome(outcomes, f.Outcome)
 		}
@@ -321,7 +376,46 @@ func fill(c []array, p *store.Part, rows []int) error {
 			outs[4].bytes(o.Value)
 		}
 	}
+	if b.plain {
+		fillLast(outs[len(outTypes):], p, rows)
+	}
 	return nil
+}
+
+// fillLast writes each device's latest reading and sign of life; rows are in the order of their devices.
+func fillLast(c []array, p *store.Part, rows []int) {
+	lively := c[len(latestTypes):]
+	for len(rows) > 0 {
+		device, latest, at := p.Rows[rows[0]].Uplink.Device, (*uplink.Reading)(nil), int64(math.MinInt64)
+		for len(rows) > 0 && p.Rows[rows[0]].Uplink.Device == device {
+			f := &p.Rows[rows[0]]
+			if rows = rows[1:]; f.Uplink.State == uplink.Quarantined {
+				continue
+			}
+			if f.Uplink.State != uplink.Accepted {
+				at = max(at, micros(f.Uplink.ReceivedAt))
+			}
+			if f.Reading != nil && (latest == nil || later(f.Reading, latest)) {
+				latest = f.Reading
+			}
+		}
+		if latest != nil {
+			c[0].bytes(latest.Device[:])
+			c[1].long(micros(latest.At))
+			c[2].long(int64(latest.FCnt)) //nolint:gosec // kept bit for bit
+			c[3].bytes(latest.Uplink[:])
+			c[4].bytes(latest.ID[:])
+		}
+		if at != math.MinInt64 && device != (ident.Device{}) {
+			lively[0].bytes(device[:])
+			lively[1].long(at)
+		}
+	}
+}
+
+// later is the order of a device's readings, as they are kept.
+func later(a, b *uplink.Reading) bool {
+	return cmp.Or(cmp.Compare(micros(a.At), micros(b.At)), cmp.Compare(int64(a.FCnt), int64(b.FCnt)), a.Uplink.Compare(b.Uplink)) > 0 //nolint:gosec // kept bit for bit
 }
 
 func pairs[K ident.Kind](c []array, seen map[ident.ID[K]]uint64) {

@@ -4,6 +4,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -45,6 +46,60 @@ func TestAPartThatTheDatabaseRefusesFailsAlone(t *testing.T) {
 					t.Errorf("tenant %d has %d uplinks, want %d", i, len(us.Items), want)
 				}
 				return err
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// Whoever is faster by a moment has the key, and the slower one is told whose it is; what it writes with it of another tenant is not
+// harmed.
+func TestAKeyThatIsTakenWhileABatchIsWrittenIsTold(t *testing.T) {
+	both(t, func(t *testing.T, server *pgtest.Server) {
+		database := server.Database(t)
+		st := open(t, server.URL(database, "runtime"), storetest.Options{Now: time.Now}, 0)
+		t.Cleanup(func() { _ = st.Close() })
+		db := connect(t, server.URL(database, ""))
+		scopes := []access.Scope{new(storetest.World).Scope(ident.Tenant{1}, 0), new(storetest.World).Scope(ident.Tenant{2}, 0)}
+		parts := make([]store.Part, len(scopes))
+		for i := range parts {
+			parts[i] = store.Part{Scope: scopes[i], Rows: []store.Finished{decoded(ident.Device{1}, time.Now()), decoded(ident.Device{2}, time.Now())}}
+		}
+		late := &parts[0].Rows[1].Uplink
+		first, owner := ident.Uplink(born(t)), scopes[0].Tenant()
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback() }()
+		if _, err := tx.ExecContext(t.Context(), "INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) VALUES ($1, $2, $3, $4, $5)", owner[:], late.DedupeKey[:], first[:], late.PayloadHash[:], late.ArrivedAt.Add(time.Hour).UnixMicro()); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan []error, 1)
+		go func() { done <- st.IngestBatch(t.Context(), parts) }()
+		for waiting := 0; waiting == 0; {
+			if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").Scan(&waiting); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(<-done...); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []int{1, 2} {
+			if err := st.View(t.Context(), scopes[i], func(ctx context.Context, r store.Reader) error {
+				us, err := r.Uplinks().Find(ctx, store.Query{Reach: access.Everywhere}, store.UplinkFilter{State: uplink.Processed})
+				if len(us.Items) != want {
+					t.Errorf("tenant %d has %d uplinks, want %d", i, len(us.Items), want)
+				}
+				told, err2 := r.Outcomes().Find(ctx, store.Query{Reach: access.Everywhere}, store.OutcomeFilter{Uplink: late.ID})
+				if i == 0 && (len(told.Items) != 1 || told.Items[0].Message != store.DuplicateOutcome(*late, first).Message) {
+					t.Errorf("of the late one is told %+v", told.Items)
+				}
+				return errors.Join(err, err2)
 			}); err != nil {
 				t.Error(err)
 			}

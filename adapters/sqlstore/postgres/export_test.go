@@ -63,3 +63,9 @@ func (e ear) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryS
 }
 
 func (ear) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// BatchTexts are the statements of batches by name, and what is set for them. They go another way than what is heard.
+func BatchTexts() (said map[string]string, set string) {
+	t := newTexts()
+	return map[string]string{"show": t.show, "plain": t.plain, "part": t.part, "duplicates": t.duplicates, "folds": t.folds, "sooner": t.sooner}, t.settings
+}

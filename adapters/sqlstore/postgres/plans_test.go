@@ -219,10 +219,34 @@ var hot = []struct{ words, key string }{
 	{"FROM audit_entries WHERE tenant = @ AND seq = @", "tenant,seq"},
 	{"FROM dedupe WHERE tenant = @ AND key = @", "tenant,key"},
 	{"FROM assignments WHERE", "tenant,device,since"},
+	{"EXECUTE of_batch_plain", "tenant,key"},
+	{"EXECUTE of_batch_part", "tenant,key"},
+	{"EXECUTE of_batch_duplicates", "tenant,id"},
+}
+
+var parameter = regexp.MustCompile(`\$[0-9]+`)
+
+// ofBatches are the statements of batches as a session asks them that has prepared them: for any arguments.
+func ofBatches(t testing.TB, tx *sql.Tx) map[string]stated {
+	t.Helper()
+	texts, _ := postgres.BatchTexts()
+	said := map[string]stated{}
+	for name, text := range texts {
+		if _, err := tx.ExecContext(t.Context(), "PREPARE of_batch_"+name+" AS "+text); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		arguments := map[string]bool{}
+		for _, p := range parameter.FindAllString(text, -1) {
+			arguments[p] = true
+		}
+		query := "EXECUTE of_batch_" + name + " (" + strings.Repeat("NULL, ", len(arguments)-1) + "NULL)"
+		said[query] = stated{query: query}
+	}
+	return said
 }
 
 // crowded are those that have an index to use where there are many tenants.
-var crowded = []struct{ words, key string }{{"FROM known WHERE due <= @", "due,tenant"}}
+var crowded = []struct{ words, key string }{{"FROM known WHERE due <= @", "due,tenant"}, {"EXECUTE of_batch_sooner", "tenant"}}
 
 // slow is what is wrong with how a database would answer the statements, as a service asks them.
 func slow(t testing.TB, db *sql.DB, planted string, said map[string]stated, hot []struct{ words, key string }) (wrong []string) {
@@ -245,18 +269,29 @@ func slow(t testing.TB, db *sql.DB, planted string, said map[string]stated, hot 
 	ask("SET LOCAL ROLE ringfence_runtime")
 	ask("SELECT set_config('app.tenant', '" + "0a" + strings.Repeat("00", 15) + "', true)")
 	used, explained := map[string][]string{}, 0
+	said, prepared := maps.Clone(said), ofBatches(t, tx)
+	maps.Copy(said, prepared)
+	_, set := postgres.BatchTexts()
+	defer func() {
+		for form := range prepared {
+			ask("DEALLOCATE " + strings.Fields(form)[1])
+		}
+	}()
 	for _, form := range slices.Sorted(maps.Keys(said)) {
-		if verb, _, _ := strings.Cut(strings.TrimSpace(form), " "); !slices.Contains([]string{"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"}, strings.ToUpper(verb)) {
+		if verb, _, _ := strings.Cut(strings.TrimSpace(form), " "); !slices.Contains([]string{"SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXECUTE"}, strings.ToUpper(verb)) {
 			continue
 		}
 		ask("SAVEPOINT one")
+		if _, there := prepared[form]; there {
+			ask(set)
+		}
 		var text string
 		if err := tx.QueryRowContext(t.Context(), "EXPLAIN (FORMAT JSON) "+said[form].query, said[form].args...).Scan(&text); err != nil {
 			wrong = append(wrong, fmt.Sprintf("cannot be run: %v: %s", err, form))
 			ask("ROLLBACK TO one")
 			continue
 		}
-		ask("RELEASE one")
+		ask("ROLLBACK TO one")
 		var plans []struct{ Plan plan }
 		if err := json.Unmarshal([]byte(text), &plans); err != nil {
 			t.Fatal(err)

@@ -54,3 +54,33 @@ func TestOneProcessAtATimeHasTheTurn(t *testing.T) {
 		t.Errorf("%v, %v", taken, err)
 	}
 }
+
+// However many turns are had, what is done in them finds a connection.
+func TestTurnsLeaveConnectionsForWhatIsDoneInThem(t *testing.T) {
+	server := pgtest.New(pgtest.Oldest)
+	database := server.Database(t)
+	for _, conns := range []int{2, 10} {
+		st := open(t, server.URL(database, "runtime"), storetest.Options{Now: time.Now}, conns)
+		t.Cleanup(func() { _ = st.Close() })
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		done := make(chan error)
+		for n := range 3 * conns {
+			of := ident.Tenant{byte(n + 1)}
+			go func() {
+				had, err := st.Turn(ctx, "jobs", of, func(ctx context.Context) error {
+					return st.Ingest(ctx, new(storetest.World).Scope(of, 0), func(context.Context, store.Flow) error { return nil })
+				})
+				if err == nil && !had {
+					err = errors.New("somebody else has it")
+				}
+				done <- err
+			}()
+		}
+		for range 3 * conns {
+			if err := <-done; err != nil {
+				t.Errorf("%d connections: %v", conns, err)
+			}
+		}
+	}
+}

@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 
 	"github.com/ringfence/ringfence/core/ident"
 )
@@ -31,7 +33,10 @@ func Fingerprint(ctx context.Context, file string, t ident.Tenant, except ...str
 	h := sha256.New()
 	for _, name := range tables {
 		if err == nil {
-			err = each(ctx, db, "SELECT * FROM "+name+" WHERE tenant = ? ORDER BY 1, 2, 3", func(row []any) { fmt.Fprintf(h, "%s%q\n", name, row) }, t[:])
+			var held []string
+			err = each(ctx, db, "SELECT * FROM "+name+" WHERE tenant = ?", func(row []any) { held = append(held, fmt.Sprintf("%s%q\n", name, row)) }, t[:])
+			slices.Sort(held)
+			_, _ = io.WriteString(h, strings.Join(held, ""))
 		}
 	}
 	if err == nil && len(tables) == 0 {

@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION audit_heads_known() RETURNS trigger LANGUAGE plpgsql 
   RETURN NULL;
 END $$;
 CREATE FUNCTION folds_due() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$ BEGIN
-  UPDATE known SET due = NEW.until WHERE tenant = NEW.tenant AND due > NEW.until;
+  UPDATE known SET due = NEW.until WHERE tenant = NEW.tenant AND due + 0 > NEW.until;
   RETURN NULL;
 END $$;
 CREATE TRIGGER folds_due AFTER INSERT ON folds FOR EACH ROW EXECUTE FUNCTION folds_due();

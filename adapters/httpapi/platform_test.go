@@ -87,8 +87,11 @@ func TestGrantedLimitsAreInForceAtOnceAndForOneTenant(t *testing.T) {
 	if codes[429] == 0 || other.call("GET", h.at(1, ""), "").Code != 200 {
 		t.Errorf("a tenant with one request a second: %v", codes)
 	}
-	if got := admin.call("GET", "/v1/platform/audit/entries?limit=200", "").ok(200).Body.String(); !strings.Contains(got, "limits_changed") && !strings.Contains(got, "limits") {
-		t.Errorf("not in the platform's log: %s", got)
+	grant(7, `{"tenant_rate":null}`).ok(200)
+	for _, log := range []string{"/v1/platform/audit/entries?limit=200", h.at(0, "/audit/entries?limit=200")} {
+		if got := admin.call("GET", log, "").ok(200).Body.String(); strings.Count(got, `"tenant_limits_changed"`) != 7 {
+			t.Errorf("%s does not tell of seven changes: %s", log, got)
+		}
 	}
 }
 

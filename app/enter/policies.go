@@ -22,7 +22,7 @@ type standing struct {
 	active  bool        // the tenant's state: only if it is not, the tenant is asked
 	policy  access.Policy
 	tenant  tenant.Tenant
-	limits  tenant.Limits // what the platform granted beyond the server's settings
+	limits  tenant.Limits // what the platform granted beyond the server's settings: its record, whose changes the tenant is told of
 	sources map[ident.Source]source.Source
 	keys    map[ident.Key]*key
 }
@@ -234,10 +234,6 @@ func (e *Enter) Limits(ctx context.Context, t ident.Tenant) (tenant.Limits, erro
 	}
 	return st.limits, nil
 }
-
-// Renew makes what is remembered of a tenant be read again: its limits are the platform's records, of whose changes the
-// tenant is not told.
-func (e *Enter) Renew(t ident.Tenant) { e.cache.policies.revised(t, 0) }
 
 // each hands out every record of a noun whose number is bounded.
 func each[K comparable, V any](ctx context.Context, shelf store.Shelf[K, V], do func(V)) error {

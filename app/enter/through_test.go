@@ -11,6 +11,7 @@ import (
 	"github.com/ringfence/ringfence/adapters/keyring"
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/adapters/memlimit"
+	"github.com/ringfence/ringfence/adapters/memory"
 	"github.com/ringfence/ringfence/adapters/sqlstore/sqlite"
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/app/manage"
@@ -48,10 +49,9 @@ func must[V any](t *testing.T) func(V, error) V {
 
 func newPost(t *testing.T) *post {
 	t.Helper()
-	ctx, file, keys := t.Context(), filepath.Join(t.TempDir(), "r.db"), must[*keyring.Keyring](t)(keyring.Ephemeral())
-	open := func() (*enter.Enter, store.Store) {
-		cache := enter.NewCache(10)
-		st, err := sqlite.Open(ctx, sqlite.Options{Path: file, Now: time.Now, Revised: cache.Revised})
+	file := filepath.Join(t.TempDir(), "r.db")
+	return furnished(t, func(cache *enter.Cache) store.Store {
+		st, err := sqlite.Open(t.Context(), sqlite.Options{Path: file, Now: time.Now, Revised: cache.Revised})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,6 +60,31 @@ func newPost(t *testing.T) *post {
 				t.Error(err)
 			}
 		})
+		return st
+	})
+}
+
+// newTold is the same on a store that tells both processes of which tenants there is news, and of nothing else, as PostgreSQL's does.
+func newTold(t *testing.T) *post {
+	t.Helper()
+	var caches []*enter.Cache
+	st := memory.New(memory.Options{Now: time.Now, Revised: func(of ident.Tenant, rev uint64) {
+		for _, c := range caches {
+			c.Revised(of, rev)
+		}
+	}})
+	return furnished(t, func(cache *enter.Cache) store.Store {
+		caches = append(caches, cache)
+		return st
+	})
+}
+
+func furnished(t *testing.T, on func(*enter.Cache) store.Store) *post {
+	t.Helper()
+	ctx, keys := t.Context(), must[*keyring.Keyring](t)(keyring.Ephemeral())
+	open := func() (*enter.Enter, store.Store) {
+		cache := enter.NewCache(10)
+		st := on(cache)
 		return enter.New(st, cache, enter.Recorder{Mint: ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys, Peppers: keys}, slog.New(slog.DiscardHandler)), st
 	}
 	p := &post{t: t}
@@ -132,6 +157,29 @@ func TestAMappingHoldsFromTheNextMessageOnAndInOtherProcessesSoon(t *testing.T) 
 		t.Error("what is not mapped any more is")
 	}
 	p.soon("another process lets in what is not mapped any more", func() bool { return !p.mapped(p.other) })
+}
+
+func TestALimitIsInForceInEveryProcessThatRemembersTheTenant(t *testing.T) {
+	p := newTold(t)
+	fuel := func(e *enter.Enter) int64 {
+		return must[tenant.Limits](t)(e.Limits(t.Context(), p.tenant)).FuelPerMinute
+	}
+	if here, there := fuel(p.gate), fuel(p.other); here != 0 || there != 0 {
+		t.Fatalf("nothing was granted, and fuel is %d and %d", here, there)
+	}
+	logs := p.entries(p.tenant)
+	set := func(rev uint64, to int64) manage.Granted {
+		return must[manage.Granted](t)(p.admin.SetLimits(t.Context(), p.may(ident.Platform, access.PlatformSettingWrite), p.tenant, rev, func(l *tenant.Limits) { l.FuelPerMinute = to }))
+	}
+	for n, want := range []int64{1_000_000, 5_000_000, 0} {
+		set(uint64(n), want)
+		if here, there := fuel(p.gate), fuel(p.other); here != want || there != want {
+			t.Errorf("fuel is %d here and %d in another process, want %d", here, there, want)
+		}
+	}
+	if told := p.entries(p.tenant) - logs; told != 3 {
+		t.Errorf("the tenant's log tells of %d changes of its limits, want 3", told)
+	}
 }
 
 func TestAConnectionLetsInForASourceWhileAllOfItIsInForce(t *testing.T) {

@@ -45,35 +45,46 @@ func (m *Manage) granted(ctx context.Context, register store.Shelf[ident.Tenant,
 	return Granted{Limits: l, Effective: l.Over(m.limits)}, err
 }
 
-// SetLimits changes what a tenant may use: set is given what was granted before. It is in force at the tenant's next request.
+// SetLimits changes what a tenant may use: set is given what was granted before. It is the platform's record, and stands in the
+// tenant's log too: by that, every process learns that what it remembers of the tenant is out of date, this one before the answer
+// and the others as soon as of any change of the tenant's.
 func (m *Manage) SetLimits(ctx context.Context, c *Call, id ident.Tenant, rev uint64, set func(*tenant.Limits)) (Granted, error) {
+	if _, err := m.Limits(ctx, c.Scope, id); err != nil {
+		return Granted{}, err // before a tenant that is none is asked
+	}
+	ts := m.enter.As(id, c.Scope.Actor(), "set limits", c.Scope.Origin().Abroad())
 	var out Granted
-	err := m.change(ctx, c, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
-		was, err := m.granted(ctx, w.Tenants(), w.Limits(), id)
-		if err != nil {
-			return nil, err
+	err := m.store.Across(ctx, c.Scope, ts, func(ctx context.Context, p, _ store.Writer) (pe, te []audit.Event, err error) {
+		was, err := m.granted(ctx, p.Tenants(), p.Limits(), id)
+		if err == nil && was.Rev != rev {
+			err = store.ErrRevision
 		}
-		if was.Rev != rev {
-			return nil, store.ErrRevision
+		if err != nil {
+			return nil, nil, err
 		}
 		next := was.Limits
 		set(&next.Limits)
 		if err := next.Check(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if next.Limits == was.Limits.Limits {
 			out = was
-			return nil, errUnchanged
+			return nil, nil, errUnchanged
 		}
 		next.UpdatedAt = m.now()
-		if next, err = w.Limits().Put(ctx, next); err != nil {
-			return nil, err
+		if next, err = p.Limits().Put(ctx, next); err != nil {
+			return nil, nil, err
 		}
-		out = Granted{Limits: next, Effective: next.Over(m.limits)}
-		return one(m.event(ctx, c, audit.LimitsChanged, enter.Target("tenant", id), limitChanges(was.Limits.Limits, next.Limits)...))
+		out, c.Revision = Granted{Limits: next, Effective: next.Over(m.limits)}, p.Revision()
+		target, changes := enter.Target("tenant", id), limitChanges(was.Limits.Limits, next.Limits)
+		if pe, err = one(m.event(ctx, c, audit.LimitsChanged, target, changes...)); err != nil {
+			return nil, nil, err
+		}
+		te, err = one(m.enter.Event(ctx, ts, audit.LimitsChanged, target, changes...))
+		return pe, te, err
 	})
-	if err == nil {
-		m.enter.Renew(id)
+	if errors.Is(err, errUnchanged) {
+		err = nil
 	}
 	return out, err
 }

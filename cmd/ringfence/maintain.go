@@ -43,6 +43,9 @@ func (k maintainCmd) Run(ctx context.Context, env environment) error {
 		return err
 	}
 	retention, err := secretFrom(env, k.RetentionURLFile, retentionVariable)
+	if err == nil && !retention.IsZero() {
+		err = k.verified(retention)
+	}
 	if err != nil {
 		return err
 	}

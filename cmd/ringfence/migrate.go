@@ -17,14 +17,31 @@ const databaseVariable = "RINGFENCE_DATABASE_URL"
 // owned is a command that signs in to a database as its owner.
 type owned struct {
 	machine
-	URLFile string `name:"url-file" type:"path" help:"File with the database's URL, postgres://ringfence_owner:…@host/ringfence; else RINGFENCE_DATABASE_URL has it." placeholder:"FILE"`
+	Plaintext bool   `help:"Allow a database that is not on this machine and that TLS does not verify."`
+	URLFile   string `name:"url-file" type:"path" help:"File with the database's URL, postgres://ringfence_owner:…@host/ringfence; else RINGFENCE_DATABASE_URL has it." placeholder:"FILE"`
 }
 
 func (o owned) url(env environment) (secret.Text, error) {
-	if u, err := secretFrom(env, o.URLFile, databaseVariable); err != nil || !u.IsZero() {
+	u, err := secretFrom(env, o.URLFile, databaseVariable)
+	switch {
+	case err != nil:
 		return u, err
+	case !u.IsZero():
+		return u, o.verified(u)
 	}
-	return secret.Text{}, fmt.Errorf("%w: which database? Put its URL, as ringfence_owner signs in, into %s or a file named by --url-file", errConfig, databaseVariable)
+	return u, fmt.Errorf("%w: which database? Put its URL, as ringfence_owner signs in, into %s or a file named by --url-file", errConfig, databaseVariable)
+}
+
+// verified is what is wrong with the way to a database.
+func (o owned) verified(url secret.Text) error {
+	ok, err := postgres.Verified(url)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", errConfig, err)
+	case ok || o.Plaintext:
+		return nil
+	}
+	return fmt.Errorf("%w: the database is not on this machine and TLS does not verify it; add sslmode=verify-full to its URL, or say --plaintext if nobody else reaches that network", errConfig)
 }
 
 type upCmd struct{ owned }

@@ -68,4 +68,15 @@ func TestMigrateMakesASchemaOnceAndSaysWhichItIs(t *testing.T) {
 	if code, _, told := ask("migrate", "up", "--url-file", file); code != exitFail || strings.Contains(told, "hunter2") {
 		t.Errorf("no server: %d %s", code, told)
 	}
+	if err := os.WriteFile(file, []byte("postgres://ringfence_owner:hunter2@127.0.0.1/none?host=db.invalid&sslmode=disable"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"migrate", "up"}, {"migrate", "status"}, {"maintain"}} {
+		if code, _, told := ask(append(args, "--url-file", file)...); code != exitUsage || !strings.Contains(told, "sslmode=verify-full") || strings.Contains(told, "hunter2") {
+			t.Errorf("%s in clear: %d %s", args, code, told)
+		}
+		if code, _, told := ask(append(args, "--plaintext", "--url-file", file)...); code != exitFail || strings.Contains(told, "hunter2") {
+			t.Errorf("%s in clear, as is allowed: %d %s", args, code, told)
+		}
+	}
 }

@@ -201,8 +201,9 @@ func TestTheChartTakesEachSettingOfItsBinariesAndNoOther(t *testing.T) {
 
 // Each service would start with what the chart tells it, once its secrets are mounted.
 func TestTheChartTellsEachServiceWhatItTakes(t *testing.T) {
+	const inClear = "database: {plaintext: true}"
 	known := settings(t)
-	for name, values := range map[string]string{"as it is": "", "everything": everything, "proxied": proxied} {
+	for name, values := range map[string]string{"as it is": "", "everything": everything, "proxied": proxied, "a database in clear": inClear} {
 		text, errs := template(t, values)
 		if errs != "" {
 			t.Fatal(errs)
@@ -215,6 +216,9 @@ func TestTheChartTellsEachServiceWhatItTakes(t *testing.T) {
 					var args []string
 					for _, a := range c["args"].([]any) {
 						args = append(args, a.(string))
+					}
+					if clear := values == inClear; args[0] != "kafka" && clear != slices.Contains(args, "--plaintext") {
+						t.Errorf("%s: %s: %q", name, w.name, args)
 					}
 					if said := understood(t, args); said != "" {
 						t.Errorf("%s: %s: %q: %s", name, w.name, args, said)

@@ -115,7 +115,7 @@ func (g *Ingest) Admit(ctx context.Context, s access.Scope, src source.Source, g
 	if err != nil {
 		return v, err
 	}
-	if n >= g.share(pick(granted.Backlog, g.limits.Backlog)) {
+	if n >= pick(granted.Backlog, g.limits.Backlog) {
 		return limit.Verdict{}, busy("backlog", "Too many of the tenant's uplinks wait to be decoded. Wait until they are.", 5*time.Second)
 	}
 	return v, nil

@@ -14,7 +14,7 @@ import (
 type looked struct {
 	at      time.Time
 	waiting int
-	later   []diverted // what this process put off and nobody has read yet, oldest first
+	later   []diverted // what this process put off since its start and nobody has read yet, oldest first
 }
 
 // diverted is how many events of one second were put off.
@@ -30,16 +30,25 @@ const (
 	maxSeconds = 3_600  // beyond it the oldest two count as one
 )
 
-// share is this process's part of a number that is granted for all processes of its kind.
-func (g *Ingest) share(n int) int {
-	if g.durable == nil || g.durable.Replicas == 1 {
-		return n
+// replicas is how many processes of this kind there are.
+func (g *Ingest) replicas() int {
+	if g.durable == nil {
+		return 1
 	}
-	return max(1, n/g.durable.Replicas)
+	return g.durable.Replicas
 }
 
-// behind is how many of a tenant's events wait: those that are accepted in the store, and over a bus those that this process
-// put off and that nobody has read. The store is asked once a second at most.
+// share is this process's part of a rate that is granted for all processes of its kind.
+func (g *Ingest) share(n int) int {
+	if g.replicas() == 1 {
+		return n
+	}
+	return max(1, n/g.replicas())
+}
+
+// behind is how many of a tenant's events wait: those that are accepted in the store, whoever let them in, and over a bus those
+// that were put off and that nobody has read, of which this process knows its own and takes the others to have as many. The store
+// is asked once a second at most.
 func (g *Ingest) behind(ctx context.Context, t ident.Tenant) (int, error) {
 	if g.durable == nil {
 		n, err := g.waiting(ctx, t)
@@ -56,7 +65,7 @@ func (g *Ingest) behind(ctx context.Context, t ident.Tenant) (int, error) {
 		l.at = now
 		g.look(t, l)
 	}
-	known := l.all()
+	known := l.all(g.replicas())
 	g.mu.Unlock()
 	if fresh {
 		return known, nil
@@ -74,7 +83,7 @@ func (g *Ingest) behind(ctx context.Context, t ident.Tenant) (int, error) {
 		l.waiting = count
 		g.look(t, l)
 	}
-	return l.all(), nil
+	return l.all(g.replicas()), nil
 }
 
 // look keeps what is known. Under mu.
@@ -90,12 +99,12 @@ func (g *Ingest) look(t ident.Tenant, l looked) {
 	g.looked[t] = l
 }
 
-func (l looked) all() int {
-	n := l.waiting
+func (l looked) all(replicas int) int {
+	n := 0
 	for _, d := range l.later {
 		n += d.n
 	}
-	return n
+	return l.waiting + replicas*n
 }
 
 // putOff notes that events of a tenant were published to be read later.

@@ -18,7 +18,7 @@ func TestWhatWasPutOffIsForgottenOnceItIsRead(t *testing.T) {
 	acme := ident.Tenant{1}
 	see := func(committed0, end0, committed1, end1 int64) int {
 		g.caughtUp([]bus.Lag{{Partition: 0, Committed: committed0, End: end0}, {Partition: 1, Committed: committed1, End: end1}})
-		return g.looked[acme].all()
+		return g.looked[acme].all(1)
 	}
 	g.putOff(acme, 3)
 	now = now.Add(time.Second)

@@ -249,7 +249,7 @@ func (g *Ingest) door(ctx context.Context, c Connection, s access.Scope, src sou
 	if err != nil {
 		return "", away(err)
 	}
-	if waiting >= g.share(pick(granted.Backlog, g.limits.Backlog)) {
+	if waiting >= pick(granted.Backlog, g.limits.Backlog) {
 		if g.limiter.Take("over-backlog "+s.Tenant().String(), 1, limit.Rate{Every: time.Minute, Burst: 1}).OK {
 			g.log.WarnContext(ctx, "a tenant's messages are dropped: too many of its events wait", slog.String("tenant_id", s.Tenant().String()), slog.String("connection", c.Name), slog.Int("waiting", waiting))
 		}

@@ -1,11 +1,13 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/ports/store"
 )
@@ -38,12 +40,17 @@ func (g *Ingest) replicas() int {
 	return g.durable.Replicas
 }
 
-// share is this process's part of a rate that is granted for all processes of its kind.
+// share is this process's part of a rate that is granted for all processes of its kind together.
 func (g *Ingest) share(n int) int {
 	if g.replicas() == 1 {
 		return n
 	}
 	return max(1, n/g.replicas())
+}
+
+// fuel is what a tenant's scripts may use here in a minute: this process's part of what was granted.
+func (g *Ingest) fuel(granted tenant.Limits) int64 {
+	return max(1, cmp.Or(granted.FuelPerMinute, g.limits.FuelPerMinute)/int64(g.replicas()))
 }
 
 // behind is how many of a tenant's events wait: those that are accepted in the store, whoever let them in, and over a bus those

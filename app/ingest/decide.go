@@ -190,7 +190,7 @@ func (c *consumer) row(ctx context.Context, q *quarters, p *pending, u uplink.Up
 func (c *consumer) furnish(ctx context.Context, q *quarters, t ident.Tenant, known enter.Known, us []uplink.Uplink) error {
 	if q.known != known || !known.Still() {
 		q.room = room{
-			scope: c.g.enter.System(t, "process", access.Origin{}), fuel: cmp.Or(known.Limits().FuelPerMinute, c.g.limits.FuelPerMinute),
+			scope: c.g.enter.System(t, "process", access.Origin{}), fuel: c.g.fuel(known.Limits()),
 			sources: map[ident.Source]source.Source{}, devices: map[device.Address]*device.Device{}, decoders: map[ident.Decoder]decoder.Decoder{}, versions: map[ident.Version]decoder.Version{},
 		}
 		q.known, q.rev = enter.Known{}, 0

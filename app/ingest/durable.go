@@ -25,7 +25,7 @@ type Durable struct {
 	Topics   bus.Topics
 	Version  int           // of the form that is written, from uplink.OldestVersion to uplink.Version
 	Wait     time.Duration // how long a request waits for the bus
-	Replicas int           // of this process: rates are for all of them together
+	Replicas int           // of this process: rates and fuel are for all of them together
 	Group    string        // in which events are finished
 	Tracer   trace.Tracer  // nil: nobody is told of traces
 }

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -101,7 +100,7 @@ func (g *Ingest) turn(ctx context.Context, workers int) (bool, error) {
 // room is what one batch knows of its tenant, read in one snapshot.
 type room struct {
 	scope    access.Scope
-	fuel     int64 // that the tenant may use in a minute
+	fuel     int64 // that the tenant may use here in a minute
 	tree     org.Tree
 	sources  map[ident.Source]source.Source
 	devices  map[device.Address]*device.Device
@@ -122,7 +121,7 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	rm := room{scope: g.enter.System(t, "process", access.Origin{}), fuel: cmp.Or(granted.FuelPerMinute, g.limits.FuelPerMinute)}
+	rm := room{scope: g.enter.System(t, "process", access.Origin{}), fuel: g.fuel(granted)}
 	if err := g.hasten(ctx, rm.scope); err != nil {
 		return 0, err
 	}

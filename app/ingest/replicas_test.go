@@ -6,7 +6,10 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/app/ingest"
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/decoder"
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/core/uplink"
@@ -42,6 +45,26 @@ func TestABacklogIsTheDeploymentsHoweverManyProcessesHoldItsLimit(t *testing.T) 
 	for result, want := range map[string]int64{"accepted": 1, "later": 8, "over_backlog": 11} { // eight here are 32 of all
 		if n := counts[`ringfence_mqtt_messages_total{connection="fixed",result="`+result+`"}`]; n != want {
 			t.Errorf("%d messages are %s, want %d", n, result, want)
+		}
+	}
+}
+
+func TestATenantsFuelIsSharedByTheProcessesThatSpendIt(t *testing.T) {
+	limits := tenant.DefaultLimits
+	limits.FuelPerMinute = 800 // that eight runs take
+	s := newStream(t, "x", limits)
+	s.oneOf(4)
+	s.now = s.now.Truncate(time.Minute).Add(time.Minute)
+	s.send(0, make([]byte, 10)...)
+	s.consume()
+	s.want("from the bus", 2, 8, false)
+	s.now = s.now.Add(time.Minute)
+	s.want("from the store, a minute later", 4, 6, false)
+	s.now = s.now.Add(time.Minute)
+	for n := range 3 {
+		_, err := s.admin.DryRun(t.Context(), s.may(access.DecoderTest).Scope, s.dec, ident.Version{}, "y", decoder.Input{Bytes: []byte{0}})
+		if limited := fault.Is(err, fault.Exhausted); limited != (n == 2) {
+			t.Errorf("dry run %d: %v", n, err)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"cmp"
 	"context"
 	"time"
 
@@ -50,7 +49,7 @@ func (t trials) try(ctx context.Context, of ident.Tenant, run func() (decoder.Re
 	defer leaveAll()
 	now := t.g.enter.Now()
 	t.g.failMu.Lock()
-	until := t.g.spentUntil(of, cmp.Or(granted.FuelPerMinute, t.g.limits.FuelPerMinute), now)
+	until := t.g.spentUntil(of, t.g.fuel(granted), now)
 	t.g.failMu.Unlock()
 	if !until.IsZero() {
 		return decoder.Result{}, busy("fuel", "The tenant's decoders have used all the fuel of this minute. Wait for the next.", until.Sub(now))

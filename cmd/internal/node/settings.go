@@ -21,7 +21,7 @@ func Settings() settings.Table {
 		settings.Of("log_level", "info", "`debug`, `info`, `warn` or `error`", settings.OneOf("debug", "info", "warn", "error")),
 		settings.Of("metrics_listen", "127.0.0.1:9090", "Address of `/metrics`, `/healthz` and `/readyz`, in plain HTTP", settings.Address),
 		settings.Of("metrics_plain_http", "false", "Allow that on an address that is not loopback: for probes and Prometheus within a network policy", settings.Boolean),
-		settings.Of("replicas", "1", "How many processes of this kind there are: rates are for all of them together", settings.Number(1, 1_000)),
+		settings.Of("replicas", "1", "How many processes of this kind there are: rates and fuel are for all of them together", settings.Number(1, 1_000)),
 		settings.Hidden("database_url", "PostgreSQL as `ringfence_runtime` signs in, or `ringfence_reader` for mqtt-ingestion-worker: `postgres://ringfence_runtime:…@host/ringfence?sslmode=verify-full`", settings.NotEmpty),
 		settings.Of("database_connections", "10", "Connections to PostgreSQL at most", settings.Number(2, 1_000)),
 		settings.Of("database_plaintext", "false", "Allow a database that is neither on this machine nor reached by verified TLS", settings.Boolean),

@@ -5,11 +5,13 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
 )
 
 const light = "function decodeUplink(input) { return { data: { n: input.bytes[0] } } }"
@@ -144,13 +147,17 @@ func TestStoppingProcessesInTurnLosesNothing(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var sending sync.WaitGroup
 	sending.Go(func() { p.flood(ctx, cs, 300, 1<<30) })
-	var taken, later atomic.Int64
+	var later atomic.Int64
+	var mu sync.Mutex
+	var taken []string
 	for hand := range 4 {
 		sending.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				switch status := d.sent(ctx, fmt.Sprintf("%d %d", hand, n)); {
+				switch status, event := d.posted(ctx, fmt.Sprintf("%d %d", hand, n)); {
 				case status == http.StatusAccepted:
-					taken.Add(1)
+					mu.Lock()
+					taken = append(taken, event)
+					mu.Unlock()
 				case status == http.StatusServiceUnavailable || status == 0: // or nobody listens
 					later.Add(1)
 				case ctx.Err() == nil:
@@ -174,35 +181,59 @@ func TestStoppingProcessesInTurnLosesNothing(t *testing.T) {
 	stop()
 	sending.Wait()
 	d.await("the worker reads again", time.Minute, func() error { return d.ready(d.workers["mqtt-ingestion-worker"].metrics()) })
-	want := int(p.acked.Load() + taken.Load())
-	d.await("all of it is there", time.Minute, func() error {
-		if n := d.count("SELECT count(DISTINCT dedupe) FROM uplinks WHERE state = 'processed'"); n < want {
-			return fmt.Errorf("%d of %d", n, want)
-		}
-		return nil
-	})
+	if len(taken) == 0 || p.acked.Load() == 0 {
+		t.Fatal("nothing was sent")
+	}
+	source, err := ident.ParseSource(d.source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range taken {
+		taken[i] = "'\\x" + eventHex(t, taken[i]) + "'"
+	}
+	for what, c := range map[string]struct {
+		query string
+		want  int
+	}{
+		"by MQTT": {"SELECT count(DISTINCT dedupe) FROM uplinks WHERE state = 'processed' AND source <> '\\x" + hex.EncodeToString(source[:]) + "'", int(p.acked.Load())},
+		"by HTTP": {"SELECT count(*) FROM uplinks WHERE state = 'processed' AND id IN (" + strings.Join(taken, ", ") + ")", len(taken)}, // what came after a refusal does not stand in for what was accepted
+	} {
+		d.await("all that was acknowledged "+what, time.Minute, func() error {
+			if n := d.count(c.query); n < c.want {
+				return fmt.Errorf("%d of %d", n, c.want)
+			}
+			return nil
+		})
+	}
 	if n := d.count("SELECT count(*) FROM (SELECT uplink FROM readings GROUP BY uplink HAVING count(*) > 1) x"); n != 0 {
 		t.Errorf("%d events have two readings", n)
 	}
-	t.Logf("%d by MQTT, %d by HTTP, %d times told to come again", p.acked.Load(), taken.Load(), later.Load())
-	if taken.Load() == 0 || p.acked.Load() == 0 {
-		t.Error("nothing was sent")
-	}
+	t.Logf("%d by MQTT, %d by HTTP, %d times told to come again", p.acked.Load(), len(taken), later.Load())
 }
 
 // sent posts one event; 0: nobody answered.
 func (d *deployment) sent(ctx context.Context, id string) int {
+	status, _ := d.posted(ctx, id)
+	return status
+}
+
+// posted posts one event, and answers the id that it was given.
+func (d *deployment) posted(ctx context.Context, id string) (status int, event string) {
 	raw, _ := json.Marshal(object{"id": id, "device": "70b3d57ed0000001", "payload": "AA=="})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.base+"/v1/ingest/plain", bytes.NewReader(raw))
 	if err != nil {
-		return -1
+		return -1, ""
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+d.key)
 	res, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
 	if err != nil {
-		return 0
+		return 0, ""
 	}
-	_ = res.Body.Close()
-	return res.StatusCode
+	defer func() { _ = res.Body.Close() }()
+	var said object
+	if res.StatusCode == http.StatusAccepted && json.NewDecoder(res.Body).Decode(&said) != nil {
+		return 0, "" // cut off
+	}
+	return res.StatusCode, str(said, "event_id")
 }

@@ -4,14 +4,18 @@ package node_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,8 +25,9 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 )
 
-// publish publishes events as a network server does, each until the broker has acknowledged it.
-func (d *deployment) publish(from, to int) {
+// publish publishes events as a network server does, each until the broker has acknowledged it; if addresses of devices are given, as
+// The Things Stack does, of each in turn; all join anew at half time, and count from there.
+func (d *deployment) publish(from, to int, addresses ...string) {
 	d.t.Helper()
 	var c *paho.Client
 	connect := func() error {
@@ -45,6 +50,10 @@ func (d *deployment) publish(from, to int) {
 			}
 		}
 		body := fmt.Sprintf(`{"id":"%d","device":"70b3d57ed0000001","payload_hex":"%02x"}`, n, n%256)
+		if len(addresses) > 0 {
+			k, half := n-from, (to-from+1)/2
+			body = fmt.Sprintf(`{"end_device_ids":{"device_id":"pump","dev_eui":"%s"},"uplink_message":{"session_key_id":"%d","f_port":2,"f_cnt":%d,"frm_payload":"AA=="}}`, addresses[k%len(addresses)], k/half, k%half)
+		}
 		ctx, end := context.WithTimeout(d.t.Context(), 5*time.Second)
 		_, err := c.Publish(ctx, &paho.Publish{QoS: 1, Topic: "up/gateway", Payload: []byte(body)})
 		end()
@@ -117,7 +126,9 @@ func (d *deployment) whole(events int, within time.Duration) {
 		"readings of one event":      "SELECT count(*) FROM (SELECT uplink FROM readings GROUP BY uplink HAVING count(*) > 1) x",
 		"events kept twice":          "SELECT count(*) FROM (SELECT dedupe FROM uplinks GROUP BY dedupe HAVING count(*) > 1) x",
 		"events that are no success": "SELECT count(*) FROM uplinks WHERE state <> 'processed'",
-		"a latest value that is not": "SELECT count(*) FROM latest l WHERE EXISTS (SELECT 1 FROM readings r WHERE r.tenant = l.tenant AND r.device = l.device AND (r.at, r.id) > (l.at, l.id))",
+		"a latest value that is not": "SELECT count(*) FROM latest l WHERE EXISTS (SELECT 1 FROM readings r WHERE r.tenant = l.tenant AND r.device = l.device AND (r.at, r.fcnt, r.uplink) > (l.at, l.fcnt, l.uplink))",
+		"no latest value":            "SELECT count(*) FROM (SELECT DISTINCT tenant, device FROM readings EXCEPT SELECT tenant, device FROM latest) x",
+		"readings that are not in the order of session and counter": "SELECT count(*) FROM (SELECT session, fcnt, lag(session) OVER w AS session_before, lag(fcnt) OVER w AS before FROM readings WHERE has_fcnt WINDOW w AS (PARTITION BY tenant, device ORDER BY at, fcnt, uplink)) x WHERE (session, fcnt) <= (session_before, before)",
 	} {
 		if n := d.count(query); n != 0 {
 			d.t.Errorf("%s: %d", what, n)
@@ -156,14 +167,33 @@ func TestAnEventGoesFromMQTTOverKafkaToPostgreSQL(t *testing.T) {
 func TestNothingThatWasAcknowledgedIsLostOrDoubledWhateverIsKilled(t *testing.T) {
 	d := deploy(t)
 	d.output("acme")
+	const publishers, posters, devices = 4, 2, 12
+	addresses := make([]string, publishers*devices)
+	for i := range addresses {
+		addresses[i] = fmt.Sprintf("70b3d57ed1%06x", i)
+		d.ask("POST", "/v1/tenants/"+d.tenant+"/devices", object{"name": "pump " + addresses[i], "decoder_id": d.decoder, "addresses": []object{{"kind": "dev_eui", "value": addresses[i]}}}, 201)
+	}
+	file := filepath.Join(d.dir, "connections.yaml")
+	config, err := os.ReadFile(file)
+	if err == nil {
+		network := str(d.ask("POST", "/v1/tenants/"+d.tenant+"/sources", object{"name": "network", "format": "tts"}, 201), "id")
+		config = bytes.Replace(config, []byte("format: plain"), []byte("format: tts"), 1)
+		err = os.WriteFile(file, bytes.Replace(config, []byte("source: "+d.source), []byte("source: "+network), 1), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	d.run("mqtt-ingestion-worker")
 	d.run("event-worker")
-	const publishers, posters = 4, 2
+	began := time.Now()
+	watched := d.watchLatest()
 	events, kills := long(10_000, 100_000), long(10, 100)
 	posted := events / 10 // by HTTP, the others by MQTT
 	var sending sync.WaitGroup
 	for i := range publishers {
-		sending.Go(func() { d.publish(i*(events-posted)/publishers, (i+1)*(events-posted)/publishers) })
+		sending.Go(func() {
+			d.publish(i*(events-posted)/publishers, (i+1)*(events-posted)/publishers, addresses[i*devices:(i+1)*devices]...)
+		})
 	}
 	for i := range posters {
 		sending.Go(func() { d.post(i*posted/posters, (i+1)*posted/posters) })
@@ -190,9 +220,59 @@ func TestNothingThatWasAcknowledgedIsLostOrDoubledWhateverIsKilled(t *testing.T)
 		}
 		return nil
 	})
+	t.Logf("%d events and %d kills: %v", events, kills, time.Since(began))
+	watched()
 	went := d.wentOut()
 	if len(went) != events {
 		t.Errorf("%d of %d events went out", len(went), events)
+	}
+}
+
+// watchLatest looks at every device's latest value all the time, until it is told to end; none may go back.
+func (d *deployment) watchLatest() (end func()) {
+	ctx, stop := context.WithCancel(d.t.Context())
+	looks, done := 0, make(chan struct{})
+	go func() {
+		defer close(done)
+		db, err := sql.Open("pgx", d.database)
+		if err != nil {
+			d.t.Error(err)
+			return
+		}
+		defer func() { _ = db.Close() }()
+		type value struct {
+			at, counter int64
+			uplink      string
+		}
+		last := map[string]value{}
+		for tick := time.NewTicker(20 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+			rows, err := db.QueryContext(ctx, "SELECT encode(tenant || device, 'hex'), at, fcnt, encode(uplink, 'hex') FROM latest")
+			if err != nil {
+				continue // it was killed
+			}
+			for rows.Next() {
+				var device string
+				var now value
+				if rows.Scan(&device, &now.at, &now.counter, &now.uplink) != nil {
+					break
+				}
+				if before := last[device]; cmp.Or(cmp.Compare(now.at, before.at), cmp.Compare(now.counter, before.counter), cmp.Compare(now.uplink, before.uplink)) < 0 {
+					d.t.Errorf("the latest value of %s goes back: %v, %v", device, before, now)
+				}
+				last[device] = now
+			}
+			if rows.Err() == nil {
+				looks++
+			}
+			_ = rows.Close()
+		}
+	}()
+	return func() {
+		stop()
+		<-done
+		if looks < 100 {
+			d.t.Errorf("the latest values were looked at %d times", looks)
+		}
 	}
 }
 

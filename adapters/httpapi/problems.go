@@ -121,6 +121,7 @@ var advice = map[string]string{
 	"bus_closed":             "The server is stopping. Send the request again.",
 	"bus_name":               "A topic or group has a name that the bus does not take: 1 to 249 letters, digits, dots, hyphens and underscores.",
 	"bus_unavailable":        "The bus that events are kept on does not answer. Send again after Retry-After; what was sent may be there already, and is not kept twice if it has an id.",
+	"letter_before_mapping":  "The log tells to whom the application was mapped when. Whose the message was cannot be known for certain, so that nobody is shown it: its sender is to send it again.",
 	"letter_cut":             "The value was larger than dead letters keep. Its sender is to send it again, smaller.",
 	"letter_not_an_event":    "The letter is no event that came in, or its topic does not tell whose it is: there is nothing that it could be replayed as. If it was an event, its sender is to send it again by a topic that the connection knows.",
 	"letter_not_ours":        "Key, headers and value of the record say different tenants, so that none of our processes wrote it. Find out who else may write to the topic.",

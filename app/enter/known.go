@@ -4,7 +4,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
 )
 
@@ -37,6 +39,9 @@ func (k Known) Key(via string) (ident.Key, uint64, bool) {
 	return ident.Key{}, 0, false
 }
 
+// Source is one of the tenant's sources; zero: there is none.
+func (k Known) Source(id ident.Source) source.Source { return k.st.sources[id] }
+
 // late is for how long after a revocation another process may have let something in, not knowing of it.
 const late = time.Second
 
@@ -58,4 +63,68 @@ func (k Known) Revoked(s ident.Source, via string, arrived time.Time) bool {
 		}
 	}
 	return false // a connection's, or a key that went with its source
+}
+
+// Fresh is Known, as it is now and whatever is remembered.
+func (e *Enter) Fresh(ctx context.Context, t ident.Tenant) (Known, error) {
+	st, err := e.cache.policies.load(ctx, t)
+	return Known{st}, err
+}
+
+// Owned reports whether what a connection brought of an application was a source's when it was let in, by the mapping that there
+// is now or by one that ended since: whoever let it in may have gone on by what it remembered, and the application may be
+// another tenant's by then. What is known of the tenant and what is of mappings may be of different moments; the answer is no where
+// only what is newer says so.
+func (e *Enter) Owned(ctx context.Context, k Known, s ident.Source, connection, application string, arrived time.Time) (bool, error) {
+	src, claim := k.st.sources[s], source.Claim(connection, application)
+	if src.Had(claim, arrived, late) {
+		return true, nil
+	}
+	o, err := e.owner(ctx, claimed{connection, application})
+	return err == nil && o.tenant == k.st.tenant.ID && o.source == s && !o.made.After(arrived.Add(late)) && !src.Lost(claim, o.made), err
+}
+
+// Heir answers whose what a connection brought of an application earlier is to be, by the mapping that there is now: nobody's,
+// fault.Missing(), or not known, ErrHeir, if it was a tenant's then and the mapping began later. That tenant may have it if the
+// application was known to be its then.
+func (e *Enter) Heir(ctx context.Context, connection, application string, was ident.Tenant, arrived time.Time) (ident.Tenant, ident.Source, error) {
+	o, err := e.owner(ctx, claimed{connection, application})
+	if err == nil {
+		_, _, err = o.answer()
+	}
+	if err != nil || was.IsZero() || !o.made.After(arrived.Add(late)) {
+		return o.tenant, o.source, err
+	}
+	if o.tenant == was {
+		k, err := e.Fresh(ctx, was)
+		if err != nil {
+			return o.tenant, o.source, err
+		}
+		for _, src := range k.st.sources {
+			if src.Had(source.Claim(connection, application), arrived, 0) {
+				return o.tenant, o.source, nil
+			}
+		}
+	}
+	return ident.Tenant{}, ident.Source{}, ErrHeir
+}
+
+// ErrHeir is the answer for what came before its application was mapped to whose it is now, as another's or so it seems.
+var ErrHeir = fault.New(fault.Conflict, "letter_before_mapping", "The message came before its application was mapped to the tenant's source whose it is now, and was taken for a tenant's then. To show it to either might show one tenant's data to the other, so that it stays a dead letter.")
+
+// owner is whose an application is, as the store says or as nobody is known to have changed since. It is not let in by: a gate
+// that was told of no changes for long asks.
+func (e *Enter) owner(ctx context.Context, c claimed) (owner, error) {
+	if source.CheckConnection(c.connection) != nil || source.CheckApplication(c.name) != nil {
+		return owner{}, nil
+	}
+	ask := e.cache.mapped.ask
+	if !e.cache.followed.within(blind) {
+		ask = e.cache.mapped.load
+	}
+	o, err := ask(ctx, c)
+	if fault.Is(err, fault.Exhausted) { // whoever finishes events can wait
+		err = fault.Wrap(err, fault.Unavailable, "limited_mappings", "Too many applications of the connection that are nobody's are asked for. Ask again later.")
+	}
+	return o, err
 }

@@ -43,6 +43,7 @@ type claimed struct{ connection, name string }
 type owner struct {
 	tenant ident.Tenant
 	source ident.Source
+	made   time.Time // since when it is
 	rev    uint64    // the platform's, of the snapshot
 	told   uint64    // the last announcement that the snapshot cannot have missed
 	at     time.Time // when it was read
@@ -157,24 +158,27 @@ func (m *mapped) get(ctx context.Context, c claimed) (ident.Tenant, ident.Source
 			return o.answer()
 		}
 	}
-	t, s, err := m.ask(ctx, c)
+	o, err := m.ask(ctx, c)
 	if fault.Is(err, fault.Unavailable) {
 		if o, ok := m.same(c); ok {
 			return o.answer()
 		}
 	}
-	return t, s, err
+	if err != nil {
+		return ident.Tenant{}, ident.Source{}, err
+	}
+	return o.answer()
 }
 
 // ask answers from the store, or from what is known to be the same there.
-func (m *mapped) ask(ctx context.Context, c claimed) (ident.Tenant, ident.Source, error) {
+func (m *mapped) ask(ctx context.Context, c claimed) (owner, error) {
 	rev, err := m.present(ctx, c)
 	for err == nil {
 		m.mu.Lock()
 		now := m.now()
 		if o, ok := m.remembered(c, rev, now); ok {
 			m.mu.Unlock()
-			return o.answer()
+			return o, nil
 		}
 		if wait := m.loading[c]; wait != nil {
 			m.mu.Unlock()
@@ -184,7 +188,7 @@ func (m *mapped) ask(ctx context.Context, c claimed) (ident.Tenant, ident.Source
 		if _, was := m.known[c]; !was { // who is known is read again as often as there are changes
 			if wait := m.pay(c.connection, now); wait > 0 {
 				m.mu.Unlock()
-				return ident.Tenant{}, ident.Source{}, fault.New(fault.Exhausted, "limited_mappings", "Too many applications of the connection that are nobody's are asked for. Ask again later.").WithRetry(wait)
+				return owner{}, fault.New(fault.Exhausted, "limited_mappings", "Too many applications of the connection that are nobody's are asked for. Ask again later.").WithRetry(wait)
 			}
 		}
 		done, told := make(chan struct{}), m.told
@@ -199,11 +203,11 @@ func (m *mapped) ask(ctx context.Context, c claimed) (ident.Tenant, ident.Source
 		m.mu.Unlock()
 		close(done)
 		if lerr == nil {
-			return o.answer()
+			return o, nil
 		}
 		err = lerr
 	}
-	return ident.Tenant{}, ident.Source{}, err
+	return owner{}, err
 }
 
 func (o owner) answer() (ident.Tenant, ident.Source, error) {
@@ -286,7 +290,7 @@ func (e *Enter) mappings(m *mapped) {
 			if fault.Is(err, fault.NotFound) {
 				err = nil
 			}
-			o.tenant, o.source = found.Tenant, found.Source
+			o.tenant, o.source, o.made = found.Tenant, found.Source, found.CreatedAt
 			return err
 		})
 		return o, err

@@ -10,6 +10,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/core/uplink"
 )
 
 // ingestion authenticates a source's key. Everything that it asks is in the tenant's standing, which every change of the
@@ -90,7 +91,7 @@ func (e *Enter) Through(ctx context.Context, t ident.Tenant, src ident.Source, v
 	if err != nil {
 		return access.Scope{}, way, tenant.Limits{}, err
 	}
-	actor := access.Actor{Kind: access.Service, ID: way.Account, Accessor: "connection:" + via, AMR: "connection"}
+	actor := access.Actor{Kind: access.Service, ID: way.Account, Accessor: uplink.ViaConnection + via, AMR: "connection"}
 	return access.Grant(t, actor, o, d, &st.policy, who, now), way, st.limits, nil
 }
 

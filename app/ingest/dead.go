@@ -136,15 +136,15 @@ func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e upl
 		e, reason := readEvent(bus.Record{Topic: d.Via, Key: d.Said.Key, Value: value, Headers: []bus.Header{{Name: bus.EventHeader, Value: []byte(d.Said.Event)}, {Name: bus.TenantHeader, Value: []byte(d.Said.Tenant)}}}, g.durable.Topics)
 		switch reason {
 		case "":
-			return e, nil
+			return g.reclaimed(ctx, e)
 		case headersDisagree:
 			return e, errForged
 		}
 		return e, unreadable(reason)
-	case !strings.HasPrefix(d.Via, viaConnection):
+	case !strings.HasPrefix(d.Via, uplink.ViaConnection):
 		return e, errNotAnyway
 	}
-	name := strings.TrimPrefix(d.Via, viaConnection)
+	name := strings.TrimPrefix(d.Via, uplink.ViaConnection)
 	t, s := d.Tenant, d.Source // the worker's own finding, by its configuration or the topic
 	switch Owner(d.Owner) {
 	case Fixed, Checked:
@@ -155,7 +155,7 @@ func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e upl
 		if d.Told.Application == "" {
 			return e, errNotAnyway
 		}
-		t, s, err = g.enter.Mapped(ctx, name, d.Told.Application)
+		t, s, err = g.enter.Heir(ctx, name, d.Told.Application, d.Tenant, d.At)
 	default:
 		return e, errNotAnyway
 	}
@@ -165,11 +165,8 @@ func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e upl
 	if err != nil {
 		return e, err
 	}
-	scope, src, _, err := g.enter.Through(ctx, t, s, name, access.Origin{})
-	switch {
-	case fault.Is(err, fault.NotFound), fault.Is(err, fault.Denied), fault.Is(err, fault.Unauthenticated):
-		return e, errNobodys
-	case err != nil:
+	scope, src, err := g.through(ctx, t, s, name)
+	if err != nil {
 		return e, err
 	}
 	if e, err = g.message(scope, src, source.Format(d.Format), d.Told, value, d.At); err != nil {
@@ -177,6 +174,42 @@ func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e upl
 	}
 	e.ID = d.event(value)
 	return e, nil
+}
+
+func (g *Ingest) through(ctx context.Context, t ident.Tenant, s ident.Source, name string) (access.Scope, source.Source, error) {
+	scope, src, _, err := g.enter.Through(ctx, t, s, name, access.Origin{})
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Denied) || fault.Is(err, fault.Unauthenticated) {
+		err = errNobodys
+	}
+	return scope, src, err
+}
+
+// reclaimed is an event of a letter as the event of whose its application was when it was let in. It is not asked again then:
+// whoever has it replayed decides it.
+func (g *Ingest) reclaimed(ctx context.Context, e uplink.Event) (uplink.Event, error) {
+	name, mapped := strings.CutPrefix(e.Via, uplink.ViaMapping)
+	if !mapped {
+		return e, nil
+	}
+	k, err := g.enter.Fresh(ctx, e.Tenant)
+	if err == nil {
+		var its bool
+		if its, err = g.enter.Owned(ctx, k, e.Source, name, e.Message.Application, e.ArrivedAt); its {
+			return e, nil
+		}
+	}
+	if err != nil && !fault.Is(err, fault.NotFound) { // its tenant may be gone
+		return e, err
+	}
+	t, s, err := g.enter.Heir(ctx, name, e.Message.Application, e.Tenant, e.ArrivedAt)
+	if fault.Is(err, fault.NotFound) {
+		return e, errNobodys
+	}
+	if err == nil {
+		_, _, err = g.through(ctx, t, s, name)
+	}
+	e.Tenant, e.Source, e.Via = t, s, uplink.ViaConnection+name
+	return e, err
 }
 
 // event is the id of what a letter becomes, the same each time, at the time when it came.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +32,9 @@ const (
 // part is what is to be written for one tenant, and the events that it finishes, row by row.
 type part struct {
 	store.Part
-	of    []*pending
-	tries int
+	of     []*pending
+	tries  int
+	astray []*pending // that are not the tenant's, and must not be written for it
 }
 
 // apart is the part as one part a row.
@@ -118,7 +120,12 @@ func (c *consumer) decide(ctx context.Context, batch []*pending) []*part {
 				c.refuse(ctx, p, "cannot_be_decided")
 			}
 		default:
-			parts = append(parts, made)
+			for _, p := range made.astray {
+				c.refuse(ctx, p, "not_its_tenants")
+			}
+			if len(made.of) > 0 {
+				parts = append(parts, made)
+			}
 		}
 	}
 	return parts
@@ -137,6 +144,10 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending)
 	q := c.rooms.of(t)
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	made := &part{}
+	if ps, made.astray, err = c.owned(ctx, known, ps); err != nil {
+		return nil, err
+	}
 	us := make([]uplink.Uplink, len(ps))
 	for i, p := range ps {
 		us[i] = p.event.Uplink(ident.Node{})
@@ -147,7 +158,7 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending)
 	if q.out, err = g.goesOut(ctx, t, known.Tenant().KafkaOutput); err != nil {
 		return nil, err
 	}
-	made := &part{Part: store.Part{Scope: q.scope, Rows: make([]store.Finished, 0, len(ps))}, of: ps}
+	made.Part, made.of = store.Part{Scope: q.scope, Rows: make([]store.Finished, 0, len(ps))}, ps
 	seen := sightings{sources: map[ident.Source]uint64{}, keys: map[ident.Key]uint64{}, devices: map[ident.Device]uint64{}, decoders: map[ident.Decoder]uint64{}, unknown: map[device.Address]bool{}}
 	for i, p := range ps {
 		u := us[i]
@@ -157,6 +168,9 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending)
 			u.Node = known.Tenant().Root
 		}
 		seen.note(&q.room, u)
+		if rev := known.Source(u.Source).Rev; rev > 0 && rev < seen.sources[u.Source] {
+			seen.sources[u.Source] = rev // whose an event is, and whether it was revoked, is decided by this one
+		}
 		if id, rev, ok := known.Key(p.event.Via); ok {
 			seen.keys[id] = rev
 		}
@@ -170,6 +184,35 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending)
 	}
 	made.Seen = seen.seen(q.rev)
 	return made, nil
+}
+
+// owned parts the events that were the tenant's from those that a connection brought of an application that was not mapped to it
+// when they were let in. Before any is called astray, all that is known is read again.
+func (c *consumer) owned(ctx context.Context, known enter.Known, ps []*pending) (own, astray []*pending, err error) {
+	own = make([]*pending, 0, len(ps))
+	fresh := false
+	for _, p := range ps {
+		e := p.event
+		connection, mapped := strings.CutPrefix(e.Via, uplink.ViaMapping)
+		its := !mapped
+		for tries := 0; mapped && !its && tries < 2; tries++ {
+			if tries > 0 && !fresh {
+				if known, err = c.g.enter.Fresh(ctx, e.Tenant); err != nil {
+					return nil, nil, err
+				}
+				fresh = true
+			}
+			if its, err = c.g.enter.Owned(ctx, known, e.Source, connection, e.Message.Application, e.ArrivedAt); err != nil {
+				return nil, nil, err
+			}
+		}
+		if its {
+			own = append(own, p)
+		} else {
+			astray = append(astray, p)
+		}
+	}
+	return own, astray, nil
 }
 
 // row is what becomes of one event.

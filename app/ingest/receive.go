@@ -136,7 +136,7 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	var s ident.Source
 	dead := func(of ident.Tenant, reason string) error {
 		a.result = "dead_letter"
-		a.record = g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: viaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told}, d.Payload)
+		a.record = g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: uplink.ViaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told}, d.Payload)
 		return nil
 	}
 	if d.Bad != "" {
@@ -174,6 +174,9 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 		return away(err)
 	}
 	e, err := g.message(scope, src, c.Format, told, d.Payload, a.began)
+	if c.Owner == ByApplication {
+		e.Via = uplink.ViaMapping + c.Name
+	}
 	if errors.Is(err, uplink.ErrIgnored) {
 		a.result = "ignored"
 		return nil
@@ -199,23 +202,21 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	return err
 }
 
-// viaConnection begins what is said of an event or a letter that a connection brought.
-const viaConnection = "connection:"
-
 // message is what a connection brought as an event of a source's.
 func (g *Ingest) message(s access.Scope, src source.Source, format source.Format, told uplink.Told, payload []byte, now time.Time) (uplink.Event, error) {
 	m, err := uplink.Parse(string(format), payload, told.Event)
 	if err != nil {
 		return uplink.Event{}, err
 	}
-	if m.Application == "" {
+	disagrees := told.Disagrees(m)
+	if told.Application != "" { // what the payload says otherwise is a reason, and chooses nothing
 		m.Application = told.Application
 	}
 	e := g.event(s, src, m, now)
 	switch {
 	case src.Format != format:
 		e.Reason = uplink.WrongFormat
-	case told.Disagrees(m):
+	case disagrees:
 		e.Reason = uplink.TopicMismatch
 	}
 	return e, nil

@@ -40,7 +40,9 @@ func newStream(t *testing.T, script string, limits tenant.Limits) *stream {
 			t.Fatal(err)
 		}
 	}
-	b.events.Over(ingest.Durable{Bus: s.bus, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers"})
+	for _, g := range []*ingest.Ingest{b.events, b.unaware} {
+		g.Over(ingest.Durable{Bus: s.bus, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers"})
+	}
 	return s
 }
 

@@ -58,6 +58,9 @@ type bench struct {
 	store  *memory.Store
 	gate   *enter.Enter
 	events *ingest.Ingest
+
+	unaware *ingest.Ingest // a process that nobody tells of changes
+
 	admin  *manage.Manage
 	out    *disclose.Disclose
 	may    func(access.Permission) *manage.Call
@@ -87,7 +90,9 @@ func newBench(t *testing.T, engine sandbox.Engine, script string, limits tenant.
 	cache, limiter, keys, log := enter.NewCache(100), memlimit.New(clock, 1000), must[*keyring.Keyring](t)(keyring.Ephemeral()), slog.New(slog.DiscardHandler)
 	records := memory.New(memory.Options{Now: clock, Revised: cache.Revised})
 	b.store = records
-	b.gate = enter.New(records, cache, enter.Recorder{Mint: ident.Mint{Now: clock, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys, Peppers: keys}, log)
+	recorder := enter.Recorder{Mint: ident.Mint{Now: clock, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys, Peppers: keys}
+	b.gate = enter.New(records, cache, recorder, log)
+	b.unaware = ingest.New(enter.New(records, enter.NewCache(100), recorder, log), records, engine, limiter, limits, log)
 	gate := b.gate
 	people := signin.New(gate, records, must[*localauth.Passwords](t)(localauth.New(localauth.Options{})), limiter)
 	b.events = ingest.New(gate, records, engine, limiter, limits, log)

@@ -88,7 +88,21 @@ func (m *Manage) UnmapApplication(ctx context.Context, c *Call, id ident.Mapping
 	if err != nil {
 		return err
 	}
-	return m.besides(ctx, c, was, audit.MappingDeleted, func(ctx context.Context, p, _ store.Writer) error { return p.Mappings().Delete(ctx, id, rev) })
+	return m.besides(ctx, c, was, audit.MappingDeleted, func(ctx context.Context, p, w store.Writer) error {
+		if err := p.Mappings().Delete(ctx, id, rev); err != nil {
+			return err
+		}
+		src, err := w.Sources().Get(ctx, was.Source)
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		src.Unmap(was, m.now()) // which makes all that was decided by the mapping stale, too
+		_, err = w.Sources().Put(ctx, src)
+		return err
+	})
 }
 
 // besides changes a mapping, of which both logs tell.

@@ -50,6 +50,34 @@ func (s *Source) End(accessor string, at time.Time) {
 	}
 }
 
+// Fed says from when to when an application of a connection was mapped to the source: what came within is the source's.
+type Fed struct {
+	Claim    string
+	From, To time.Time
+}
+
+// maxFed is how many of them are kept. Of what is not, nobody knows any more whose it was: it is nobody's.
+const maxFed = 64
+
+// Unmap notes that a mapping to the source ended.
+func (s *Source) Unmap(m Mapping, at time.Time) {
+	s.Fed = append(slices.Clone(s.Fed), Fed{m.Claim(), m.CreatedAt, at})
+	s.Fed = s.Fed[max(0, len(s.Fed)-maxFed):]
+}
+
+// Had reports whether an application was mapped to the source at a moment, by a mapping that ended since. One that began within
+// a while after the moment counts, since clocks differ.
+func (s Source) Had(claim string, at time.Time, while time.Duration) bool {
+	return slices.ContainsFunc(s.Fed, func(f Fed) bool {
+		return f.Claim == claim && !at.After(f.To) && !at.Add(while).Before(f.From)
+	})
+}
+
+// Lost reports whether the mapping of an application that began at a moment is known to have ended.
+func (s Source) Lost(claim string, began time.Time) bool {
+	return slices.ContainsFunc(s.Fed, func(f Fed) bool { return f.Claim == claim && f.From.Equal(began) })
+}
+
 // Span is for how long the source was disabled; without an end, it still is.
 type Span struct{ From, To time.Time }
 
@@ -95,6 +123,7 @@ type Source struct {
 	Devices      []ident.Device  // if any: only these devices
 	Ended        []Ended         `json:",omitempty"` // keys that were revoked lately, oldest first
 	Off          []Span          `json:",omitempty"` // when it was disabled lately, oldest first
+	Fed          []Fed           `json:",omitempty"` // by mappings that ended lately, oldest first
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }

@@ -20,12 +20,19 @@ type Event struct {
 	ID         ident.Uplink
 	Tenant     ident.Tenant
 	Source     ident.Source
-	Via        string // accessor of the key, or "connection:" and the connection's name
+	Via        string // accessor of the key, or ViaConnection or ViaMapping and the connection's name
 	Reason     Reason // goes to quarantine with it; "": nothing is wrong so far
 	Message    Message
 	ArrivedAt  time.Time // our clock when it was let in
 	ReceivedAt time.Time // the network server's if plausible, else the same
 }
+
+// What Via begins with of an event that a connection brought. By a mapping it is whose the message's application was then, which
+// is asked again by who finishes it.
+const (
+	ViaConnection = "connection:"
+	ViaMapping    = "application:"
+)
 
 // Versions of the form of an event on a bus. Readers take both, writers write one of them.
 const (

@@ -117,6 +117,7 @@ var advice = map[string]string{
 	"stale_revision":         "Somebody changed the resource since you read it. Read it again, and repeat your change with the new ETag.",
 	"store_closed":           "The server is stopping. Send the request again.",
 	"store_unavailable":      "The store cannot be reached or is full. Send the request again after Retry-After.",
+	"tenant_busy":            "The tenant's records are being changed, and that takes long. Send the request again after Retry-After.",
 	"bus_changed":            "A topic of the bus is not what it was, or forgot what was not read. Nothing is lost of what you send; the operator looks at what the log says and accepts it.",
 	"bus_closed":             "The server is stopping. Send the request again.",
 	"bus_name":               "A topic or group has a name that the bus does not take: 1 to 249 letters, digits, dots, hyphens and underscores.",

@@ -59,7 +59,8 @@ func (d *Dialect) refused(err error) error {
 var ErrApart = errors.New("a part that is to be written apart")
 
 // batch writes parts together as if no key of theirs were taken. Those that have one, or all if that was refused, are written once
-// more with care, and each alone if that was refused too: whose fault it was shows then.
+// more with care, and each alone if that was refused too: whose fault it was shows then. Of several tenants none waits for changes
+// of another.
 func (p *pooled) batch(ctx context.Context, parts []*store.Part) []error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -67,7 +68,8 @@ func (p *pooled) batch(ctx context.Context, parts []*store.Part) []error {
 	if p.shut {
 		return all(errs, store.ErrClosed)
 	}
-	together, err := p.together(ctx, parts, true)
+	wait := len(parts) > 0 && parts[0].Scope.Tenant() == parts[len(parts)-1].Scope.Tenant() // they are in order
+	together, err := p.together(ctx, parts, Manner{Plain: true, Wait: wait})
 	if asked, _ := p.d.Refused(err); err != nil && (!asked || ctx.Err() != nil) {
 		return all(errs, p.d.refused(err))
 	}
@@ -80,16 +82,16 @@ func (p *pooled) batch(ctx context.Context, parts []*store.Part) []error {
 		}
 		apart, places = append(apart, parts[i]), append(places, i)
 	}
-	for n, err := range p.careful(ctx, apart) {
+	for n, err := range p.careful(ctx, apart, Manner{Wait: wait}) {
 		errs[places[n]] = err
 	}
 	return errs
 }
 
 // careful writes parts whatever is there, together or each alone.
-func (p *pooled) careful(ctx context.Context, parts []*store.Part) []error {
+func (p *pooled) careful(ctx context.Context, parts []*store.Part, how Manner) []error {
 	errs := make([]error, len(parts))
-	together, err := p.together(ctx, parts, false)
+	together, err := p.together(ctx, parts, how)
 	if err == nil {
 		return together
 	}
@@ -97,7 +99,9 @@ func (p *pooled) careful(ctx context.Context, parts []*store.Part) []error {
 		return all(errs, p.d.refused(err))
 	}
 	for i := range parts {
-		if alone, err := p.together(ctx, parts[i:i+1], false); err == nil {
+		if i > 0 && errors.Is(errs[i-1], store.ErrBusy) && parts[i].Scope.Tenant() == parts[i-1].Scope.Tenant() {
+			errs[i] = store.ErrBusy // it stays behind the one before
+		} else if alone, err := p.together(ctx, parts[i:i+1], how); err == nil {
 			errs[i] = alone[0]
 		} else {
 			errs[i] = p.d.refused(err)
@@ -113,19 +117,19 @@ func all(errs []error, err error) []error {
 	return errs
 }
 
-func (p *pooled) together(ctx context.Context, parts []*store.Part, plain bool) (errs []error, err error) {
+func (p *pooled) together(ctx context.Context, parts []*store.Part, how Manner) (errs []error, err error) {
 	if len(parts) == 0 {
 		return nil, nil
 	}
 	err = p.d.again(func() error {
-		errs, err = p.onConn(ctx, parts, plain)
+		errs, err = p.onConn(ctx, parts, how)
 		return err
 	})
 	return errs, err
 }
 
 // onConn writes parts in one transaction of a connection that is had for it.
-func (p *pooled) onConn(ctx context.Context, parts []*store.Part, plain bool) (errs []error, err error) {
+func (p *pooled) onConn(ctx context.Context, parts []*store.Part, how Manner) (errs []error, err error) {
 	conn, err := p.db.DB.Conn(ctx)
 	if err != nil {
 		return nil, err
@@ -137,7 +141,7 @@ func (p *pooled) onConn(ctx context.Context, parts []*store.Part, plain bool) (e
 	}
 	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
 	if err := protect(func() error {
-		errs, err = p.d.Batch(ctx, conn, parts, plain)
+		errs, err = p.d.Batch(ctx, conn, parts, how)
 		return err
 	}); err != nil {
 		return nil, err

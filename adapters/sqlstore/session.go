@@ -15,27 +15,36 @@ import (
 
 // Dialect is what one database wants said otherwise than another.
 type Dialect struct {
-	Bind       func(query string, args []any) (string, []any)                         // says how arguments are written; nil: ? as it stands
-	Show       string                                                                 // statement that takes a tenant (hex): from there on a transaction sees its rows alone; "": the database has no wall of its own
-	Enter      string                                                                 // Show as a query that also answers the tenant's narrowed revision; "": it is asked like all else
-	ShowShared string                                                                 // ShowAlone, for one of those who write what is waited for
-	ShowAlone  string                                                                 // Show, and the tenant's changes and parts of batches that are under way are waited for
-	Batch      func(context.Context, *sql.Conn, []*store.Part, bool) ([]error, error) // writes parts that come in their order, in the transaction that the connection has open, or says ErrApart of those that have a key that is taken, if it is told that none has; nil: row by row. The error is of all of them
-	Refused    func(error) (asked, always bool)                                       // a statement was refused, not the database away; and for what it says, so that it would be again
-	Snapshot   sql.IsolationLevel                                                     // of a View
-	LockHead   string                                                                 // end of a query that locks what it reads; "": nobody else writes
-	LockName   string                                                                 // statement that locks a name until the transaction ends; "": nobody else writes
-	TryLock    string                                                                 // query that locks a name until the transaction ends, and answers whether it could; "": nobody else works on the database
-	Spoils     bool                                                                   // a refused statement takes its transaction along
-	Again      func(error) bool                                                       // a transaction that failed so is run again; nil: none is
-	Told       func(error) error                                                      // what is wrong with a statement, where somebody can mend it; nil: as the driver says it
-	Parts      bool                                                                   // what is many lies in parts by its time, and a table, due, says what waits
-	Sooner     string                                                                 // statement (moment, tenant, moment): something is due for jobs at a moment; "": the database notices
-	Greatest   string                                                                 // function: the larger of two values
-	Waiting    string                                                                 // query (now, limit): tenants that have something to process (hex), and since when
-	Tenants    string                                                                 // query (after, limit): tenants that there is a log of, in order
-	Changed    string                                                                 // query (since): where to go on from, beside each tenant (hex) that was changed since; "": Options.Foreign
-	Now        string                                                                 // since, for who has seen nothing yet and wants to be told of what comes
+	Bind       func(query string, args []any) (string, []any) // says how arguments are written; nil: ? as it stands
+	Show       string                                         // statement that takes a tenant (hex): from there on a transaction sees its rows alone; "": the database has no wall of its own
+	Enter      string                                         // Show as a query that also answers the tenant's narrowed revision; "": it is asked like all else
+	ShowShared string                                         // ShowAlone, for one of those who write what is waited for
+	ShowAlone  string                                         // Show, and the tenant's changes and parts of batches that are under way are waited for
+	Batch      Batch                                          // nil: row by row
+	Refused    func(error) (asked, always bool)               // a statement was refused, not the database away; and for what it says, so that it would be again
+	Snapshot   sql.IsolationLevel                             // of a View
+	LockHead   string                                         // end of a query that locks what it reads; "": nobody else writes
+	LockName   string                                         // statement that locks a name until the transaction ends; "": nobody else writes
+	TryLock    string                                         // query that locks a name until the transaction ends, and answers whether it could; "": nobody else works on the database
+	Spoils     bool                                           // a refused statement takes its transaction along
+	Again      func(error) bool                               // a transaction that failed so is run again; nil: none is
+	Told       func(error) error                              // what is wrong with a statement, where somebody can mend it; nil: as the driver says it
+	Parts      bool                                           // what is many lies in parts by its time, and a table, due, says what waits
+	Sooner     string                                         // statement (moment, tenant, moment): something is due for jobs at a moment; "": the database notices
+	Greatest   string                                         // function: the larger of two values
+	Waiting    string                                         // query (now, limit): tenants that have something to process (hex), and since when
+	Tenants    string                                         // query (after, limit): tenants that there is a log of, in order
+	Changed    string                                         // query (since): where to go on from, beside each tenant (hex) that was changed since; "": Options.Foreign
+	Now        string                                         // since, for who has seen nothing yet and wants to be told of what comes
+}
+
+// Batch writes parts that come in their order, in the transaction that a connection has open. The second error is of all of them.
+type Batch func(ctx context.Context, conn *sql.Conn, parts []*store.Part, how Manner) ([]error, error)
+
+// Manner is how parts are written.
+type Manner struct {
+	Plain bool // no key of theirs is taken; one that is not so has ErrApart, and nothing of it is written
+	Wait  bool // for changes of their tenants; else the error of who would have to is store.ErrBusy
 }
 
 // asked is what both a transaction and a pool are asked by.

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -44,6 +45,7 @@ type consumer struct {
 	later   *committer
 	behind  atomic.Int64
 	decided chan decided
+	asides  *asides
 }
 
 // consuming is what readiness asks.
@@ -85,7 +87,7 @@ func (c *consuming) set(do func(*consuming)) {
 // Consume finishes accepted events in the group's name until the context ends; then it reads no more, finishes what is under
 // way within the grace, commits and leaves. It returns an error only where going on would pass events over.
 func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
-	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan decided)}
+	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan decided), asides: newAsides(max(o.Writers, 1))}
 	topics := g.durable.Topics
 	if c.main, err = c.join(ctx, o.Group, topics.Uplinks); err != nil {
 		return err
@@ -133,6 +135,7 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 	decoders.Wait()
 	close(c.decided)
 	writers.Wait()
+	c.asides.lanes.Wait()
 	enough()
 	committers.Wait()
 	g.consuming.set(func(s *consuming) { s.running = false })
@@ -370,29 +373,34 @@ func (c *consumer) decode(ctx, working context.Context) {
 // write writes parts and commits what is finished.
 func (c *consumer) write(ctx context.Context) {
 	for d := range c.decided {
-		parts := d.parts
-		for pause := retryLeast; len(parts) > 0; {
-			left := c.stored(ctx, parts)
-			if len(left) < len(parts) {
-				pause = retryLeast
-			}
-			parts = left
-			if len(parts) == 0 || ctx.Err() != nil {
-				break
-			}
-			timer := time.NewTimer(pause)
-			select {
-			case <-ctx.Done():
-			case <-timer.C:
-			}
-			timer.Stop()
-			pause = min(2*pause, retryMost)
-		}
+		left := c.settle(ctx, d.parts)
 		if d.span.Place.Kept {
-			d.span.Ended, d.span.Failed = c.g.enter.Now(), len(parts) > 0
+			d.span.Ended, d.span.Failed = c.g.enter.Now(), len(left) > 0
 			c.g.durable.Tracer.Tell(d.span)
 		}
 	}
+}
+
+// settle writes parts, again and again until none is left or the context ends.
+func (c *consumer) settle(ctx context.Context, parts []*part) []*part {
+	for pause := retryLeast; len(parts) > 0; {
+		left := c.stored(ctx, parts)
+		if len(left) < len(parts) {
+			pause = retryLeast
+		}
+		parts = left
+		if len(parts) == 0 || ctx.Err() != nil {
+			break
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+		pause = min(2*pause, retryMost)
+	}
+	return parts
 }
 
 // stored writes parts once, and answers those that are to be tried again.
@@ -418,6 +426,8 @@ func (c *consumer) stored(ctx context.Context, parts []*part) (left []*part) {
 			c.rooms.forget(p.Scope.Tenant())
 			c.g.counts.add("ringfence_events_decided_again_total", 1)
 			left = append(left, c.decide(ctx, p.of)...)
+		case errors.Is(err, store.ErrBusy): // the others do not wait for it
+			c.aside(ctx, p)
 		case fault.Is(err, fault.Unavailable):
 			c.g.consuming.set(func(s *consuming) { s.unstored = err })
 			left = append(left, p)

@@ -61,6 +61,8 @@ type Store interface {
 	//   - refuse with ErrStale a part of which anything in Seen is otherwise by now, and tell Revised the tenant, with revision 0.
 	//     Once a Change of what was seen has returned, nothing is written any more that was decided from how it was before: a
 	//     part waits for Changes of its tenant that are under way, and their fn run after the parts that are;
+	//   - where other tenants' parts can be written meanwhile, keep none waiting: if the batch is of several tenants, refuse with
+	//     ErrBusy each part that would have to wait, and those of its tenant behind it. Given again, without others', they wait;
 	//   - refuse a part of more than MaxRows, or each part if there are more than MaxParts (fault Invalid).
 	IngestBatch(ctx context.Context, parts []Part) []error
 
@@ -85,6 +87,7 @@ var (
 	ErrUnaudited = fault.New(fault.Internal, "unaudited_change", "A change declared no audit event.")
 	ErrDenied    = fault.New(fault.Internal, "denied_scope", "A change was tried with the scope of a refusal.")
 	ErrStale     = fault.New(fault.Conflict, "stale_policy", "Rights in this tenant changed while the request was decided. Repeat the request.").WithRetry(time.Second)
+	ErrBusy      = fault.New(fault.Unavailable, "tenant_busy", "This tenant's records are being changed. Try again.").WithRetry(time.Second)
 	ErrClosed    = fault.New(fault.Unavailable, "store_closed", "The store is closed. Try again when the server is back.")
 	ErrRevision  = fault.Stale()
 	ErrCursor    = fault.New(fault.Invalid, "bad_cursor", "The cursor is not one that this list gave out. Start the list again without it.")

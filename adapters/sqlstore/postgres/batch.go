@@ -32,26 +32,28 @@ const sendAhead = 1 << 20
 var errAlone = errors.New("parts that cannot be written together")
 
 // texts are the statements of batches, as they are prepared.
-type texts struct{ settings, show, plain, part, duplicates, folds, sooner string }
+type texts struct{ settings, free, show, plain, part, duplicates, folds, sooner string }
 
 func newTexts() *texts {
 	asked := func(q string) string { return strings.ReplaceAll(sqlstore.Guarded(q), "?", "$1") }
-	return &texts{settings, asked(showShared), asked(plainStatement()), asked(partStatement()), asked(duplicatesStatement()), asked(foldsStatement()), "UPDATE known SET due = $2 WHERE tenant = $1 AND due + 0 > $2"}
+	return &texts{settings, asked(showFree), asked(showShared), asked(plainStatement()), asked(partStatement()), asked(duplicatesStatement()), asked(foldsStatement()), "UPDATE known SET due = $2 WHERE tenant = $1 AND due + 0 > $2"}
 }
 
 // batch writes parts, in their order, in the transaction that a connection has open, and answers what is wrong with each. An
 // error is of all: the transaction is to be rolled back. Statements are sent ahead of the answers to those before them, so that
 // many tenants wait as little as one. Each part begins by saying whose it is, and what stands behind a statement that fails is
-// not run: nothing is ever asked under another tenant. Plain are parts of which no key is taken; one that is not so has
-// sqlstore.ErrApart, and nothing of it was written.
-func (t *texts) batch(ctx context.Context, conn *sql.Conn, parts []*store.Part, plain bool) (errs []error, err error) {
+// not run: nothing is ever asked under another tenant.
+func (t *texts) batch(ctx context.Context, conn *sql.Conn, parts []*store.Part, how sqlstore.Manner) (errs []error, err error) {
 	broken := conn.Raw(func(driver any) error {
 		c, ok := driver.(*stdlib.Conn)
 		if !ok {
 			return fmt.Errorf("a connection of %T", driver)
 		}
-		b := &batching{conn: c.Conn(), parts: parts, errs: make([]error, len(parts)), plain: plain}
+		b := &batching{conn: c.Conn(), parts: parts, errs: make([]error, len(parts)), Manner: how}
 		err, errs = told(b.run(ctx, t)), b.errs
+		if pg := new(pgconn.PgError); errors.As(err, &pg) && pg.Code == "55P03" { // lock_timeout
+			err = store.ErrBusy
+		}
 		return nil // whether it is of use, the connection says itself
 	})
 	return errs, errors.Join(broken, err)
@@ -62,7 +64,8 @@ type batching struct {
 	conn  *pgx.Conn
 	parts []*store.Part
 	errs  []error
-	plain bool
+	sqlstore.Manner
+	now   ident.Tenant // whose what is sent is
 	line  *pgconn.Pipeline
 	takes []func([][]byte) error // what takes the rows of each statement that was sent
 	ahead int
@@ -87,11 +90,14 @@ func (b *batching) run(ctx context.Context, t *texts) error {
 	if err != nil {
 		return err
 	}
-	text := t.part
-	if b.plain {
+	whose, text := t.free, t.part
+	if b.Wait {
+		whose = t.show
+	}
+	if b.Plain {
 		text = t.plain
 	}
-	show, part, err := b.prepared(ctx, t.show, text)
+	show, part, err := b.prepared(ctx, whose, text)
 	for err == nil {
 		err = b.ask(ctx, func() error { return errors.Join(b.send(settings, nothing), b.write(show, part, left)) })
 		if !slices.ContainsFunc(left, func(t todo) bool { return len(t.rows) > 0 }) {
@@ -143,7 +149,7 @@ func inOrder(p *store.Part) []int {
 
 // ask sends what is asked, and takes all answers.
 func (b *batching) ask(ctx context.Context, send func() error) (err error) {
-	b.line, b.takes, b.ahead = b.conn.PgConn().StartPipeline(ctx), b.takes[:0], 0
+	b.line, b.takes, b.ahead, b.now = b.conn.PgConn().StartPipeline(ctx), b.takes[:0], 0, ident.Tenant{}
 	defer func() { err = errors.Join(err, b.line.Close()) }()
 	if err := errors.Join(send(), b.line.Sync()); err != nil {
 		return err
@@ -185,23 +191,35 @@ func (b *batching) send(s *pgconn.StatementDescription, take func([][]byte) erro
 // nothing takes rows that say nothing.
 func nothing([][]byte) error { return nil }
 
-// shown says whose the statements behind it are.
+// shown says whose the statements behind it are, unless they stand behind another part of that tenant's: if that is not written,
+// nor are they.
 func (b *batching) shown(show *pgconn.StatementDescription, p *store.Part) error {
 	t := p.Scope.Tenant()
-	return b.send(show, nothing, hex.AppendEncode(nil, t[:]))
+	if b.now == t {
+		return nil
+	}
+	b.now = t
+	return b.send(show, func(row [][]byte) error {
+		for i := 0; !b.Wait && len(row[0]) == 0 && i < len(b.parts); i++ {
+			if b.parts[i].Scope.Tenant() == t {
+				b.errs[i] = store.ErrBusy
+			}
+		}
+		return nil
+	}, hex.AppendEncode(nil, t[:]))
 }
 
 // write sends what is left of each part.
 func (b *batching) write(show, part *pgconn.StatementDescription, left []todo) error {
 	types := seenTypes + "n" + uplinkTypes + outcomeTypes + readingTypes + outTypes
-	if b.plain {
+	if b.Plain {
 		types = seenTypes + "b" + uplinkTypes + outcomeTypes + readingTypes + outTypes + latestTypes + livelyTypes
 	}
 	args := newArguments(types)
 	for i, p := range b.parts {
 		rows, l := left[i].rows, &left[i]
 		l.rows = nil
-		if b.plain && (twice(p, rows) || i > 0 && b.parts[i-1].Scope.Tenant() == p.Scope.Tenant()) {
+		if b.Plain && (twice(p, rows) || i > 0 && b.parts[i-1].Scope.Tenant() == p.Scope.Tenant()) {
 			b.errs[i] = sqlstore.ErrApart
 			continue
 		}
@@ -211,7 +229,7 @@ func (b *batching) write(show, part *pgconn.StatementDescription, left []todo) e
 		}
 		t := p.Scope.Tenant()
 		single := [][]byte{t[:], binary.BigEndian.AppendUint64(nil, p.Seen.Revision)}
-		if b.plain {
+		if b.Plain {
 			l.folds = quarantined(p, rows)
 			single = append(single, binary.BigEndian.AppendUint64(nil, uint64(firstOver(p)))) //nolint:gosec // kept bit for bit
 		}
@@ -227,7 +245,9 @@ func (b *batching) became(i int, l *todo, rows []int, row [][]byte) error {
 	what := binary.BigEndian.Uint64(row[0])
 	switch what {
 	case isStale:
-		b.errs[i], l.folds = store.ErrStale, nil
+		if l.folds = nil; b.errs[i] == nil { // else it is nobody's
+			b.errs[i] = store.ErrStale
+		}
 		return nil
 	case isKnown:
 		b.errs[i], l.folds = sqlstore.ErrApart, nil
@@ -351,7 +371,7 @@ func (b *batching) fill(c []array, p *store.Part, rows []int) error {
 	outs := readings[len(readingTypes):]
 	for _, n := range rows {
 		f := &p.Rows[n]
-		if !b.plain {
+		if !b.Plain {
 			c[0].long(int64(n))
 		} else if c[0].bytes(f.Uplink.ID[:]); f.Uplink.DedupeKey != ([32]byte{}) {
 			c[0].bytes(f.Uplink.DedupeKey[:])
@@ -376,7 +396,7 @@ func (b *batching) fill(c []array, p *store.Part, rows []int) error {
 			outs[4].bytes(o.Value)
 		}
 	}
-	if b.plain {
+	if b.Plain {
 		fillLast(outs[len(outTypes):], p, rows)
 	}
 	return nil

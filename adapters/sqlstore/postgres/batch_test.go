@@ -5,11 +5,13 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres/pgtest"
 	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/uplink"
@@ -105,4 +107,78 @@ func TestAKeyThatIsTakenWhileABatchIsWrittenIsTold(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A Change of one tenant is under way for as long as it takes: other tenants' parts do not wait for it, its own do once they are alone,
+// and none of them passes another.
+func TestASlowChangeDelaysNoOtherTenantsParts(t *testing.T) {
+	server := pgtest.New(pgtest.Oldest)
+	name := server.Database(t)
+	st := open(t, server.URL(name, "runtime"), storetest.Options{Now: time.Now}, 0)
+	t.Cleanup(func() { _ = st.Close() })
+	scopes := make([]access.Scope, 3)
+	for i := range scopes {
+		scopes[i] = new(storetest.World).Scope(ident.Tenant{byte(i + 1)}, 0)
+	}
+	part := func(n int) store.Part {
+		return store.Part{Scope: scopes[n], Rows: []store.Finished{decoded(ident.Device{1}, time.Now())}}
+	}
+	begun, over, changed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		changed <- st.Change(t.Context(), scopes[1], func(context.Context, store.Writer) ([]audit.Event, error) {
+			close(begun)
+			<-over
+			ev := audit.Event{Action: audit.DeviceCreated, Target: audit.Target{Kind: "test", ID: "x"}, Outcome: audit.OK}
+			ident.Fresh(mint, &ev.ID)
+			return []audit.Event{ev}, nil
+		})
+	}()
+	release := sync.OnceFunc(func() { close(over) })
+	defer release() // the store waits for it
+	<-begun
+	soon, cancel := context.WithTimeout(t.Context(), 8*time.Second) // less than a lock is waited for
+	defer cancel()
+	strange := part(1)
+	strange.Rows[0].Uplink.Application = "\x00" // so that each is written alone
+	for what, parts := range map[string][]store.Part{"together": {part(0), part(1), part(1), part(2)}, "each alone": {part(0), part(1), part(1), part(2), {Scope: scopes[2], Rows: strange.Rows}}} {
+		errs := st.IngestBatch(soon, parts)
+		if errs[0] != nil || !errors.Is(errs[1], store.ErrBusy) || !errors.Is(errs[2], store.ErrBusy) || errs[3] != nil {
+			t.Fatalf("%s: %v", what, errs)
+		}
+	}
+	has := func(n, want int) {
+		t.Helper()
+		if err := st.View(t.Context(), scopes[n], func(ctx context.Context, r store.Reader) error {
+			us, err := r.Uplinks().Find(ctx, store.Query{Reach: access.Everywhere}, store.UplinkFilter{State: uplink.Processed})
+			if len(us.Items) != want {
+				t.Errorf("tenant %d has %d uplinks, want %d", n, len(us.Items), want)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	for n, want := range []int{2, 0, 2} {
+		has(n, want)
+	}
+	alone := make(chan []error, 1)
+	go func() { alone <- st.IngestBatch(t.Context(), []store.Part{part(1), part(1)}) }()
+	db := connect(t, server.URL(name, ""))
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for waits := 0; waits == 0; <-tick.C {
+		if err := db.QueryRowContext(soon, "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = $1 AND locktype = 'advisory' AND NOT granted", name).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release()
+	if err := <-changed; err != nil {
+		t.Error(err)
+	}
+	for _, err := range <-alone {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	has(1, 2)
 }

@@ -17,7 +17,10 @@ import (
 // part. It finds rows by their keys, and what a part brings along by hashing.
 const settings = "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_nestloop', 'off', true), set_config('enable_seqscan', 'off', true)"
 
-// showShared says whose the rows are that are written from there on, and waits for changes of that tenant.
+// showFree says whose the rows are that are written from there on, and answers it; if that tenant is being changed: nobody's.
+const showFree = "SELECT set_config('app.tenant', CASE WHEN pg_try_advisory_xact_lock_shared(hashtextextended(?, 2)) THEN ? ELSE '' END, true)"
+
+// showShared says it too, and waits for changes of that tenant.
 const showShared = "SELECT pg_advisory_xact_lock_shared(hashtextextended(set_config('app.tenant', ?, true), 2))"
 
 // sooner notes when a key is over, if nothing is due for jobs before. Counters are noticed by a trigger; keys are too many for
@@ -42,7 +45,7 @@ const (
 
 // What a part's statement answers of a row.
 const (
-	isStale     = iota // of no row: nothing was written
+	isStale     = iota // of no row: nothing was written, or it is nobody's
 	isDuplicate        // of the first, which it names
 	isLater            // its key is free by now, but was taken by a row before it: it is to be tried again
 	isHeld             // written, to quarantine
@@ -64,9 +67,9 @@ func differ(table string, first int) string {
 	return fmt.Sprintf("EXISTS (SELECT FROM %s AS x (id, rev) WHERE x.rev <> coalesce((SELECT t.rev FROM %s t WHERE t.tenant = ? AND t.id = x.id), 0))", unnested(first, "bn"), table)
 }
 
-// freshCondition says that a part is not stale.
+// freshCondition says that a part is somebody's and not stale.
 func freshCondition(seen int) string {
-	return `coalesce((SELECT h.revision FROM audit_heads h WHERE h.tenant = ?), 0) = $2
+	return `coalesce((SELECT h.revision FROM audit_heads h WHERE h.tenant = ?), 0) = $2 AND current_setting('app.tenant') <> ''
 			AND NOT ` + differ("sources", seen) + ` AND NOT ` + differ("source_keys", seen+2) + ` AND NOT ` + differ("devices", seen+4) + ` AND NOT ` + differ("decoders", seen+6) + `
 			AND NOT EXISTS (SELECT FROM ` + unnested(seen+8, "tt") + ` AS x (kind, value) WHERE (SELECT true FROM device_addresses a WHERE a.tenant = ? AND a.kind = x.kind AND a.value = x.value))`
 }

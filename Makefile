@@ -57,7 +57,7 @@ secrets: ## gitleaks over the working tree and the history (rules: .gitleaks.tom
 race: ## all tests under the race detector; a skipped test is a failure; minutes per suite
 	$(WITH) $(TESTED) $(TAGS) $(RACE) -timeout 45m ./...
 ifneq ($(SERVICES),none)
-	$(WITH) $(TESTED) -tags services,unguarded -timeout 10m -run TestTheDatabasesWallIsEnoughAlone ./testkit/isolation
+	$(WITH) $(TESTED) -tags services,unguarded -timeout 10m -run 'TestTheDatabasesWallIsEnoughAlone|TestPostgreSQLFillsThePort' ./testkit/isolation ./adapters/sqlstore/postgres
 else
 	@echo "left out: what asks PostgreSQL, Kafka, Mosquitto and RabbitMQ (SERVICES=none)"; test "$$CI" != true
 endif

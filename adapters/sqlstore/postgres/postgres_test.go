@@ -51,6 +51,20 @@ func TestPostgreSQLFillsThePort(t *testing.T) {
 	})
 }
 
+// The other wall: our statements, in a database that has none. That the database's is enough without theirs `make test` holds by the tag
+// unguarded.
+func TestOurStatementsFillThePortWithoutTheWall(t *testing.T) {
+	server := pgtest.New(pgtest.Oldest)
+	storetest.Run(t, func(t testing.TB, o storetest.Options) store.Store {
+		database := server.Database(t)
+		s := open(t, server.URL(database, "runtime"), o, 0)
+		if err := server.Fell(t.Context(), database); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+}
+
 var mint = ident.Mint{Now: time.Now, Random: func(p []byte) { _, _ = crand.Read(p) }}
 
 // kept is a device that was made in a tenant.

@@ -219,7 +219,7 @@ func (e *Enter) person(ctx context.Context, t credential.Token, o access.Origin)
 	if err != nil {
 		return Identity{}, known(err)
 	}
-	return id, e.touch(ctx, home.Tenant, id.Accessor, used, now, o)
+	return id, e.touch(ctx, home.Tenant, id.Accessor, used, credential.TouchEvery, now, o)
 }
 
 // known turns a record that is gone into a credential that is not in force.
@@ -230,9 +230,9 @@ func known(err error) error {
 	return err
 }
 
-// touch notes a use, at most once in TouchEvery.
-func (e *Enter) touch(ctx context.Context, home ident.Tenant, accessor string, last, now time.Time, o access.Origin) error {
-	if now.Sub(last) < credential.TouchEvery {
+// touch notes a use, at most every so often.
+func (e *Enter) touch(ctx context.Context, home ident.Tenant, accessor string, last time.Time, every time.Duration, now time.Time, o access.Origin) error {
+	if now.Sub(last) < every {
 		return nil
 	}
 	return e.store.Ingest(ctx, e.System(home, "authenticate", o), func(ctx context.Context, f store.Flow) error {
@@ -280,7 +280,7 @@ func (e *Enter) personal(ctx context.Context, t credential.Token, o access.Origi
 		Subject: access.Subject{Principal: pat.Principal, Narrowed: true, Limit: pat.Permissions},
 		Kind:    t.Kind, Tenant: home.Tenant, Accessor: t.Accessor,
 	}
-	return id, e.touch(ctx, home.Tenant, t.Accessor, pat.LastUsed, now, o)
+	return id, e.touch(ctx, home.Tenant, t.Accessor, pat.LastUsed, credential.NoteEvery, now, o)
 }
 
 // At says where the gate decides.

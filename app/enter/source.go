@@ -36,9 +36,9 @@ func (e *Enter) ingestion(ctx context.Context, t credential.Token, o access.Orig
 	if !ok || src.State != source.Active || !key.Live(now) {
 		return Identity{}, errCredential
 	}
-	if last := key.used.Load(); now.UnixMicro()-last >= credential.TouchEvery.Microseconds() && key.used.CompareAndSwap(last, now.UnixMicro()) { // one caller notes it
+	if last := key.used.Load(); now.UnixMicro()-last >= credential.NoteEvery.Microseconds() && key.used.CompareAndSwap(last, now.UnixMicro()) { // one caller notes it
 		// While the store is away a use is not noted: events are let in by what is known.
-		if err := e.touch(ctx, home.Tenant, t.Accessor, time.UnixMicro(last), now, o); err != nil && !fault.Is(err, fault.Unavailable) {
+		if err := e.touch(ctx, home.Tenant, t.Accessor, time.UnixMicro(last), credential.NoteEvery, now, o); err != nil && !fault.Is(err, fault.Unavailable) {
 			return Identity{}, err
 		}
 	}

@@ -25,8 +25,10 @@ const (
 
 	MaxSessions = 10 // a person; one more ends the oldest
 
-	// TouchEvery is how coarse last-used times are: a use within it of the last noted one writes nothing.
+	// How coarse last-used times are: a use within it of the last noted one writes nothing. A session's idle time is counted from
+	// them; those of tokens and keys are for people to look at, and every minute they would make a write of each of many tenants' reads.
 	TouchEvery = time.Minute
+	NoteEvery  = 10 * time.Minute
 )
 
 // Stored is what every kept credential has: its public handle, and what proves it without being it.

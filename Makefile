@@ -35,7 +35,7 @@ help: ## this list
 build: ## the binaries, into bin/, without cgo
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
-test: fmt vet lint secrets race charts tidy-check ## everything that must hold before a change lands
+test: fmt vet lint secrets race charts browser tidy-check ## everything that must hold before a change lands
 
 fmt: ## is every file formatted?
 	@out=$$(gofmt -l .); \
@@ -80,9 +80,8 @@ tidy: ## writes go.mod and go.sum as tidy-check wants them
 	go mod edit -dropreplace=github.com/google/pprof "$$tmp/go.mod" && go mod edit -fmt "$$tmp/go.mod" && \
 	cp "$$tmp/go.mod" go.mod && grep -v '^github.com/google/pprof ' "$$tmp/go.sum" > go.sum
 
-browser: ## the pages and the session cookie in a real Chromium, which is installed from Debian's packages if it is not there
-	@command -v chromedriver > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver > /dev/null; }
-	$(TESTED) -tags browser -run Browser ./cmd/ringfence
+browser: ## the pages and the session cookie in a real Chromium, which is installed from Debian's packages where we may
+	deploy/browser/with $(TESTED) -tags browser -count=1 -timeout 10m -run Browser ./cmd/ringfence
 
 goldens: ## rewrites the golden files and the README's table of settings; look at the diff
 	go test -count=1 $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update

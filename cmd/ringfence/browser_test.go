@@ -44,9 +44,10 @@ func chromium(t *testing.T) *browser {
 		}
 	}
 	b := &browser{t: t, session: "http://127.0.0.1:" + port + "/session"}
-	args := []string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir=" + t.TempDir()}
+	args := []string{"--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir=" + t.TempDir()}
 	made := b.ask("POST", "", obj{"capabilities": obj{"alwaysMatch": obj{"goog:chromeOptions": obj{"args": args}, "goog:loggingPrefs": obj{"browser": "ALL"}}}})
 	b.session += "/" + made.(map[string]any)["sessionId"].(string)
+	b.ask("POST", "/timeouts", obj{"implicit": 20_000, "script": 60_000}) // what a click brings is waited for
 	t.Cleanup(func() {
 		b.ask("DELETE", "", nil)
 		_ = driver.Process.Kill()
@@ -97,6 +98,18 @@ func (b *browser) fill(fields map[string]string) {
 	b.t.Helper()
 	for name, text := range fields {
 		b.ask("POST", b.element("[name="+name+"]")+"/value", obj{"text": text})
+	}
+}
+
+// arrives waits until the browser is where a click sent it.
+func (b *browser) arrives(address string) {
+	b.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.Now().Add(20 * time.Second); b.ask("GET", "/url", nil) != address; <-tick.C {
+		if time.Now().After(late) {
+			b.t.Fatalf("at %v and not at %s", b.ask("GET", "/url", nil), address)
+		}
 	}
 }
 
@@ -243,6 +256,7 @@ func TestASessionInABrowserIsOutOfOthersReach(t *testing.T) {
 		}
 		b.run(`return (await fetch(args[0] + '/v1/auth/logout', {method: 'POST', credentials: 'include', mode: 'no-cors'})).type`, app)
 		b.click("button")
+		b.arrives(app + "/v1/auth/logout")
 		b.open(app + "/app")
 		if got := b.run(me); got != "200" {
 			t.Fatalf("%s ended the session: %s", name, got)

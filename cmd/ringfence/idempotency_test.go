@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
 	"sync"
@@ -23,6 +24,9 @@ func served(t *testing.T, settings ...string) (*story, string) {
 // servedTo is served with a log.
 func servedTo(t *testing.T, log io.Writer, settings ...string) (*story, string) {
 	t.Helper()
+	if os.Getenv(deployedEnv) != "" {
+		return deployed(t, log, settings...)
+	}
 	dir := t.TempDir()
 	warm(t, filepath.Join(dir, "data"))
 	conf, err := loadConfig("/dev/null", append([]string{"data=" + filepath.Join(dir, "data"), "listen=127.0.0.1:0", "metrics_listen=", "log_level=error"}, settings...), environment{lookup: func(string) (string, bool) { return "", false }})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,7 +44,11 @@ func (s *story) becomes(t *testing.T, ten *demoTenant, event, state string) repl
 	var r reply
 	n, err := s.wait(1, func() (int, error) {
 		var err error
-		r, err = s.must(s.get(ten.token, "/v1/tenants/"+ten.id+"/uplinks/"+event), 200)
+		r = s.get(ten.token, "/v1/tenants/"+ten.id+"/uplinks/"+event)
+		if r.status == http.StatusNotFound { // accepted by a bus, and not written yet
+			return 0, nil
+		}
+		r, err = s.must(r, 200)
 		if r.str("state") == state {
 			return 1, err
 		}
@@ -140,7 +145,8 @@ func TestASourceSuppressesNoEventOfAnothers(t *testing.T) {
 			t.Errorf("event %s: %s", id, honest.text)
 		}
 		again := s.post(good, "/v1/ingest/plain", obj{"device": eui, "payload": "CL4u", "id": id})
-		if again.body["duplicate"] != true || again.str("event_id") != honest.str("event_id") {
+		known := os.Getenv(deployedEnv) == "" // a bus takes what comes; whoever finishes it knows what it is
+		if (again.body["duplicate"] == true) != known || (again.str("event_id") == honest.str("event_id")) != known {
 			t.Errorf("event %s told twice: %s", id, again.text)
 		}
 		s.becomes(t, ten, honest.str("event_id"), "processed")
@@ -229,7 +235,11 @@ func TestARollBackFreesWhatWaitsForTheVersionThatFailed(t *testing.T) {
 	}
 	event := s.post(ten.key, "/v1/ingest/chirpstack", chirpStack(ten.id, ten.devEUI, 3)).str("event_id")
 	waits, err := s.wait(1, func() (int, error) {
-		r, err := s.must(s.get(ten.token, "/v1/tenants/"+ten.id+"/uplinks/"+event), 200)
+		r := s.get(ten.token, "/v1/tenants/"+ten.id+"/uplinks/"+event)
+		if r.status == http.StatusNotFound { // accepted by a bus, and not written yet
+			return 0, nil
+		}
+		_, err := s.must(r, 200)
 		return min(len(r.str("waits_until")), 1), err
 	})
 	if waits != 1 || err != nil {

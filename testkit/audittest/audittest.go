@@ -29,14 +29,18 @@ type Target struct {
 	SetupToken string
 	Store      store.Store // the server's own; its logs are read here, since reading them through the API is recorded
 
-	// Settle waits until what was accepted is processed.
+	// Settle waits until what was accepted is processed, and nothing that was begun is still being written.
 	Settle func()
+
+	// Bury puts a dead letter where the server keeps them, as if a connection of the operator's had brought it of an application that
+	// was nobody's; nil if it keeps none.
+	Bury func(connection, application string)
 
 	// Break makes the store unable to write audit entries until it is mended.
 	Break func(broken bool)
 
 	// Rows answers a text that changes when any row of a tenant does, but for throttles and last-used times: those are kept
-	// without an entry, so that no guess is forgotten because nothing could be recorded.
+	// without an entry, so that no guess is forgotten because nothing could be recorded. What jobs write beside is none of it.
 	Rows func(ident.Tenant) string
 }
 
@@ -375,6 +379,7 @@ func (c *check) fill(o operation, ids map[string]string) (path string, tree iden
 // broken asks for what cannot be recorded, and answers the revision that was found to be the current one.
 func (c *check) broken(o operation, w who, path string, tree ident.Tenant, body object) (rev int) {
 	c.t.Helper()
+	c.target.Settle()
 	c.fresh()
 	before := c.target.Rows(tree) + c.target.Rows(ident.Platform)
 	c.target.Break(true)

@@ -209,9 +209,18 @@ func (c *check) devices(ten ids, ana who, node, dec string) string {
 	return src
 }
 
-// mapped gives an application of a connection to the tenant's source, and takes it away.
+// mapped gives an application of a connection to the tenant's source, replays what came of it before, and takes it away.
 func (c *check) mapped(ten ids, admin who, source string) {
-	id := c.do("createMapping", admin, nil, object{"connection": "chirpstack-eu", "application_id": "17c82e96", "tenant_id": ten["tenant"], "source_id": source}).text("id")
+	const connection, application = "chirpstack-eu", "17c82e96"
+	id := c.do("createMapping", admin, nil, object{"connection": connection, "application_id": application, "tenant_id": ten["tenant"], "source_id": source}).text("id")
+	if c.target.Bury != nil {
+		c.target.Bury(connection, application)
+		letters := list(c.send(admin, http.MethodGet, "/v1/platform/dead-letters", nil, 0))
+		if len(letters) != 1 {
+			c.t.Fatalf("%d dead letters, want 1", len(letters))
+		}
+		c.do("replayDeadLetter", admin, ids{"letter": fmt.Sprint(letters[0]["id"])}, nil)
+	}
 	c.do("deleteMapping", admin, with(ten, "mapping", id), nil)
 }
 

@@ -41,7 +41,9 @@ type deployment struct {
 	secured                servers.Secured    // Kafka's way in by TLS
 	pgBy                   *servers.Authority // who signed PostgreSQL's certificate
 	database               string             // as the administrator signs in
-	runtime, backup        string             // as services and the backup do
+	server                 *pgtest.Server
+	name                   string // of the database there
+	runtime, backup        string // as services and the backup do
 	env                    []string
 	api                    *process
 	base                   string
@@ -238,8 +240,7 @@ func bare(t testing.TB) *deployment {
 	t.Setenv("TESTBED_POSTGRES_OWN", d.database)
 	server := pgtest.New("TESTBED_POSTGRES_OWN")
 	name := server.Database(t)
-	admin := strings.Replace(server.URL(name, "").Reveal(), "", "", 1)
-	d.database = admin
+	d.server, d.name, d.database = server, name, server.URL(name, "").Reveal()
 	var login servers.Login
 	d.kafka, login, d.secured = servers.SecuredKafka(t)
 	d.mosquitto = d.broker()

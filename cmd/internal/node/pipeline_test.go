@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -285,61 +284,6 @@ func (d *deployment) crash(name string) error {
 	<-p.done
 	d.start(p)
 	return nil
-}
-
-func TestARevocationIsKnownToEveryProcessWithinASecond(t *testing.T) {
-	d := deploy(t)
-	at, listen := "/v1/tenants/"+d.tenant, freePort(t)
-	other := &process{name: "platform-api 2", make: func() *exec.Cmd {
-		c := d.api.make()
-		c.Env = append(c.Env, "RINGFENCE_LISTEN="+listen)
-		return c
-	}}
-	d.start(other)
-	d.workers[other.name] = other
-	first, second := d.base, "http://"+listen
-	d.await("the second API", 60*time.Second, func() error { return d.ready(second) })
-	session := d.token
-	pat := str(d.ask("POST", at+"/tokens", object{"name": "pat", "permissions": []string{"device:read"}}, 201), "secret")
-	login := str(d.ask("POST", "/v1/auth/login", object{"email": "ana@acme.example", "password": "four random words here", "mode": "token"}, 200), "access_token")
-	keys := d.ask("GET", at+"/sources/"+d.source+"/keys", nil, 200)
-	items, _ := keys["items"].([]any)
-	key, _ := items[0].(map[string]any)
-	tokens := d.ask("GET", "/v1/me/tokens", nil, 200)
-	mine, _ := tokens["items"].([]any)
-	token, _ := mine[0].(map[string]any)
-	event := func(n string) object {
-		return object{"id": n, "device": "70b3d57ed0000001", "payload": "AA=="}
-	}
-	for _, c := range []struct {
-		name, credential, method, path string
-		body                           object
-		good                           int
-		revoke                         func()
-	}{
-		{"an ingestion key", d.key, "POST", "/v1/ingest/plain", event("r"), 202, func() {
-			d.ask("DELETE", at+"/sources/"+d.source+"/keys/"+str(key, "id"), object{"-rev": rev(key)}, 204)
-		}},
-		{"a personal token", pat, "GET", at + "/devices", nil, 200, func() { d.ask("DELETE", "/v1/me/tokens/"+str(token, "id"), object{"-rev": rev(token)}, 204) }},
-		{"a sign-in", login, "GET", at + "/devices", nil, 200, func() { d.token = login; d.ask("POST", "/v1/auth/logout", nil, 204) }},
-	} {
-		d.base, d.token = second, c.credential
-		d.ask(c.method, c.path, c.body, c.good)
-		d.base, d.token = first, session
-		c.revoke()
-		d.token = session
-		began := time.Now()
-		d.await(c.name+" is refused", 10*time.Second, func() error {
-			status, err := d.status(second, c.method, c.path, c.credential, c.body)
-			if err == nil && status != 401 {
-				err = fmt.Errorf("%d", status)
-			}
-			return err
-		})
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("%s: another process knows after %v", c.name, took)
-		}
-	}
 }
 
 // rev is a record's revision as If-Match has it.

@@ -16,6 +16,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
 
 	"github.com/ringfence/ringfence/adapters/httpapi"
 	"github.com/ringfence/ringfence/adapters/mqttlink"
@@ -92,6 +95,31 @@ func flat(e ast.Expr) string {
 	return "X"
 }
 
+// unknown are what a query asks for and nobody tells.
+func unknown(who, query string, all map[string][]string) (wrong []string) {
+	names := regexp.MustCompile(`(ringfence_[a-z_]+)(\{[^}]*\})?`).FindAllStringSubmatch(query, -1)
+	if len(names) != 1 {
+		return []string{who + ": asks for none of ours, or for several: " + query}
+	}
+	labels, known := all[names[0][1]]
+	if !known {
+		return []string{who + ": there is no " + names[0][1]}
+	}
+	var used []string
+	for _, m := range regexp.MustCompile(`([a-z_]+)=~?"`).FindAllStringSubmatch(names[0][2], -1) {
+		used = append(used, m[1])
+	}
+	if m := regexp.MustCompile(`by \(([a-z_, ]+)\)`).FindStringSubmatch(query); m != nil {
+		used = append(used, strings.Split(m[1], ", ")...)
+	}
+	for _, label := range used {
+		if !slices.Contains(append(labels, "namespace", "job", "instance"), label) { // those are Prometheus' own
+			wrong = append(wrong, who+": "+names[0][1]+" has no label "+label)
+		}
+	}
+	return wrong
+}
+
 // strangers are what a dashboard asks for and nobody tells.
 func strangers(t *testing.T, dashboard string, all map[string][]string) (wrong []string) {
 	t.Helper()
@@ -104,34 +132,11 @@ func strangers(t *testing.T, dashboard string, all map[string][]string) (wrong [
 	if err := json.Unmarshal([]byte(dashboard), &d); err != nil {
 		t.Fatal(err)
 	}
-	series := regexp.MustCompile(`(ringfence_[a-z_]+)(\{[^}]*\})?`)
-	by := regexp.MustCompile(`by \(([a-z_, ]+)\)`)
 	asked := 0
 	for _, p := range d.Panels {
 		for _, target := range p.Targets {
 			asked++
-			names := series.FindAllStringSubmatch(target.Expr, -1)
-			if len(names) != 1 {
-				wrong = append(wrong, p.Title+": asks for none of ours, or for several: "+target.Expr)
-				continue
-			}
-			labels, known := all[names[0][1]]
-			if !known {
-				wrong = append(wrong, p.Title+": there is no "+names[0][1])
-				continue
-			}
-			var used []string
-			for _, m := range regexp.MustCompile(`([a-z_]+)=~?"`).FindAllStringSubmatch(names[0][2], -1) {
-				used = append(used, m[1])
-			}
-			if m := by.FindStringSubmatch(target.Expr); m != nil {
-				used = append(used, strings.Split(m[1], ", ")...)
-			}
-			for _, label := range used {
-				if label != "namespace" && !slices.Contains(labels, label) { // that one is Prometheus' own
-					wrong = append(wrong, p.Title+": "+names[0][1]+" has no label "+label)
-				}
-			}
+			wrong = append(wrong, unknown(p.Title, target.Expr, all)...)
 		}
 	}
 	if asked < 20 {
@@ -161,5 +166,63 @@ func TestTheDashboardAsksForSeriesThatAreThere(t *testing.T) {
 	// The chart has this one, not another.
 	if read(t, "helm", "ringfence", "dashboard.json") != dashboard {
 		t.Error("the chart's dashboard is another")
+	}
+}
+
+// alarms are the rules of a file for Prometheus, and what is wrong with them.
+func alarms(t *testing.T, text string, all map[string][]string) (found map[string]string, wrong []string) {
+	t.Helper()
+	var f struct {
+		Groups []struct {
+			Name  string
+			Rules []struct {
+				Alert, Expr, For    string
+				Labels, Annotations map[string]string
+			}
+		}
+	}
+	d := yaml.NewDecoder(strings.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(&f); err != nil {
+		t.Fatal(err)
+	}
+	found = map[string]string{}
+	for _, g := range f.Groups {
+		for _, r := range g.Rules {
+			if _, twice := found[r.Alert]; twice || r.Alert == "" || r.Annotations["summary"] == "" || r.Annotations["description"] == "" || r.Labels["severity"] != "critical" && r.Labels["severity"] != "warning" {
+				wrong = append(wrong, r.Alert+": is there twice, or says not what is wrong, what to do and how bad it is")
+			}
+			if _, err := time.ParseDuration(r.For + "0s"); err != nil {
+				wrong = append(wrong, r.Alert+": "+err.Error())
+			}
+			if strings.Count(r.Expr, "(") != strings.Count(r.Expr, ")") || !regexp.MustCompile(`[<>] [0-9]+$|^absent\(`).MatchString(r.Expr) {
+				wrong = append(wrong, r.Alert+": compares to no number: "+r.Expr)
+			}
+			found[r.Alert] = r.Expr
+			wrong = append(wrong, unknown(r.Alert, r.Expr, all)...)
+		}
+	}
+	return found, wrong
+}
+
+// Each alarm that the pages name is a rule, and asks for what is there.
+func TestAlarmsAreOnSeriesThatAreThere(t *testing.T) {
+	all, text := exported(t), read(t, "prometheus", "ringfence.rules.yaml")
+	found, wrong := alarms(t, text, all)
+	if len(wrong) > 0 {
+		t.Errorf("%q", wrong)
+	}
+	for name, part := range map[string]string{
+		"RingfenceOldestUnread": "(ringfence_bus_oldest_unread_seconds) > 3600", "RingfencePartitionsAhead": "(ringfence_partitions_ahead_days) < 2", "RingfenceMemberAbsent": "(ringfence_mqtt_members_absent) > 0",
+		"RingfenceNotReady": "(ringfence_ready) < 1", "RingfenceBehind": "(ringfence_bus_lag_records) > ", "RingfenceConnectionDown": "(ringfence_mqtt_down) > 0",
+	} {
+		if !strings.Contains(found[name], part) {
+			t.Errorf("%s: %q, want %q in it", name, found[name], part)
+		}
+	}
+	for from, to := range map[string]string{"(ringfence_ready)": "(ringfence_red)", "connection) (ringfence_mqtt_down)": "line) (ringfence_mqtt_down)", `{class="5xx"}`: `{klass="5xx"}`, "> 3600": "", "severity: warning": "severity: none"} {
+		if _, wrong := alarms(t, strings.Replace(text, from, to, 1), all); !strings.Contains(text, from) || len(wrong) != 1 {
+			t.Errorf("with %q for %q: %q", to, from, wrong)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -39,6 +40,20 @@ func (m *Metrics) Watch(read func() map[string]int64) {
 	defer m.mu.Unlock()
 	m.watched = append(m.watched, read)
 }
+
+// Ready shows whether a process is ready, by asking it when that is read.
+func (m *Metrics) Ready(ready func(context.Context) error) {
+	m.Watch(func() map[string]int64 {
+		ctx, end := context.WithTimeout(context.Background(), readyFor)
+		defer end()
+		if ready(ctx) != nil {
+			return map[string]int64{"ringfence_ready": 0}
+		}
+		return map[string]int64{"ringfence_ready": 1}
+	})
+}
+
+const readyFor = 2 * time.Second
 
 func (m *Metrics) request(status int, gone bool, took time.Duration) {
 	m.mu.Lock()

@@ -172,6 +172,7 @@ func (n *Node) probes(address string) (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.Metrics.Ready(n.IsReady)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", n.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "alive") })

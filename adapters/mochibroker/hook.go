@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/core/source"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // hook is where mochi asks. It is the only one: without it nobody is let in.
@@ -197,7 +198,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if c == nil || c.who() == nil {
 		return pk, packets.ErrRejectPacket
 	}
-	err := h.take(c.who(), pk.TopicName, pk.Payload, patience)
+	err := h.take(c.who(), pk.TopicName, pk.Payload, patience, sender(pk.Properties.User))
 	switch {
 	case err == nil:
 		return pk, packets.CodeSuccessIgnore
@@ -240,15 +241,35 @@ func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 		h.broker.add(`ringfence_mqtt_messages_total{result="` + kindOf(err) + `"}`)
 		return will, nil
 	}
-	_ = h.take(s, will.TopicName, will.Payload, 0) // counted; there is nobody to tell
+	_ = h.take(s, will.TopicName, will.Payload, 0, sender(will.User)) // counted; there is nobody to tell
 	return will, nil
 }
 
+// sender is where a message stands in a trace, as its publisher says: once, or it says nothing.
+func sender(said []packets.UserProperty) (at trace.Place) {
+	n := 0
+	for _, one := range said {
+		if one.Key == "traceparent" {
+			at = trace.Parse(one.Val)
+			n++
+		}
+	}
+	if at.Kept = false; n > 1 {
+		return trace.Place{}
+	}
+	return at
+}
+
 // take is what every message goes through.
-func (h *hook) take(s *session, topic string, payload []byte, wait time.Duration) error {
+func (h *hook) take(s *session, topic string, payload []byte, wait time.Duration, from trace.Place) error {
 	ctx, cancel := h.broker.under()
 	defer cancel()
-	got, err := h.broker.o.Ingest.Take(ctx, s.Identity, s.origin, ingest.Delivery{
+	began, at, origin := time.Now(), from, s.origin
+	if tracer := h.broker.o.Tracer; tracer != nil {
+		at = tracer.Enter(from)
+	}
+	ctx, origin.Trace = trace.With(ctx, at), at.ID()
+	got, err := h.broker.o.Ingest.Take(ctx, s.Identity, origin, ingest.Delivery{
 		Event: source.Event(topic), Body: func() ([]byte, error) { return payload, nil }, Patience: wait,
 	})
 	result := "accepted"
@@ -260,6 +281,12 @@ func (h *hook) take(s *session, topic string, payload []byte, wait time.Duration
 		result = "ignored"
 	}
 	h.broker.add(`ringfence_mqtt_messages_total{result="` + result + `"}`)
+	if at.Kept {
+		h.broker.o.Tracer.Tell(trace.Span{
+			Name: "receive", Kind: trace.Consumer, Place: at, Parent: from, Began: began, Ended: time.Now(), Tenant: s.Tenant, Event: got.ID, Result: result,
+			Failed: fault.Is(err, fault.Internal) || fault.Is(err, fault.Unavailable),
+		})
+	}
 	return err
 }
 

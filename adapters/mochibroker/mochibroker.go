@@ -22,6 +22,7 @@ import (
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/limit"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Options are what a broker stands on.
@@ -34,6 +35,7 @@ type Options struct {
 	Node    string      // which of our processes
 	Log     *slog.Logger
 	Count   func(series string, n int64) // adds to a counter; nil: nothing is counted
+	Tracer  trace.Tracer                 // nil: nobody is told of traces
 
 	Sessions  int // that are kept at the same time, those of absent clients among them; 2,000 if 0
 	PerSource int // of them, of one source; 20 if 0

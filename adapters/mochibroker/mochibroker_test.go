@@ -1,12 +1,16 @@
 package mochibroker_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +18,8 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 
 	"github.com/ringfence/ringfence/adapters/mochibroker"
+	"github.com/ringfence/ringfence/adapters/otlp"
+	"github.com/ringfence/ringfence/adapters/otlp/otlptest"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/testkit/brokertest"
 )
@@ -410,5 +416,59 @@ func TestPahoSpeaksWithIt(t *testing.T) {
 		}
 	case <-ctx.Done():
 		t.Error("it may publish to the other tenant")
+	}
+}
+
+// A message is in its publisher's trace, if it names one once; what it says of sampling counts for nothing, and what it says beside
+// is not told.
+func TestAMessageIsASpanOfItsPublishersTrace(t *testing.T) {
+	const id, hidden = "0af7651916cd43dd8448eb211c80319c", "canary-of-a-publisher"
+	r := otlptest.New(t)
+	e, err := otlp.Open(otlp.Options{Endpoint: r.URL, Ratio: 1, Service: "ringfence", Random: func(b []byte) { _, _ = rand.Read(b) }, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, tenant.DefaultLimits, func(o *mochibroker.Options) { o.Tracer = e; o.Ingest.Traced(e) })
+	own := w.Acme.Gateway
+	conn, err := net.Dial("tcp", w.door.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := paho.NewClient(paho.ClientConfig{Conn: conn, ClientID: own.Source.String() + "-paho"})
+	if _, err := c.Connect(t.Context(), &paho.Connect{ClientID: own.Source.String() + "-paho", KeepAlive: 30, CleanStart: true, Username: own.Source.String(), UsernameFlag: true, Password: []byte(own.Key.Reveal()), PasswordFlag: true}); err != nil {
+		t.Fatal(err)
+	}
+	place := paho.UserProperty{Key: "traceparent", Value: "00-" + id + "-b7ad6b7169203331-00"}
+	for n, said := range []paho.UserProperties{{{Key: hidden, Value: hidden}, place}, {place, place}, nil} {
+		if _, err := c.Publish(t.Context(), &paho.Publish{QoS: 1, Topic: own.Up(), Payload: []byte(brokertest.Message(fmt.Sprint(n))), Properties: &paho.PublishProperties{User: said}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = c.Disconnect(&paho.Disconnect{})
+	e.Close(t.Context())
+	var receive, accept []otlptest.Span
+	for _, span := range r.Spans() {
+		switch span.Name {
+		case "receive":
+			receive = append(receive, span)
+		case "accept":
+			accept = append(accept, span)
+		}
+	}
+	if len(receive) != 3 || len(accept) != 3 {
+		t.Fatalf("%+v", r.Spans())
+	}
+	if receive[0].Trace != id || receive[0].Parent != "b7ad6b7169203331" || receive[0].Kind != "consumer" || receive[0].Said["ringfence.result"] != "accepted" || receive[0].Said["ringfence.event_id"] == "" {
+		t.Errorf("%+v", receive[0])
+	}
+	for i, span := range receive {
+		if i > 0 && (span.Trace == id || span.Parent != "") || !slices.ContainsFunc(accept, func(a otlptest.Span) bool {
+			return a.Parent == span.ID && a.Said["ringfence.event_id"] == span.Said["ringfence.event_id"]
+		}) {
+			t.Errorf("%d: %+v in %+v", i, span, accept)
+		}
+	}
+	if bytes.Contains(r.Raw(), []byte(hidden)) {
+		t.Error("a span says what a publisher said")
 	}
 }

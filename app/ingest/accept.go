@@ -20,6 +20,7 @@ import (
 	"github.com/ringfence/ringfence/ports/limit"
 	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // Ingest is the use cases. Use New.
@@ -36,6 +37,7 @@ type Ingest struct {
 	consuming consuming
 	outs      outs
 	lags      lagging
+	traces    traces
 
 	mu      sync.Mutex
 	backlog map[ident.Tenant]*atomic.Int64 // accepted uplinks that wait
@@ -150,6 +152,7 @@ func (g *Ingest) Accept(ctx context.Context, s access.Scope, src source.Source, 
 		return store.Verdict{}, err
 	}
 	var v store.Verdict
+	at := g.traces.begin(ctx, u.ID) // before anybody else can see the event
 	err = g.store.Ingest(ctx, s, func(ctx context.Context, f store.Flow) error {
 		vs, err := f.Accept(ctx, []uplink.Uplink{u})
 		if err != nil {
@@ -161,9 +164,23 @@ func (g *Ingest) Accept(ctx context.Context, s access.Scope, src source.Source, 
 		}
 		return nil
 	})
-	if err == nil && !v.Duplicate && !v.Conflict {
+	result := "accepted"
+	switch {
+	case err != nil:
+		result = "not_durable"
+	case v.Duplicate:
+		result = "duplicate"
+	case v.Conflict:
+		result = string(uplink.Quarantined)
+	default:
 		n.Add(1)
 		g.Wake()
+	}
+	if at.Kept {
+		if result != "accepted" {
+			g.traces.end(u.ID)
+		}
+		g.traces.tracer.Tell(trace.Span{Name: "accept", Kind: trace.Producer, Place: at, Parent: trace.Of(ctx), Began: e.ArrivedAt, Ended: g.enter.Now(), Tenant: e.Tenant, Event: e.ID, Result: result, Failed: err != nil})
 	}
 	return v, err
 }

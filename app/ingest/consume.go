@@ -316,7 +316,7 @@ func said(r bus.Record) uplink.Said {
 
 // bury publishes a record that cannot be used to the dead letters, however long that takes.
 func (c *consumer) bury(ctx context.Context, r bus.Record, of ident.Tenant, reason string) error {
-	l := c.g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: r.Topic, Origin: fmt.Sprintf("%d/%d", r.Partition, r.Offset), At: c.g.enter.Now(), Said: said(r)}, r.Value)
+	l := c.g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: r.Topic, Origin: fmt.Sprintf("%d/%d", r.Partition, r.Offset), At: c.g.enter.Now(), Said: said(r)}, r.Value, trace.Parse(header(r, bus.TraceHeader)))
 	err := c.insist(ctx, "a dead letter cannot be published", func(ctx context.Context) error {
 		return away(c.g.durable.Bus.Publish(ctx, []bus.Record{l})[0])
 	})

@@ -130,8 +130,8 @@ func (g *Ingest) publish(ctx context.Context, e uplink.Event) (store.Verdict, er
 	return store.Verdict{ID: e.ID}, nil
 }
 
-// letter is a record for the dead letters: what could not be used, and why.
-func (d *Durable) letter(l uplink.Letter, value []byte) bus.Record {
+// letter is a record for the dead letters: what could not be used, and why, and where it stands in its trace.
+func (d *Durable) letter(l uplink.Letter, value []byte, at trace.Place) bus.Record {
 	l.Size, l.Hash = len(value), sha256.Sum256(value)
 	if len(value) > uplink.MaxLetter {
 		value = value[:uplink.CutLetter]
@@ -139,6 +139,9 @@ func (d *Durable) letter(l uplink.Letter, value []byte) bus.Record {
 	r := bus.Record{Topic: d.Topics.Dead, Key: l.Via, Value: value}
 	for _, f := range l.Fields() {
 		r.Headers = append(r.Headers, bus.Header{Name: f.Name, Value: []byte(f.Value)})
+	}
+	if !at.IsZero() {
+		r.Headers = append(r.Headers, bus.Header{Name: bus.TraceHeader, Value: []byte(at.String())})
 	}
 	return r
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 const (
@@ -133,16 +134,18 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	}
 	finished := make([]store.Finished, 0, len(rm.uplinks))
 	for _, u := range rm.uplinks {
+		began := g.enter.Now()
 		f, err := g.decode(ctx, &rm, u)
 		if err != nil {
 			return 0, err
 		}
+		g.traces.step("decode", trace.Internal, t, u.ID, began, g.enter.Now(), string(f.Uplink.State))
 		finished = append(finished, f)
 	}
 	if len(finished) == 0 {
 		return 0, nil
 	}
-	written, done := 0, 0
+	written, done, began := 0, 0, g.enter.Now()
 	err = g.store.Ingest(ctx, rm.scope, func(ctx context.Context, f store.Flow) error {
 		written, done = 0, 0 // this may be run again
 		for _, one := range finished {
@@ -167,6 +170,12 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	})
 	if err != nil {
 		return 0, err
+	}
+	for _, one := range finished {
+		u := &one.Uplink
+		if g.traces.step("write", trace.Client, t, u.ID, began, g.enter.Now(), string(u.State)); u.State != uplink.Accepted {
+			g.traces.end(u.ID)
+		}
 	}
 	n, err := g.waiting(ctx, t)
 	if err == nil {

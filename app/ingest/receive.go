@@ -136,7 +136,7 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	var s ident.Source
 	dead := func(of ident.Tenant, reason string) error {
 		a.result = "dead_letter"
-		a.record = g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: uplink.ViaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told}, d.Payload)
+		a.record = g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: uplink.ViaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told}, d.Payload, a.sent)
 		return nil
 	}
 	if d.Bad != "" {

@@ -12,6 +12,7 @@ import (
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 const (
@@ -206,7 +207,7 @@ func (r *relay) publish(ctx context.Context, sent []store.Sent) []error {
 // bury keeps what no bus takes as a dead letter.
 func (r *relay) bury(ctx context.Context, s store.Sent, record bus.Record) error {
 	d := r.g.durable
-	l := d.letter(uplink.Letter{Reason: "cannot_go_out", Tenant: s.Tenant, Via: record.Topic, Origin: s.Event.String(), At: r.g.enter.Now()}, record.Value)
+	l := d.letter(uplink.Letter{Reason: "cannot_go_out", Tenant: s.Tenant, Via: record.Topic, Origin: s.Event.String(), At: r.g.enter.Now()}, record.Value, trace.Place{})
 	if err := d.Bus.Publish(ctx, []bus.Record{l})[0]; err != nil {
 		return err
 	}

@@ -13,10 +13,12 @@ import (
 	"github.com/ringfence/ringfence/adapters/otlp"
 	"github.com/ringfence/ringfence/adapters/otlp/otlptest"
 	"github.com/ringfence/ringfence/app/ingest"
+	"github.com/ringfence/ringfence/core/decoder"
 	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/bus"
+	"github.com/ringfence/ringfence/ports/store"
 	"github.com/ringfence/ringfence/ports/trace"
 )
 
@@ -93,6 +95,17 @@ func TestOneTraceRunsFromAMessageToItsReading(t *testing.T) {
 	if !linked {
 		t.Errorf("no batch is linked to the event: %+v", batches)
 	}
+	// What becomes of it or not: a dead letter stands in its message's trace.
+	letters := s.all(s.topics.Dead)
+	if len(letters) != 1 {
+		t.Fatalf("%d dead letters", len(letters))
+	}
+	last := letters[0].Headers[len(letters[0].Headers)-1]
+	if at := trace.Parse(string(last.Value)); last.Name != bus.TraceHeader || !slices.ContainsFunc(r.Spans(), func(span otlptest.Span) bool {
+		return span.Name == "publish" && span.Trace == at.ID() && span.ID == string(last.Value[36:52]) && span.Said["messaging.destination.name"] == s.topics.Dead
+	}) {
+		t.Errorf("the dead letter says %s", letters[0].Headers)
+	}
 	traces := map[string]int{}
 	for _, span := range r.Spans() {
 		if span.Name == "receive" {
@@ -164,5 +177,43 @@ func TestHowFarAGroupIsBehindIsTold(t *testing.T) {
 		if strings.HasPrefix(series, "ringfence_bus_lag") {
 			t.Errorf("%s is told, though nobody looks any more", series)
 		}
+	}
+}
+
+func TestOneTraceRunsFromARequestToItsReadingWithoutABus(t *testing.T) {
+	b := newBench(t, scripted{[]decoder.Category{decoder.Success}}, "x", tenant.DefaultLimits)
+	r := otlptest.New(t)
+	e := must[*otlp.Exporter](t)(otlp.Open(otlp.Options{
+		Endpoint: r.URL, Ratio: 1, Service: "ringfence", Random: func(b []byte) { _, _ = rand.Read(b) }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+	}))
+	b.events.Traced(e)
+	request := e.Enter(trace.Parse(senders))
+	ctx := trace.With(t.Context(), request)
+	m := must[uplink.Message](t)(uplink.Parse("plain", []byte(`{"id":"first","device":"`+known+`","payload_hex":"00"}`), ""))
+	first := must[store.Verdict](t)(b.events.Accept(ctx, b.scope, b.way, m))
+	if again := must[store.Verdict](t)(b.events.Accept(ctx, b.scope, b.way, m)); !again.Duplicate {
+		t.Fatal("the same is no duplicate")
+	}
+	b.send(0, 0) // that nobody traces
+	if readings, _ := b.process(); readings != 2 {
+		t.Fatalf("%d readings", readings)
+	}
+	e.Close(t.Context())
+	of := map[string]otlptest.Span{}
+	for _, span := range r.Spans() {
+		name := span.Name
+		if span.Said["ringfence.event_id"] != first.ID.String() {
+			name += " of another"
+		}
+		if of[name] = span; span.Trace != sendersTrace || span.Said["ringfence.tenant_id"] != b.tenant.String() || span.Failed {
+			t.Errorf("%+v", span)
+		}
+	}
+	parent := request.String()[36:52]
+	if len(of) != 4 || of["accept"].Parent != parent || of["accept"].ID == parent || of["accept of another"].Said["ringfence.result"] != "duplicate" || of["decode"].Parent != of["accept"].ID || of["write"].Parent != of["accept"].ID {
+		t.Errorf("%+v", of)
+	}
+	if of["accept"].Said["ringfence.result"] != "accepted" || of["write"].Said["ringfence.result"] != "processed" {
+		t.Errorf("%+v", of)
 	}
 }

@@ -27,13 +27,14 @@ import (
 
 // Options of an exporter. Endpoint, Random, Now and Log are needed.
 type Options struct {
-	Endpoint string      // such as https://collector:4318: traces go to /v1/traces behind it, metrics to /v1/metrics
+	Endpoint string      // such as https://collector:4318: traces go to /v1/traces behind it, metrics to /v1/metrics, lines to /v1/logs
 	Headers  secret.Text // NAME=VALUE, several separated by commas, values percent-encoded: as in OTEL_EXPORTER_OTLP_HEADERS
 	TLS      *tls.Config // nil: the system's authorities
 	Ratio    float64     // of the traces that are kept, from 0 to 1
 
 	Service, Version, Instance string
 
+	Logs    bool           // lines are sent
 	Metrics func() Metrics // nil: none are sent
 	Every   time.Duration  // metrics; 15 s
 
@@ -58,7 +59,7 @@ type Histogram struct {
 
 // What waits, and for how long.
 const (
-	queued      = 4_096 // spans
+	queued      = 4_096 // spans, and lines
 	batchMost   = 512
 	gatherFor   = time.Second
 	sendFor     = 5 * time.Second
@@ -79,15 +80,21 @@ type Exporter struct {
 	most    uint64 // a lot below it is kept
 
 	queue    chan trace.Span
+	lined    chan []byte
+	waiting  atomic.Int64 // bytes of lines
 	stopping chan struct{}
 	once     sync.Once
 	life     context.Context // of all requests
 	end      context.CancelFunc
 	work     sync.WaitGroup
 
-	sent, dropped, failures atomic.Int64
-	failing                 atomic.Bool
+	spanned, lines delivered
+	failures       atomic.Int64
+	failing        atomic.Bool
 }
+
+// delivered counts.
+type delivered struct{ sent, dropped atomic.Int64 }
 
 var _ trace.Tracer = (*Exporter)(nil)
 
@@ -105,7 +112,7 @@ func Open(o Options) (*Exporter, error) {
 		o.Every = 15 * time.Second
 	}
 	e := &Exporter{
-		o: o, at: strings.TrimSuffix(at.String(), "/"), headers: headers, began: o.Now(), most: share(o.Ratio), queue: make(chan trace.Span, queued), stopping: make(chan struct{}),
+		o: o, at: strings.TrimSuffix(at.String(), "/"), headers: headers, began: o.Now(), most: share(o.Ratio), queue: make(chan trace.Span, queued), lined: make(chan []byte, queued), stopping: make(chan struct{}),
 		client: &http.Client{
 			Timeout:       sendFor,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // headers are for this collector
@@ -117,6 +124,9 @@ func Open(o Options) (*Exporter, error) {
 	}
 	e.life, e.end = context.WithCancel(context.Background())
 	e.work.Go(e.sendSpans)
+	if o.Logs {
+		e.work.Go(e.sendLines)
+	}
 	if o.Metrics != nil {
 		e.work.Go(e.sendMetrics)
 	}
@@ -160,23 +170,31 @@ func (e *Exporter) Tell(s trace.Span) {
 	if !s.Place.Kept {
 		return
 	}
+	if !offer(e, e.queue, s) {
+		e.spanned.dropped.Add(1)
+	}
+}
+
+// offer queues something if there is room, unless the end has begun.
+func offer[T any](e *Exporter, queue chan T, one T) bool {
 	select {
 	case <-e.stopping:
-		e.dropped.Add(1)
-		return
+		return false
 	default:
 	}
 	select {
-	case e.queue <- s:
+	case queue <- one:
+		return true
 	default:
-		e.dropped.Add(1)
+		return false
 	}
 }
 
 // Counts are series for metrics.
 func (e *Exporter) Counts() map[string]int64 {
 	return map[string]int64{
-		"ringfence_otlp_spans_sent_total": e.sent.Load(), "ringfence_otlp_spans_dropped_total": e.dropped.Load(), "ringfence_otlp_failures_total": e.failures.Load(),
+		"ringfence_otlp_spans_sent_total": e.spanned.sent.Load(), "ringfence_otlp_spans_dropped_total": e.spanned.dropped.Load(), "ringfence_otlp_failures_total": e.failures.Load(),
+		"ringfence_otlp_lines_sent_total": e.lines.sent.Load(), "ringfence_otlp_lines_dropped_total": e.lines.dropped.Load(),
 	}
 }
 
@@ -192,7 +210,10 @@ func (e *Exporter) Close(ctx context.Context) {
 	for { // what came while it ended
 		select {
 		case <-e.queue:
-			e.dropped.Add(1)
+			e.spanned.dropped.Add(1)
+			continue
+		case <-e.lined:
+			e.lines.dropped.Add(1)
 			continue
 		default:
 		}
@@ -204,18 +225,19 @@ func (e *Exporter) Close(ctx context.Context) {
 // sendSpans sends batch after batch until it is told to stop and nothing waits.
 func (e *Exporter) sendSpans() {
 	for {
-		batch := e.gather()
+		batch := gather(e, e.queue)
 		if len(batch) == 0 {
 			return
 		}
-		e.deliver(batch)
+		var answer tracepb.ExportTraceServiceResponse
+		e.deliver("/v1/traces", e.spans(batch), &answer, len(batch), &e.spanned, func() int64 { return answer.GetPartialSuccess().GetRejectedSpans() })
 	}
 }
 
-// gather waits for a span, and a moment for more.
-func (e *Exporter) gather() (batch []trace.Span) {
+// gather waits for something, and a moment for more.
+func gather[T any](e *Exporter, queue chan T) (batch []T) {
 	select {
-	case s := <-e.queue:
+	case s := <-queue:
 		batch = append(batch, s)
 	case <-e.stopping:
 	}
@@ -224,7 +246,7 @@ func (e *Exporter) gather() (batch []trace.Span) {
 	stopping := e.stopping
 	for len(batch) < batchMost {
 		select {
-		case s := <-e.queue:
+		case s := <-queue:
 			batch = append(batch, s)
 			continue
 		default:
@@ -233,7 +255,7 @@ func (e *Exporter) gather() (batch []trace.Span) {
 			return batch
 		}
 		select {
-		case s := <-e.queue:
+		case s := <-queue:
 			batch = append(batch, s)
 		case <-late.C:
 			return batch
@@ -244,21 +266,19 @@ func (e *Exporter) gather() (batch []trace.Span) {
 	return batch
 }
 
-// deliver tries a batch for a while.
-func (e *Exporter) deliver(batch []trace.Span) {
-	m := e.spans(batch)
+// deliver tries a batch for a while. Rejected is what an answer says of it.
+func (e *Exporter) deliver(path string, m, answer proto.Message, size int, count *delivered, rejected func() int64) {
 	pause := retryFirst
 	for n := 1; ; n++ {
-		var answer tracepb.ExportTraceServiceResponse
-		err := e.post("/v1/traces", m, &answer)
+		err := e.post(path, m, answer)
 		if err == nil {
-			lost := min(max(answer.GetPartialSuccess().GetRejectedSpans(), 0), int64(len(batch)))
-			e.dropped.Add(lost)
-			e.sent.Add(int64(len(batch)) - lost)
+			lost := min(max(rejected(), 0), int64(size))
+			count.dropped.Add(lost)
+			count.sent.Add(int64(size) - lost)
 			return
 		}
 		if n == tries || !worthAgain(err) || !e.pause(pause) {
-			e.dropped.Add(int64(len(batch)))
+			count.dropped.Add(int64(size))
 			return
 		}
 		pause = min(2*pause, retryMost)

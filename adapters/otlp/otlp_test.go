@@ -280,3 +280,60 @@ func TestATraceThatIsNotKeptAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A collector has a log's lines as they stand on standard error, with what is hidden there hidden; what is too long for a line or
+// too much is dropped and counted, and who logs waits for nobody.
+func TestALineOfALogArrivesAsItStands(t *testing.T) {
+	const hidden = "canary-of-a-secret"
+	r := otlptest.New(t)
+	e := open(t, otlp.Options{Endpoint: r.URL, Logs: true})
+	log := slog.New(slog.NewJSONHandler(lines{e}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log.With(slog.Int("n", 7)).Warn("an event could not be published", slog.String("trace_id", foreign[3:35]), slog.String("event_id", "evt_1"), slog.String("tenant_id", "ten_1"), slog.Any("password", secret.New(hidden)),
+		slog.Group("of", slog.Bool("it", true)))
+	log.Debug("later", slog.String("trace_id", "none"))
+	log.Info(strings.Repeat("x", 20<<10))
+	e.Line([]byte("no line of ours"))
+	until(t, "both lines are there", func() bool { return len(r.Lines()) == 2 && e.Counts()["ringfence_otlp_lines_sent_total"] == 2 })
+	one := r.Lines()[0]
+	want := map[string]string{"ringfence.event_id": "evt_1", "ringfence.tenant_id": "ten_1", "n": "7", "password": "[redacted]", "of": `{"it":true}`}
+	if one.Service != "worker" || one.Level != "WARN" || one.Number != 13 || one.Text != "an event could not be published" || one.Trace != foreign[3:35] || !maps.Equal(one.Said, want) || time.Since(one.At).Abs() > time.Minute {
+		t.Errorf("%+v", one)
+	}
+	if r.Lines()[1].Trace != "" || strings.Contains(string(r.Raw()), hidden) {
+		t.Error("what is hidden is told, or what is no trace is one")
+	}
+	if n := e.Counts()["ringfence_otlp_lines_dropped_total"]; n != 2 {
+		t.Errorf("%d are dropped, want the long one and the one that is none", n)
+	}
+}
+
+type lines struct{ e *otlp.Exporter }
+
+func (l lines) Write(line []byte) (int, error) { l.e.Line(line); return len(line), nil }
+
+func TestNoLogWaitsForACollectorThatIsAway(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = gone.Close() }() // it takes connections and says nothing
+	e := open(t, otlp.Options{Endpoint: "http://" + gone.Addr().String(), Logs: true})
+	line := []byte(`{"time":"2026-11-27T12:00:00Z","level":"INFO","msg":"` + strings.Repeat("x", 10<<10) + `"}`)
+	const all = 2_000 // of which 8 MiB wait at most
+	began := time.Now()
+	for range all {
+		e.Line(line)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("who logs waited %v", took)
+	}
+	if n := e.Counts()["ringfence_otlp_lines_dropped_total"]; n < all-(8<<20)/int64(len(line))-512 {
+		t.Errorf("%d of %d are dropped", n, all)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	e.Close(ctx)
+	if n := e.Counts(); n["ringfence_otlp_lines_dropped_total"]+n["ringfence_otlp_lines_sent_total"] != all {
+		t.Errorf("%v, of %d", n, all)
+	}
+}

@@ -26,7 +26,7 @@ func (app *application) doors(c config, cert *tls.Config) (d doors, err error) {
 	gate := enter.NewBroker(app.enter, app.limiter)
 	if c.flag("mqtt") {
 		d.broker, err = mochibroker.New(mochibroker.Options{
-			Gate: gate, Ingest: app.ingest, Limiter: app.limiter, Mint: app.enter.Mint, TLS: cert, Node: app.node, Log: app.log, Count: app.metrics.Add,
+			Gate: gate, Ingest: app.ingest, Limiter: app.limiter, Mint: app.enter.Mint, TLS: cert, Node: app.node, Log: app.log, Count: app.metrics.Add, Tracer: app.tracer,
 			Sessions: c.num("mqtt_sessions"), PerSource: c.num("mqtt_sessions_per_source"),
 		})
 		if err == nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/sandbox"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/ports/trace"
 )
 
 // application is everything wired: who is given to whom, and nothing else.
@@ -46,6 +47,7 @@ type application struct {
 	metrics  *httpapi.Metrics
 	log      *slog.Logger
 	cache    *enter.Cache
+	tracer   trace.Tracer          // nil: no collector is told
 	told     func(context.Context) // ends what a collector is told; nil: it was not begun
 	node     string                // which of our processes
 	mqtt     string                // where the MQTT broker listens, once it does
@@ -125,7 +127,7 @@ func unopened(c config, stderr io.Writer) (*application, error) {
 		host = "unknown"
 	}
 	app := &application{
-		log: slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})), metrics: httpapi.NewMetrics(), workers: c.num("decoder_workers"),
+		log: telemetry.Log(stderr, level), metrics: httpapi.NewMetrics(), workers: c.num("decoder_workers"),
 		cache: enter.NewCache(cachedTenants), node: host,
 	}
 	if app.workers == 0 {
@@ -175,13 +177,14 @@ func (app *application) rest(ctx context.Context, c config, passwords *localauth
 		return err // and app.engine stays nil, which a nil engine in it would not be
 	}
 	app.engine = engine
-	tracer, told, err := telemetry.Open(c.Config, app.metrics, "ringfence", version(), app.node, app.log)
+	app.tracer, app.told, err = telemetry.Open(c.Config, app.metrics, "ringfence", version(), app.node, app.log)
 	if err != nil {
 		return err
 	}
-	app.told = told
+	app.metrics.Ready(app.enter.Ready)
 	limits := c.Limits()
 	app.ingest = ingest.New(app.enter, app.store, app.engine, app.limiter, limits, app.log)
+	app.ingest.Traced(app.tracer)
 	app.disclose = disclose.New(app.enter, app.store, app.keys)
 	trusted, err := settings.ParsePrefixes(c.str("trusted_proxies"))
 	if err != nil {
@@ -194,7 +197,7 @@ func (app *application) rest(ctx context.Context, c config, passwords *localauth
 	app.api, err = httpapi.New(httpapi.Options{
 		Enter: app.enter, SignIn: app.signin, Manage: manage.New(app.enter, app.store, app.ingest.Trials(app.workers-1), limits, app.ingest.Again), Ingest: app.ingest, Disclose: app.disclose,
 		Limiter: app.limiter, Limits: limits, CursorKey: cursorKey, PublicURL: strings.TrimSuffix(publicURL(c), "/"), Trusted: trusted, Docs: c.flag("docs"),
-		Ready: app.enter.Ready, Metrics: app.metrics, Tracer: tracer, Log: app.log, Version: version(), Node: app.node,
+		Ready: app.enter.Ready, Metrics: app.metrics, Tracer: app.tracer, Log: app.log, Version: version(), Node: app.node,
 	})
 	return err
 }

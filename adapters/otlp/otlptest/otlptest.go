@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	collectedlogs "go.opentelemetry.io/proto/slim/otlp/collector/logs/v1"
 	collectedmetrics "go.opentelemetry.io/proto/slim/otlp/collector/metrics/v1"
 	collectedspans "go.opentelemetry.io/proto/slim/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/slim/otlp/common/v1"
@@ -32,6 +33,14 @@ type Span struct {
 	DroppedLinks        uint32
 }
 
+// Line is one of a log.
+type Line struct {
+	Service, Level, Text, Trace string
+	Number                      int
+	At                          time.Time
+	Said                        map[string]string // its attributes
+}
+
 // Receiver receives. Use New.
 type Receiver struct {
 	URL string
@@ -39,6 +48,7 @@ type Receiver struct {
 	t       testing.TB
 	mu      sync.Mutex
 	spans   []Span
+	lines   []Line
 	metrics map[string]map[string]*metrics.Metric // by service and name, the last that came
 	raw     []byte
 	headers []http.Header
@@ -99,6 +109,23 @@ func (r *Receiver) take(path string, body []byte) int {
 			return http.StatusBadRequest
 		}
 		r.takeSpans(&m)
+	case "/v1/logs":
+		var m collectedlogs.ExportLogsServiceRequest
+		if err := proto.Unmarshal(body, &m); err != nil {
+			r.t.Errorf("what was sent to %s is none of its messages: %v", path, err)
+			return http.StatusBadRequest
+		}
+		for _, of := range m.GetResourceLogs() {
+			service := said(of.GetResource().GetAttributes())["service.name"]
+			for _, s := range of.GetScopeLogs() {
+				for _, l := range s.GetLogRecords() {
+					r.lines = append(r.lines, Line{
+						Service: service, Level: l.GetSeverityText(), Text: l.GetBody().GetStringValue(), Trace: hex.EncodeToString(l.GetTraceId()), Number: int(l.GetSeverityNumber()),
+						At: time.Unix(0, int64(l.GetTimeUnixNano())), Said: said(l.GetAttributes()), //nolint:gosec // of this century
+					})
+				}
+			}
+		}
 	case "/v1/metrics":
 		var m collectedmetrics.ExportMetricsServiceRequest
 		if err := proto.Unmarshal(body, &m); err != nil {
@@ -138,6 +165,13 @@ func (r *Receiver) takeSpans(m *collectedspans.ExportTraceServiceRequest) {
 			}
 		}
 	}
+}
+
+// Lines are those of logs that were received.
+func (r *Receiver) Lines() []Line {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lines)
 }
 
 // said are attributes as text.

@@ -77,7 +77,7 @@ func Main(ctx context.Context, spec Spec, args []string, env settings.Environmen
 	if err == nil {
 		var level slog.Level
 		if err = level.UnmarshalText([]byte(c.Str("log_level"))); err == nil {
-			log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+			log := telemetry.Log(stderr, level)
 			if parsed.Command() == "serve" {
 				err = run(ctx, spec, c, log)
 			} else {

@@ -22,7 +22,7 @@ import (
 // told lets all processes that start from now on tell a collector of all traces, and begins the API anew.
 func (d *deployment) told(endpoint, headers string) {
 	d.t.Helper()
-	d.env = append(d.env, "RINGFENCE_LOG_LEVEL=debug", "RINGFENCE_OTLP_RATIO=1", "RINGFENCE_OTLP_ENDPOINT="+endpoint, "RINGFENCE_OTLP_HEADERS="+headers)
+	d.env = append(d.env, "RINGFENCE_LOG_LEVEL=debug", "RINGFENCE_OTLP_RATIO=1", "RINGFENCE_OTLP_LOGS=true", "RINGFENCE_OTLP_ENDPOINT="+endpoint, "RINGFENCE_OTLP_HEADERS="+headers)
 	d.end(d.api, syscall.SIGTERM)
 	d.start(d.api)
 	d.await("the API", time.Minute, func() error { return d.ready(d.base) })
@@ -134,6 +134,14 @@ func TestOneTraceRunsThroughTheDeployment(t *testing.T) {
 		}
 		for _, binary := range []string{c.binary, "event-worker"} {
 			d.await(binary+"'s log", 10*time.Second, func() error { return d.logged(binary, event, c.trace) })
+			d.await("the same at the collector", 10*time.Second, func() error {
+				for _, line := range r.Lines() {
+					if line.Service == binary && line.Said["ringfence.event_id"] == event && line.Trace == c.trace {
+						return nil
+					}
+				}
+				return fmt.Errorf("not among %d lines", len(r.Lines()))
+			})
 		}
 		d.await("a batch with a link to it", 10*time.Second, func() error {
 			for _, s := range r.Spans() {

@@ -8,10 +8,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/httpapi"
@@ -24,10 +26,11 @@ import (
 // Settings are those of a collector.
 func Settings() settings.Table {
 	return settings.Table{
-		settings.Of("otlp_endpoint", "", "OpenTelemetry collector that traces and metrics are sent to by OTLP over HTTP, such as `https://collector:4318`; empty: none", settings.Optional(endpoint)),
+		settings.Of("otlp_endpoint", "", "OpenTelemetry collector that traces and metrics, and logs if wanted, are sent to by OTLP over HTTP, such as `https://collector:4318`; empty: none", settings.Optional(endpoint)),
 		settings.Hidden("otlp_headers", "What it wants to be told with each request, as `OTEL_EXPORTER_OTLP_HEADERS` has it: `Authorization=Bearer%20…`", headers),
 		settings.Of("otlp_ca_file", "", "Certificates that the collector's is verified by, PEM; empty: the system's", settings.Any),
 		settings.Of("otlp_plaintext", "false", "Allow a collector without TLS that is not on this machine", settings.Boolean),
+		settings.Of("otlp_logs", "false", "Send it the log too, line by line as it stands on standard error", settings.Boolean),
 		settings.Of("otlp_ratio", "0.01", "Of all traces, the part that is kept, from 0 to 1; what a sender says of sampling counts for nothing", ratio),
 	}
 }
@@ -54,8 +57,8 @@ func Together(c settings.Config) (wrong []error) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	at := c.Str("otlp_endpoint")
 	if at == "" {
-		if !c.Secret("otlp_headers").IsZero() || c.Str("otlp_ca_file") != "" {
-			say("otlp_endpoint: which collector are otlp_headers and otlp_ca_file for? Name it, or leave them out")
+		if !c.Secret("otlp_headers").IsZero() || c.Str("otlp_ca_file") != "" || c.Flag("otlp_logs") {
+			say("otlp_endpoint: which collector are otlp_headers, otlp_ca_file and otlp_logs for? Name it, or leave them out")
 		}
 		return wrong
 	}
@@ -91,7 +94,32 @@ func authorities(c settings.Config) (*tls.Config, error) {
 	return t, nil
 }
 
-// Open tells a collector what the metrics show and what the tracer is told, until it is closed. Without a collector the tracer is
+// output is where a log's lines go, and to whom beside.
+type output struct {
+	w    io.Writer
+	also atomic.Pointer[otlp.Exporter]
+}
+
+// Write is called with a line at a time, by one caller.
+func (o *output) Write(line []byte) (int, error) {
+	if e := o.also.Load(); e != nil {
+		e.Line(line)
+	}
+	return o.w.Write(line)
+}
+
+type handler struct {
+	slog.Handler
+	out *output
+}
+
+// Log writes lines of JSON, which Open can send to a collector too.
+func Log(w io.Writer, level slog.Level) *slog.Logger {
+	out := &output{w: w}
+	return slog.New(handler{slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}), out})
+}
+
+// Open tells a collector what the metrics show, what the tracer is told and, of a logger that Log made, the lines if that is wanted, until it is closed. Without a collector the tracer is
 // nil.
 func Open(c settings.Config, m *httpapi.Metrics, service, version, instance string, log *slog.Logger) (tracer trace.Tracer, closed func(context.Context), err error) {
 	if c.Str("otlp_endpoint") == "" {
@@ -106,7 +134,7 @@ func Open(c settings.Config, m *httpapi.Metrics, service, version, instance stri
 		return nil, nil, err
 	}
 	e, err := otlp.Open(otlp.Options{
-		Endpoint: c.Str("otlp_endpoint"), Headers: c.Secret("otlp_headers"), TLS: trust, Ratio: kept, Service: service, Version: version, Instance: instance,
+		Endpoint: c.Str("otlp_endpoint"), Headers: c.Secret("otlp_headers"), TLS: trust, Ratio: kept, Logs: c.Flag("otlp_logs"), Service: service, Version: version, Instance: instance,
 		Metrics: func() otlp.Metrics {
 			series, took := m.Read()
 			return otlp.Metrics{Series: series, Histograms: []otlp.Histogram{otlp.Histogram(took)}}
@@ -117,5 +145,13 @@ func Open(c settings.Config, m *httpapi.Metrics, service, version, instance stri
 		return nil, nil, err
 	}
 	m.Watch(e.Counts)
-	return e, e.Close, nil
+	h, ok := log.Handler().(handler)
+	if !ok || !c.Flag("otlp_logs") {
+		return e, e.Close, nil
+	}
+	h.out.also.Store(e)
+	return e, func(ctx context.Context) {
+		h.out.also.Store(nil)
+		e.Close(ctx)
+	}, nil
 }

@@ -77,7 +77,6 @@ var advice = map[string]string{
 	"limited_backlog":        "Too many accepted events wait to be processed. Send again after Retry-After.",
 	"limited_fuel":           "Decoders and dry runs of the tenant share so much fuel a minute. Send again after Retry-After, with a script that uses less.",
 	"limited_in_flight":      "Too many requests of the tenant are under way. Send again after Retry-After.",
-	"limited_mappings":       "More applications that nobody's mapping names are asked for than may be. Ask again after Retry-After.",
 	"limited_source_rate":    "Events come faster than the source may send. Send again after Retry-After.",
 	"limited_tenant_rate":    "Events come faster than the tenant may send. Send again after Retry-After.",
 	"limited_trials":         "A tenant tries one script at a time, and all tenants together a few. Send again after Retry-After.",

@@ -118,13 +118,8 @@ func (e *Enter) owner(ctx context.Context, c claimed) (owner, error) {
 	if source.CheckConnection(c.connection) != nil || source.CheckApplication(c.name) != nil {
 		return owner{}, nil
 	}
-	ask := e.cache.mapped.ask
 	if !e.cache.followed.within(blind) {
-		ask = e.cache.mapped.load
+		return e.cache.mapped.load(ctx, c)
 	}
-	o, err := ask(ctx, c)
-	if fault.Is(err, fault.Exhausted) { // whoever finishes events can wait
-		err = fault.Wrap(err, fault.Unavailable, "limited_mappings", "Too many applications of the connection that are nobody's are asked for. Ask again later.")
-	}
-	return o, err
+	return e.cache.mapped.ask(ctx, c, true)
 }

@@ -2,6 +2,7 @@ package enter
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -20,13 +21,15 @@ const (
 	unknownEvery   = 5 * time.Millisecond // a connection, on average
 	unknownAtOnce  = 1_000
 	maxConnections = 1_000
-	lookWait       = 2 * time.Second // for the store's answer, while messages wait
+	lookWait       = 2 * time.Second  // for the store's answer, while messages wait
+	wholeWait      = 30 * time.Second // for all that it has of a connection
 )
 
 // Mapped answers whose the messages are that one of the operator's connections brings of an application: fault.Missing() if
 // they are nobody's. An application that is mapped costs no query while the platform's mappings stay as they are; one that is
-// not is asked for once a second at most, and of all of a connection's so many, beyond which the answer is a fault of kind
-// Exhausted: it is not known yet. While the store does not answer, one that was mapped is its tenant's as long as the gate lets
+// not is asked for once a second at most. Where more of a connection's are asked for than may be, be they many that are nobody's or
+// all those of a process that has just been started, all of its mappings are read at once, so that no application waits for
+// another's; then one that is not among them is nobody's without a question, for a second at least. While the store does not answer, one that was mapped is its tenant's as long as the gate lets
 // in events by what it remembers, unless a change of that tenant's was announced meanwhile.
 func (e *Enter) Mapped(ctx context.Context, connection, application string) (ident.Tenant, ident.Source, error) {
 	c := claimed{connection, application}
@@ -59,6 +62,7 @@ type mapped struct {
 	now      func() time.Time
 	revision func(context.Context) (uint64, error)
 	load     func(context.Context, claimed) (owner, error)
+	loadAll  func(ctx context.Context, connection string) (rev uint64, all map[claimed]owner, err error)
 
 	mu      sync.Mutex
 	told    uint64                  // how many changes were announced
@@ -72,12 +76,20 @@ type mapped struct {
 	unknown map[claimed]owner
 	loading map[claimed]chan struct{}
 	paid    map[string]time.Time // by connection: until when its questions for unknown ones are used up
+	wholes  map[string]whole     // by connection
+	reading map[string]chan struct{}
+}
+
+// whole says that all mappings of a connection are among the known: what is not was nobody's then.
+type whole struct {
+	rev uint64    // the platform's, of the snapshot
+	at  time.Time // when it had been read
 }
 
 func newMapped(most int, f *followed) *mapped {
 	return &mapped{
 		most: most, followed: f, changed: map[ident.Tenant]uint64{}, known: map[claimed]owner{}, unknown: map[claimed]owner{},
-		loading: map[claimed]chan struct{}{}, paid: map[string]time.Time{},
+		loading: map[claimed]chan struct{}{}, paid: map[string]time.Time{}, wholes: map[string]whole{}, reading: map[string]chan struct{}{},
 	}
 }
 
@@ -158,7 +170,7 @@ func (m *mapped) get(ctx context.Context, c claimed) (ident.Tenant, ident.Source
 			return o.answer()
 		}
 	}
-	o, err := m.ask(ctx, c)
+	o, err := m.ask(ctx, c, false)
 	if fault.Is(err, fault.Unavailable) {
 		if o, ok := m.same(c); ok {
 			return o.answer()
@@ -170,8 +182,9 @@ func (m *mapped) get(ctx context.Context, c claimed) (ident.Tenant, ident.Source
 	return o.answer()
 }
 
-// ask answers from the store, or from what is known to be the same there.
-func (m *mapped) ask(ctx context.Context, c claimed) (owner, error) {
+// ask answers from the store, or from what is known to be the same there. Where many that are nobody's are asked for, one that was
+// mapped within the last second may be taken for one of them, unless who asks has to be sure.
+func (m *mapped) ask(ctx context.Context, c claimed, sure bool) (owner, error) {
 	rev, err := m.present(ctx, c)
 	for err == nil {
 		m.mu.Lock()
@@ -185,10 +198,15 @@ func (m *mapped) ask(ctx context.Context, c claimed) (owner, error) {
 			err = until(ctx, wait)
 			continue
 		}
-		if _, was := m.known[c]; !was { // who is known is read again as often as there are changes
-			if wait := m.pay(c.connection, now); wait > 0 {
+		if _, was := m.known[c]; !was && !m.pay(c.connection, now) { // who is known is read again as often as there are changes
+			if now.Sub(m.wholes[c.connection].at).Abs() >= unknownFor {
+				err = m.readWhole(ctx, c.connection)
 				m.mu.Unlock()
-				return owner{}, fault.New(fault.Exhausted, "limited_mappings", "Too many applications of the connection that are nobody's are asked for. Ask again later.").WithRetry(wait)
+				continue
+			}
+			if !sure {
+				m.mu.Unlock()
+				return owner{}, nil
 			}
 		}
 		done, told := make(chan struct{}), m.told
@@ -225,8 +243,51 @@ func (m *mapped) remembered(c claimed, rev uint64, now time.Time) (owner, bool) 
 		}
 		return o, true
 	}
+	if w, ok := m.wholes[c.connection]; ok && w.rev >= rev && m.followed.within(blind) {
+		return owner{}, true
+	}
 	o, ok := m.unknown[c]
 	return o, ok && o.rev >= rev && now.Sub(o.at).Abs() < unknownFor
+}
+
+// readWhole reads all mappings of a connection, or waits while another caller does. Under mu, which it lets go meanwhile.
+func (m *mapped) readWhole(ctx context.Context, connection string) error {
+	if wait := m.reading[connection]; wait != nil {
+		m.mu.Unlock()
+		defer m.mu.Lock()
+		return until(ctx, wait)
+	}
+	done, told := make(chan struct{}), m.told
+	m.reading[connection] = done
+	m.mu.Unlock()
+	rev, all, err := m.loadAll(ctx, connection)
+	m.mu.Lock()
+	defer close(done)
+	if delete(m.reading, connection); err != nil {
+		return err
+	}
+	maps.DeleteFunc(m.known, func(c claimed, _ owner) bool { return c.connection == connection })
+	for one := range m.known {
+		if len(m.known)+len(all) <= m.most { // all that there are fit in: what does not are others' that are gone
+			break
+		}
+		m.forget(one)
+	}
+	for c, o := range all {
+		o.rev, o.told, o.at = rev, told, m.now()
+		m.known[c] = o
+	}
+	if len(m.wholes) >= maxConnections {
+		clear(m.wholes)
+	}
+	m.wholes[connection] = whole{rev, m.now()}
+	return nil
+}
+
+// forget lets one go that is known, and with it that all of its connection's are.
+func (m *mapped) forget(c claimed) {
+	delete(m.known, c)
+	delete(m.wholes, c.connection)
 }
 
 // keep makes room by letting any one go: which, nobody outside can choose.
@@ -238,35 +299,37 @@ func (m *mapped) keep(c claimed, o owner) {
 	delete(other, c)
 	if _, there := to[c]; !there && len(to) >= most {
 		for one := range to {
-			delete(to, one)
+			if delete(to, one); !o.tenant.IsZero() {
+				m.forget(one)
+			}
 			break
 		}
 	}
 	to[c] = o
 }
 
-// pay counts a question for one that is not known, and answers how long it has to wait.
-func (m *mapped) pay(connection string, now time.Time) (wait time.Duration) {
+// pay counts a question for one that is not known, and answers whether there may be one more.
+func (m *mapped) pay(connection string, now time.Time) bool {
 	const most = unknownAtOnce * unknownEvery
 	paid, there := m.paid[connection]
 	if ahead := paid.Sub(now); ahead < 0 || ahead > most { // all was given back; or the clock was set back
 		paid = now
 	}
-	if wait = paid.Add(unknownEvery).Sub(now) - most; wait > 0 {
-		return wait
+	if paid.Add(unknownEvery).Sub(now) > most {
+		return false
 	}
 	if !there && len(m.paid) >= maxConnections {
 		clear(m.paid)
 	}
 	m.paid[connection] = paid.Add(unknownEvery)
-	return 0
+	return true
 }
 
 // mappings makes the cache read a store.
 func (e *Enter) mappings(m *mapped) {
 	m.now = e.Now
-	view := func(ctx context.Context, fn func(context.Context, store.Reader) error) error {
-		within, end := context.WithTimeout(ctx, lookWait)
+	view := func(ctx context.Context, wait time.Duration, fn func(context.Context, store.Reader) error) error {
+		within, end := context.WithTimeout(ctx, wait)
 		defer end()
 		err := e.store.View(within, e.System(ident.Platform, "mappings", access.Origin{}), fn)
 		if err != nil && within.Err() != nil && ctx.Err() == nil {
@@ -275,14 +338,14 @@ func (e *Enter) mappings(m *mapped) {
 		return err
 	}
 	m.revision = func(ctx context.Context) (rev uint64, err error) {
-		err = view(ctx, func(ctx context.Context, r store.Reader) error {
+		err = view(ctx, lookWait, func(ctx context.Context, r store.Reader) error {
 			rev, err = r.Revision(ctx)
 			return err
 		})
 		return rev, err
 	}
 	m.load = func(ctx context.Context, c claimed) (o owner, err error) {
-		err = view(ctx, func(ctx context.Context, r store.Reader) error {
+		err = view(ctx, lookWait, func(ctx context.Context, r store.Reader) error {
 			if o.rev, err = r.Revision(ctx); err != nil {
 				return err
 			}
@@ -294,5 +357,26 @@ func (e *Enter) mappings(m *mapped) {
 			return err
 		})
 		return o, err
+	}
+	m.loadAll = func(ctx context.Context, connection string) (rev uint64, all map[claimed]owner, err error) {
+		err = view(ctx, wholeWait, func(ctx context.Context, r store.Reader) error {
+			all = map[claimed]owner{}
+			if rev, err = r.Revision(ctx); err != nil {
+				return err
+			}
+			for q := (store.Query{Reach: access.Everywhere, Limit: store.MaxPage}); ; {
+				page, err := r.Mappings().Find(ctx, q, store.MappingFilter{Connection: connection})
+				if err != nil {
+					return err
+				}
+				for _, v := range page.Items {
+					all[claimed{v.Connection, v.Application}] = owner{tenant: v.Tenant, source: v.Source, made: v.CreatedAt}
+				}
+				if q.After = page.Next; q.After == "" {
+					return nil
+				}
+			}
+		})
+		return rev, all, err
 	}
 }

@@ -20,6 +20,7 @@ type platform struct {
 	rev       uint64
 	of        map[claimed]ident.Tenant
 	loads     map[claimed]int
+	wholes    int
 	revisions int
 	away      error
 }
@@ -55,6 +56,18 @@ func mapping(most int) (*mapped, *platform) {
 		defer p.mu.Unlock()
 		p.loads[c]++
 		return owner{tenant: p.of[c], source: ident.Source(p.of[c]), rev: p.rev}, p.away
+	}
+	m.loadAll = func(_ context.Context, connection string) (uint64, map[claimed]owner, error) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.wholes++
+		all := map[claimed]owner{}
+		for c, t := range p.of {
+			if c.connection == connection && !t.IsZero() {
+				all[c] = owner{tenant: t, source: ident.Source(t)}
+			}
+		}
+		return p.rev, all, p.away
 	}
 	return m, p
 }
@@ -244,7 +257,24 @@ func TestWhenTheStoreIsAwayNobodyIsSaidToBeUnmapped(t *testing.T) {
 	if got, _, err := m.get(t.Context(), c); got != (ident.Tenant{1}) || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
+	for n := range unknownAtOnce + 1 { // until all are read
+		_, _, _ = m.get(t.Context(), claimed{"eu", fmt.Sprint("nobody's ", n)})
+	}
+	p.now = p.now.Add(time.Hour)
+	(&Cache{followed: m.followed}).Followed()
+	other := claimed{"eu", "2"}
+	if _, _, err := m.get(t.Context(), other); !fault.Is(err, fault.NotFound) || p.wholes != 1 {
+		t.Errorf("all were read %d times, and one that is not among them: %v", p.wholes, err)
+	}
+	p.away = away
+	for range 3 {
+		if p.now = p.now.Add(blind); fault.Is(errOf(m.get(t.Context(), other)), fault.NotFound) != m.followed.within(blind) {
+			t.Errorf("%v after the store told of changes: said to be nobody's, or not", p.now)
+		}
+	}
 }
+
+func errOf(_ ident.Tenant, _ ident.Source, err error) error { return err }
 
 func TestUnknownApplicationsAreAskedForOnceASecondEach(t *testing.T) {
 	m, p := mapping(8)
@@ -267,41 +297,45 @@ func TestUnknownApplicationsAreAskedForOnceASecondEach(t *testing.T) {
 	}
 }
 
-// Whoever can make applications at a network server can have any number of them asked for.
-func TestAFloodOfUnknownApplicationsFloodsNeitherStoreNorMemory(t *testing.T) {
-	m, p := mapping(8)
+// Whoever can make applications at a network server can have any number of them asked for: what is mapped is its tenant's all the
+// same, be it remembered or not.
+func TestAFloodOfUnknownApplicationsFloodsNeitherStoreNorMemoryNorKeepsAMappedOneOut(t *testing.T) {
+	m, p := mapping(64)
 	here := claimed{"eu", "mapped"}
 	p.put(here, ident.Tenant{1})
 	p.put(claimed{"us", "mapped"}, ident.Tenant{2})
 	known := func(c claimed) {
 		t.Helper()
-		if _, _, err := m.get(t.Context(), c); err != nil {
-			t.Fatalf("%v: %v", c, err)
+		if got, _, err := m.get(t.Context(), c); got != p.of[c] || err != nil {
+			t.Fatalf("%v: %v, %v", c, got, err)
 		}
 	}
 	known(here)
 	const seconds, each = 20, 5_000
-	limited := 0
 	for s := range seconds {
 		for n := range each {
-			_, _, err := m.get(t.Context(), claimed{"eu", fmt.Sprint(s, " ", n)})
-			if f := fault.As(err); f != nil && f.Code == "limited_mappings" {
-				if limited++; f.Kind != fault.Exhausted || f.RetryAfter <= 0 || f.RetryAfter > time.Second {
-					t.Fatalf("%v, in %v", f.Kind, f.RetryAfter)
-				}
-			} else if !fault.Is(err, fault.NotFound) {
+			if _, _, err := m.get(t.Context(), claimed{"eu", fmt.Sprint(s, " ", n)}); !fault.Is(err, fault.NotFound) {
 				t.Fatal(err)
 			}
+			if n == each/2 {
+				p.put(claimed{"eu", fmt.Sprint("another ", s)}, ident.Tenant{3})
+				m.revised(ident.Platform)
+				known(here) // read again, though the connection's questions are used up
+				if o, err := m.ask(t.Context(), claimed{"eu", fmt.Sprint("another ", s)}, true); o.tenant != (ident.Tenant{3}) || err != nil {
+					t.Fatalf("who has to be sure is told %v, %v", o, err)
+				}
+			}
 		}
-		p.put(claimed{"eu", "another"}, ident.Tenant{3})
-		m.revised(ident.Platform)
-		known(here) // read again, though the connection's questions are used up
 		p.now = p.now.Add(time.Second)
+		known(claimed{"eu", fmt.Sprint("another ", s)}) // never asked for before
 	}
-	known(claimed{"us", "mapped"}) // never asked for before
+	known(claimed{"us", "mapped"})
 	perSecond := int(time.Second / unknownEvery)
-	if asked := p.loaded() - p.loads[here]; asked > unknownAtOnce+seconds*perSecond+1 || asked < unknownAtOnce || limited+asked < seconds*each {
-		t.Errorf("%d of %d were asked for, %d put off", asked, seconds*each, limited)
+	if asked := p.loaded() - p.loads[here]; asked > unknownAtOnce+seconds*(perSecond+1)+1 || asked < unknownAtOnce {
+		t.Errorf("%d of %d were asked for one by one", asked, seconds*each)
+	}
+	if p.wholes > seconds+1 || p.wholes < seconds/2 {
+		t.Errorf("all of the connection's were read %d times in %d s", p.wholes, seconds)
 	}
 	for n := range 3 * maxConnections {
 		_, _, _ = m.get(t.Context(), claimed{fmt.Sprint("c", n), "1"}) // the answer does not matter
@@ -309,11 +343,80 @@ func TestAFloodOfUnknownApplicationsFloodsNeitherStoreNorMemory(t *testing.T) {
 	for n := range 100 {
 		c := claimed{"eu", fmt.Sprint("mapped ", n)}
 		p.put(c, ident.Tenant{1})
+		m.revised(ident.Platform)
 		p.now = p.now.Add(unknownEvery)
 		known(c)
 	}
-	if len(m.known) > 8 || len(m.unknown) > maxUnknown || len(m.paid) > maxConnections || len(m.loading) > 0 {
+	if len(m.known) > 64 || len(m.unknown) > maxUnknown || len(m.paid) > maxConnections || len(m.loading) > 0 || len(m.reading) > 0 {
 		t.Errorf("remembered are %d, and %d that are nobody's, of %d connections; %d are being read", len(m.known), len(m.unknown), len(m.paid), len(m.loading))
+	}
+}
+
+// A process that has just been started knows nobody yet, and each application's first message asks.
+func TestAllApplicationsOfAConnectionAreLetInFromTheFirstSecondOn(t *testing.T) {
+	const mappings = 3 * unknownAtOnce
+	m, p := mapping(mappings + 1)
+	for n := range mappings {
+		p.put(claimed{"eu", fmt.Sprint(n)}, ident.Tenant{1})
+	}
+	p.put(claimed{"us", "1"}, ident.Tenant{2})
+	all := func() {
+		t.Helper()
+		for n := range mappings {
+			if got, _, err := m.get(t.Context(), claimed{"eu", fmt.Sprint(n)}); got != (ident.Tenant{1}) || err != nil {
+				t.Fatalf("application %d: %v, %v", n, got, err)
+			}
+		}
+	}
+	all()
+	if p.wholes != 1 || p.loaded() != unknownAtOnce {
+		t.Errorf("%d were asked for one by one, and all of them %d times", p.loaded(), p.wholes)
+	}
+	p.now = p.now.Add(time.Hour) // with no change
+	all()
+	if _, _, err := m.get(t.Context(), claimed{"eu", "nobody's"}); !fault.Is(err, fault.NotFound) || p.wholes != 1 || p.loaded() != unknownAtOnce {
+		t.Errorf("an hour later: %v; %d were asked for one by one, and all of them %d times", err, p.loaded(), p.wholes)
+	}
+	if got, _, err := m.get(t.Context(), claimed{"us", "1"}); got != (ident.Tenant{2}) || err != nil {
+		t.Errorf("of another connection: %v, %v", got, err)
+	}
+	p.put(claimed{"eu", "nobody's"}, ident.Tenant{3})
+	p.put(claimed{"eu", "0"}, ident.Tenant{})
+	p.put(claimed{"eu", "1"}, ident.Tenant{2})
+	m.revised(ident.Platform)
+	for name, want := range map[string]ident.Tenant{"nobody's": {3}, "0": {}, "1": {2}, "2": {1}} {
+		if got, _, _ := m.get(t.Context(), claimed{"eu", name}); got != want {
+			t.Errorf("after changes %s is %v's, want %v", name, got, want)
+		}
+	}
+}
+
+// What is let go to make room is not taken for nobody's.
+func TestWhatIsForgottenIsAskedForAgain(t *testing.T) {
+	const mappings = 2 * unknownAtOnce
+	m, p := mapping(mappings)
+	ask := func(connection string, n int, want ident.Tenant) {
+		t.Helper()
+		if got, _, err := m.get(t.Context(), claimed{connection, fmt.Sprint(n)}); got != want || err != nil {
+			t.Fatalf("application %d of %s: %v, %v", n, connection, got, err)
+		}
+	}
+	for n := range mappings {
+		p.put(claimed{"eu", fmt.Sprint(n)}, ident.Tenant{1})
+	}
+	for n := range 3 {
+		p.put(claimed{"us", fmt.Sprint(n)}, ident.Tenant{2})
+	}
+	for range 3 {
+		for n := range mappings {
+			ask("eu", n, ident.Tenant{1})
+		}
+		for n := range 3 {
+			ask("us", n, ident.Tenant{2})
+		}
+	}
+	if len(m.known) > mappings {
+		t.Errorf("%d are remembered", len(m.known))
 	}
 }
 

@@ -154,11 +154,8 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	}
 	t, door, err := g.owner(ctx, c, told)
 	s = door
-	switch {
-	case fault.Is(err, fault.NotFound):
+	if fault.Is(err, fault.NotFound) {
 		return dead(ident.Tenant{}, "no_tenant")
-	case fault.Is(err, fault.Exhausted): // too many unknown ones to look each up: those behind it must not wait for them
-		return dead(ident.Tenant{}, "tenant_not_looked_up")
 	}
 	if err != nil {
 		return away(err)

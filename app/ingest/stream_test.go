@@ -410,6 +410,34 @@ func TestWhatComesFasterThanItMayIsReadLaterAndNothingIsKeptBeyondTheBacklog(t *
 	}
 }
 
+// Whoever can make applications at a network server can have it bring messages of any number of them.
+func TestMessagesOfUnknownApplicationsKeepThoseOfAMappedOneFromNobody(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	apps := ingest.Connection{Name: "apps", Format: source.Plain, Owner: ingest.ByApplication, Topics: []uplink.Template{template(t, "app/{application}/up")}}
+	const mapped, unknown = store.MaxPage + 1, 1_100
+	var all []ingest.Brought
+	for n := range unknown {
+		all = append(all, ingest.Brought{Topic: fmt.Sprintf("app/nobodys-%d/up", n), Payload: []byte("{}")})
+	}
+	for n := range mapped {
+		name := fmt.Sprint("pumps-", n)
+		must[source.Mapping](t)(s.admin.MapApplication(t.Context(), s.may(access.PlatformConnectionWrite), source.Mapping{Connection: "apps", Application: name, Tenant: s.tenant, Source: s.way.ID}))
+		all = append(all, ingest.Brought{Topic: "app/" + name + "/up", Payload: []byte(`{"device":"` + known + `","payload":"AA=="}`)})
+	}
+	for _, err := range s.events.Receive(t.Context(), apps, all) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	counts, dead := s.events.Counts(), s.dead()
+	count := func(result string) int64 {
+		return counts[`ringfence_mqtt_messages_total{connection="apps",result="`+result+`"}`]
+	}
+	if count("accepted")+count("later") != mapped || count("dead_letter") != unknown || dead["no_tenant"] == 0 || len(dead) != 1 {
+		t.Errorf("%v; dead letters: %v", counts, dead)
+	}
+}
+
 func TestADisabledSourcesMessagesAreRefusedAndTheConnectionGoesOn(t *testing.T) {
 	s := newStream(t, "x", tenant.DefaultLimits)
 	c := ingest.Connection{Name: "fixed", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up")}}

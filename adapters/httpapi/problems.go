@@ -141,6 +141,7 @@ var advice = map[string]string{
 	"tenant_deleted":         "The tenant is gone for good. Work in another one.",
 	"tenant_suspended":       "Ask the platform's operator to resume the tenant.",
 	"too_deep":               "Place the node higher in the tree.",
+	"time_not_kept":          "The message's time lies before the oldest day that the database keeps, or far ahead: whoever took it in had a wrong clock. Its sender is to send it again.",
 	"too_large":              "Send a smaller body, or split it.",
 	"too_many_parts":         "A batch has more parts than a store writes at once. Split it.",
 	"too_many_rows":          "A part of a batch has more rows than a store writes at once. Split it.",

@@ -430,7 +430,12 @@ func (c *consumer) stored(ctx context.Context, parts []*part) (left []*part) {
 			c.aside(ctx, p)
 		case fault.Is(err, fault.Unavailable):
 			c.g.consuming.set(func(s *consuming) { s.unstored = err })
-			left = append(left, p)
+			if f != nil && f.Code == "no_partition" {
+				p = c.timely(ctx, p)
+			}
+			if len(p.of) > 0 {
+				left = append(left, p)
+			}
 		case len(p.Rows) > 1: // one of them is to blame: each for itself
 			left = append(left, p.apart()...)
 		default:

@@ -94,6 +94,15 @@ func (g *Ingest) ReplayDead(ctx context.Context, s access.Scope, once enter.Once
 	if err != nil {
 		return id, false, err
 	}
+	if g.durable.Span != nil {
+		span, err := g.durable.Span(ctx)
+		if err != nil {
+			return id, false, err
+		}
+		if !span.holds(e.ID, e.ReceivedAt) {
+			return id, false, errTime
+		}
+	}
 	record, err := g.durable.record(g.durable.Topics.Uplinks, e, trace.Of(ctx))
 	if err != nil {
 		return id, false, err
@@ -124,6 +133,7 @@ var (
 	errCut       = fault.New(fault.Conflict, "letter_cut", "Only the beginning of the value was kept, since it was too large. Ask its sender to send it again, smaller.")
 	errNobodys   = fault.New(fault.Conflict, "letter_without_owner", "The letter is still nobody's. Map its application to a tenant's source, or enable that source, then replay it.")
 	errForged    = fault.New(fault.Conflict, "letter_not_ours", "The record did not say, in all its places alike, whose it is, so that no process of ours wrote it. Nothing is made of it; find out who may write to the topic.")
+	errTime      = fault.New(fault.Conflict, "time_not_kept", "The message is of a time that the database keeps nothing of: it lies before its oldest day, or far ahead. Ask its sender to send it again.")
 	errNotAnyway = fault.New(fault.Conflict, "letter_not_an_event", "The letter is no event that came in, or came in by a topic that does not tell whose it is, so that it cannot be replayed.")
 )
 

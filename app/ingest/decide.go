@@ -46,6 +46,28 @@ func (p *part) apart() []*part {
 	return out
 }
 
+// timely is the part without what is of a time that the store keeps nothing of, whatever its operator does: that is buried. The rest
+// waits for the operator.
+func (c *consumer) timely(ctx context.Context, p *part) *part {
+	c.g.log.ErrorContext(ctx, "events wait: the database is not prepared for their time; run ringfence maintain", slog.String("tenant_id", p.Scope.Tenant().String()), slog.Int("events", len(p.of)))
+	if c.g.durable.Span == nil {
+		return p
+	}
+	span, err := c.g.durable.Span(ctx)
+	if err != nil {
+		return p
+	}
+	out := &part{Part: store.Part{Scope: p.Scope, Seen: p.Seen}, tries: p.tries}
+	for i, of := range p.of {
+		if u := p.Rows[i].Uplink; !span.holds(u.ID, u.ReceivedAt) {
+			c.refuse(ctx, of, "time_not_kept")
+			continue
+		}
+		out.Rows, out.of = append(out.Rows, p.Rows[i]), append(out.of, p.of[i])
+	}
+	return out
+}
+
 // quarters is what is remembered of a tenant: a room that batches share. It is used while the gate knows of no change; that
 // nothing changed unknown to the gate is checked by the write.
 type quarters struct {

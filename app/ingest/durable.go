@@ -28,6 +28,16 @@ type Durable struct {
 	Replicas int           // of this process: rates and fuel are for all of them together
 	Group    string        // in which events are finished
 	Tracer   trace.Tracer  // nil: nobody is told of traces
+
+	Span func(context.Context) (Span, error) // nil: the store keeps events of any time
+}
+
+// Span is for which times the store can keep events, prepared for all of them or not yet.
+type Span struct{ Uplinks, Readings, End time.Time }
+
+// holds reports whether an event's time is one of them.
+func (s Span) holds(id ident.Uplink, received time.Time) bool {
+	return !id.Time().Before(s.Uplinks) && id.Time().Before(s.End) && !received.Before(s.Readings)
 }
 
 // Over makes a bus the durable step. It is called before anything is accepted.

@@ -32,12 +32,16 @@ type stream struct {
 
 func newStream(t *testing.T, script string, limits tenant.Limits) *stream {
 	t.Helper()
-	b := newBench(t, scripted{[]decoder.Category{decoder.Success, decoder.Fuel, decoder.Exception}}, script, limits)
+	return streamOf(newBench(t, scripted{[]decoder.Category{decoder.Success, decoder.Fuel, decoder.Exception}}, script, limits))
+}
+
+func streamOf(b *bench) *stream {
+	b.t.Helper()
 	broker := memory.NewBroker(memory.BrokerOptions{})
 	s := &stream{b, broker.Bus(), bus.TopicsUnder("rf"), broker}
 	for _, topic := range []string{s.topics.Uplinks, s.topics.Later, s.topics.Dead} {
 		if err := broker.Create(topic, 3); err != nil {
-			t.Fatal(err)
+			b.t.Fatal(err)
 		}
 	}
 	for _, g := range []*ingest.Ingest{b.events, b.unaware} {

@@ -84,12 +84,24 @@ func must[V any](t *testing.T) func(V, error) V {
 
 func newBench(t *testing.T, engine sandbox.Engine, script string, limits tenant.Limits) *bench {
 	t.Helper()
-	b := &bench{t: t, now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)}
+	return newBenchOn(t, time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), inMemory, engine, script, limits)
+}
+
+// opening opens a store that tells of changes.
+type opening func(now func() time.Time, revised store.Revised) store.Store
+
+func inMemory(now func() time.Time, revised store.Revised) store.Store {
+	return memory.New(memory.Options{Now: now, Revised: revised})
+}
+
+func newBenchOn(t *testing.T, begin time.Time, open opening, engine sandbox.Engine, script string, limits tenant.Limits) *bench {
+	t.Helper()
+	b := &bench{t: t, now: begin}
 	clock := func() time.Time { return b.now }
 	ctx, from := t.Context(), access.Origin{Address: "192.0.2.1"}
 	cache, limiter, keys, log := enter.NewCache(100), memlimit.New(clock, 1000), must[*keyring.Keyring](t)(keyring.Ephemeral()), slog.New(slog.DiscardHandler)
-	records := memory.New(memory.Options{Now: clock, Revised: cache.Revised})
-	b.store = records
+	records := open(clock, cache.Revised)
+	b.store, _ = records.(*memory.Store)
 	recorder := enter.Recorder{Mint: ident.Mint{Now: clock, Random: func(b []byte) { _, _ = rand.Read(b) }}, Sealer: keys, Peppers: keys}
 	b.gate = enter.New(records, cache, recorder, log)
 	b.unaware = ingest.New(enter.New(records, enter.NewCache(100), recorder, log), records, engine, limiter, limits, log)

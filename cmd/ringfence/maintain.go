@@ -78,8 +78,15 @@ func (k maintainCmd) round(ctx context.Context, env environment, url, retention 
 	done := maintained{Made: []string{}, Dropped: []string{}}
 	var failed error
 	if !k.Check {
-		var err error
-		if done.Made, err = postgres.Prepare(ctx, url, now, now.AddDate(0, 0, postgres.DaysAhead)); err != nil {
+		from := now
+		was, err := postgres.Partitioned(ctx, url, now)
+		if err != nil {
+			return err
+		}
+		if !was.Gap.IsZero() { // it was not run for so long: what a bus still holds of those days waits for them
+			from = was.Gap
+		}
+		if done.Made, err = postgres.Prepare(ctx, url, from, now.AddDate(0, 0, postgres.DaysAhead)); err != nil {
 			return err
 		}
 		if !retention.IsZero() {

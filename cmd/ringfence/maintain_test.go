@@ -35,6 +35,15 @@ func TestMaintainPreparesTheDaysToComeAndDropsThoseThatAreOver(t *testing.T) {
 		code := run(t.Context(), args, environment{lookup: func(string) (string, bool) { return "", false }, stdout: &out, stderr: &told})
 		return code, out.String(), told.String()
 	}
+	day := func(back int) string { return time.Now().UTC().AddDate(0, 0, -back).Format("20060102") }
+	for _, back := range []int{0, 1, 2} { // it was forgotten for longer than it prepares for
+		if err := server.Ask(t.Context(), name, "DROP TABLE IF EXISTS readings_"+day(back)+", uplinks_"+day(back)+", outcomes_"+day(back)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := postgres.Prepare(t.Context(), server.URL(name, "owner"), time.Now().AddDate(0, 0, -3), time.Now().AddDate(0, 0, -3)); err != nil {
+		t.Fatal(err)
+	}
 	tomorrow, old := "readings_"+time.Now().UTC().AddDate(0, 0, 1).Format("20060102"), time.Now().UTC().AddDate(-2, 0, 0)
 	if err := server.Ask(t.Context(), name, "DROP TABLE "+tomorrow); err != nil {
 		t.Fatal(err)
@@ -56,6 +65,11 @@ func TestMaintainPreparesTheDaysToComeAndDropsThoseThatAreOver(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	for _, back := range []int{0, 1, 2} {
+		if err := server.Ask(t.Context(), name, "SELECT count(*) FROM uplinks_"+day(back)+", readings_"+day(back)); err != nil {
+			t.Errorf("a day that was passed over: %v", err)
+		}
+	}
 	if code, out, told := ask("maintain", "--json", "--url-file", owner, "--retention-url-file", retention, "--readings-days", "700", "--uplinks-days", "698"); code != exitDone ||
 		!strings.HasPrefix(out, `{"made":[],"dropped":["uplinks_`+old.Format("20060102")+`"`) || !strings.Contains(out, `"days_ahead":7`) {
 		t.Errorf("%d %s %s", code, out, told)

@@ -62,6 +62,7 @@ type Partitions struct {
 	Ahead  int               `json:"days_ahead"` // whole days after today for which every table has its partition, with none missing before
 	Oldest map[string]string `json:"oldest"`     // first day of each table
 	Count  map[string]int    `json:"partitions"`
+	Gap    time.Time         `json:"-"` // first day of the last MinimumKept that is over and missing, though there is an older one; zero: none
 }
 
 // Alarm says what is wrong; "" if nothing is.
@@ -164,11 +165,39 @@ func Partitioned(ctx context.Context, url secret.Text, now time.Time) (Partition
 	p.Ahead = -1
 	for table, of := range days {
 		p.Oldest[table], p.Count[table] = of[0], len(of)
+		for behind := MinimumKept; behind > 0; behind-- {
+			at := now.UTC().Truncate(day).Add(-time.Duration(behind) * day)
+			if at.Format(time.DateOnly) > of[0] && !slices.Contains(of, at.Format(time.DateOnly)) && (p.Gap.IsZero() || at.Before(p.Gap)) {
+				p.Gap = at
+			}
+		}
 	}
 	for at := now.UTC(); !slices.ContainsFunc(byDay(), func(table string) bool { return !slices.Contains(days[table], at.Format(time.DateOnly)) }); at = at.Add(day) {
 		p.Ahead++
 	}
 	return p, nil
+}
+
+// Span answers for which times the database can keep an event, or could once ringfence maintain has made what is missing: from the
+// oldest day of uplinks and that of readings, or the MinimumKept-th behind, to the last day ahead, by the database's own clock.
+func Span(ctx context.Context, url secret.Text) (uplinks, readings, end time.Time, err error) {
+	db, err := connect(url)
+	if err != nil {
+		return uplinks, readings, end, err
+	}
+	defer func() { _ = db.Close() }()
+	err = db.DB.QueryRowContext(ctx, "SELECT min(starts) FILTER (WHERE parent = 'uplinks'), min(starts) FILTER (WHERE parent = 'readings'), now() FROM partitions()").Scan(&uplinks, &readings, &end)
+	if err != nil {
+		return uplinks, readings, end, fault.Wrap(err, fault.Unavailable, "store_unavailable", "The store cannot be asked for which days it has partitions. Try again.").WithRetry(time.Second)
+	}
+	today := end.UTC().Truncate(day)
+	since := func(oldest time.Time) time.Time {
+		if least := today.Add(-MinimumKept * day); oldest.Before(least) {
+			return least
+		}
+		return oldest.UTC()
+	}
+	return since(uplinks), since(readings), today.Add((DaysAhead + 1) * day), nil
 }
 
 // told says of an error that somebody can mend what it is and how.

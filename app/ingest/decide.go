@@ -136,11 +136,13 @@ func (c *consumer) decide(ctx context.Context, batch []*pending) []*part {
 			for _, p := range byTenant[t] {
 				c.refuse(ctx, p, "tenant_gone")
 			}
-		case err != nil:
-			c.g.lost(ctx, t, "events cannot be decided", err)
-			for _, p := range byTenant[t] {
-				c.refuse(ctx, p, "cannot_be_decided")
+		case err != nil && len(byTenant[t]) > 1: // one of them is to blame: each for itself
+			for i := range byTenant[t] {
+				parts = append(parts, c.decide(ctx, byTenant[t][i:i+1])...)
 			}
+		case err != nil:
+			c.g.lost(ctx, t, "an event cannot be decided", err)
+			c.refuse(ctx, byTenant[t][0], "cannot_be_decided")
 		default:
 			for _, p := range made.astray {
 				c.refuse(ctx, p, "not_its_tenants")

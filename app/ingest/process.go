@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -315,15 +316,14 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 		u.NotBefore = until
 		return store.Finished{Uplink: u}, nil
 	}
-	in, err := g.input(ctx, rm.scope.Tenant(), d, u)
+	res, err := g.run(ctx, rm.scope.Tenant(), d, v, u)
 	if err != nil {
-		return store.Finished{}, err
-	}
-	res, err := g.engine.Run(ctx, sandbox.Job{Script: sandbox.Script{
-		Tenant: rm.scope.Tenant(), Decoder: v.Decoder, Version: v.ID, Hash: v.Hash, Source: v.Source, Limits: decoder.DefaultLimits,
-	}, Input: in})
-	if err != nil {
-		return store.Finished{}, err
+		if fault.Is(err, fault.Unavailable) || ctx.Err() != nil {
+			return store.Finished{}, err
+		}
+		// Ours alone, and of this event alone: the others of its tenant must not suffer by it.
+		g.log.ErrorContext(ctx, "an event cannot be decoded", slog.String("tenant_id", rm.scope.Tenant().String()), slog.String("event_id", u.ID.String()), slog.String("device_id", d.ID.String()), slog.String("cause", fault.Cause(err)))
+		res = decoder.Result{Category: decoder.Internal, Message: "The decoder could not be run: a secret variable of the device cannot be opened, or the server is at fault. Its operator finds more in the log."}
 	}
 	out.Category, out.Fuel, out.Duration, out.Message = res.Category, res.Fuel, res.Duration, res.Message
 	g.judged(rm.scope.Tenant(), v.ID, res, now)
@@ -347,6 +347,16 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 		f.Out, err = goingOut(rm.scope.Tenant(), reading)
 	}
 	return f, err
+}
+
+func (g *Ingest) run(ctx context.Context, t ident.Tenant, d *device.Device, v decoder.Version, u uplink.Uplink) (decoder.Result, error) {
+	in, err := g.input(ctx, t, d, u)
+	if err != nil {
+		return decoder.Result{}, err
+	}
+	return g.engine.Run(ctx, sandbox.Job{Script: sandbox.Script{
+		Tenant: t, Decoder: v.Decoder, Version: v.ID, Hash: v.Hash, Source: v.Source, Limits: decoder.DefaultLimits,
+	}, Input: in})
 }
 
 func (g *Ingest) input(ctx context.Context, t ident.Tenant, d *device.Device, u uplink.Uplink) (decoder.Input, error) {

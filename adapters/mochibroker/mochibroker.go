@@ -109,6 +109,7 @@ func (b *Broker) Serve(l net.Listener) error {
 		return l.Close()
 	}
 	b.listener = l
+	b.asking.Go(b.ask) // under mu, so that Shutdown waits for it
 	b.mu.Unlock()
 	in := &entrance{broker: b, listener: l, ended: make(chan error, 1)}
 	if err := b.server.AddListener(in); err != nil {
@@ -117,7 +118,6 @@ func (b *Broker) Serve(l net.Listener) error {
 	if err := b.server.Serve(); err != nil {
 		return err
 	}
-	b.asking.Go(b.ask)
 	err := <-in.ended
 	b.mu.Lock()
 	stopping := b.stopping

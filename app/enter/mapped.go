@@ -29,8 +29,9 @@ const (
 // they are nobody's. An application that is mapped costs no query while the platform's mappings stay as they are; one that is
 // not is asked for once a second at most. Where more of a connection's are asked for than may be, be they many that are nobody's or
 // all those of a process that has just been started, all of its mappings are read at once, so that no application waits for
-// another's; then one that is not among them is nobody's without a question, for a second at least. While the store does not answer, one that was mapped is its tenant's as long as the gate lets
-// in events by what it remembers, unless a change of that tenant's was announced meanwhile.
+// another's; then one that is not among them is nobody's without a question, for a second at least. While the store does not
+// answer, one that was mapped is its tenant's as long as the gate lets in events by what it remembers, unless a change of that
+// tenant's was announced meanwhile.
 func (e *Enter) Mapped(ctx context.Context, connection, application string) (ident.Tenant, ident.Source, error) {
 	c := claimed{connection, application}
 	if source.CheckConnection(connection) != nil || source.CheckApplication(application) != nil {

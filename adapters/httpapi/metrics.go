@@ -41,15 +41,17 @@ func (m *Metrics) Watch(read func() map[string]int64) {
 	m.watched = append(m.watched, read)
 }
 
-// Ready shows whether a process is ready, by asking it when that is read.
+// Ready shows whether a process is ready, by asking it when that is read. If that panics, it is not: nobody stands above who reads.
 func (m *Metrics) Ready(ready func(context.Context) error) {
-	m.Watch(func() map[string]int64 {
+	m.Watch(func() (series map[string]int64) {
 		ctx, end := context.WithTimeout(context.Background(), readyFor)
 		defer end()
-		if ready(ctx) != nil {
-			return map[string]int64{"ringfence_ready": 0}
+		series = map[string]int64{"ringfence_ready": 0}
+		defer func() { _ = recover() }()
+		if ready(ctx) == nil {
+			series["ringfence_ready"] = 1
 		}
-		return map[string]int64{"ringfence_ready": 1}
+		return series
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 )
 
@@ -33,6 +34,14 @@ func (c *Cache) Followed() {
 func (f *followed) within(d time.Duration) bool {
 	last := f.last.Load()
 	return last == 0 || f.now().Sub(f.born)-time.Duration(last) <= d
+}
+
+// Following answers why this process may not decide by what it remembers: the store has not said for a while what others changed.
+func (e *Enter) Following() error {
+	if !e.cache.followed.within(blind) {
+		return fault.New(fault.Unavailable, "store_unavailable", "The database cannot be used at the moment. Try again.")
+	}
+	return nil
 }
 
 // standing is what is known of a tenant, if it may be decided by: else it is read again, which the store may refuse.

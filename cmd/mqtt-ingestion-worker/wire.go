@@ -133,7 +133,7 @@ func work(ctx context.Context, n *node.Node) error {
 	}
 	n.Metrics.Watch(links.Counts)
 	n.Ready(func(ctx context.Context) error {
-		if err := links.Ready(); err != nil {
+		if err := errors.Join(links.Ready(), n.Enter.Following()); err != nil { // without the store it goes on by what it remembers, for a while
 			return err
 		}
 		_, err := n.Bus.Lags(ctx, n.Later, n.Topics.Later)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -71,6 +72,12 @@ func TestAnOutageOfPostgreSQLLosesNothing(t *testing.T) {
 	if err := d.ready(d.workers["event-worker"].metrics()); err == nil {
 		t.Error("the event worker says that it is ready without its database")
 	}
+	d.await("the MQTT worker says that it has no database", 10*time.Second, func() error {
+		if d.ready(d.workers["mqtt-ingestion-worker"].metrics()) == nil {
+			return errors.New("it is ready")
+		}
+		return nil
+	})
 	d.pg.Start()
 	back := time.Now()
 	waited := d.behind()

@@ -245,18 +245,13 @@ func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 	return will, nil
 }
 
-// sender is where a message stands in a trace, as its publisher says: once, or it says nothing.
-func sender(said []packets.UserProperty) (at trace.Place) {
-	n := 0
-	for _, one := range said {
-		if one.Key == "traceparent" {
-			at = trace.Parse(one.Val)
-			n++
+// sender is where a message stands in a trace, as its publisher says, who does not choose whether we keep it.
+func sender(said []packets.UserProperty) trace.Place {
+	at := trace.Sent(func(yield func(string, string) bool) {
+		for i := 0; i < len(said) && yield(said[i].Key, said[i].Val); i++ {
 		}
-	}
-	if at.Kept = false; n > 1 {
-		return trace.Place{}
-	}
+	})
+	at.Kept = false
 	return at
 }
 

@@ -222,19 +222,11 @@ func (l *line) message(it item) Message {
 	return m
 }
 
-// sender is where a message stands in a trace, as its publisher says: once, or it says nothing.
-func sender(said paho.UserProperties) (at trace.Place) {
-	n := 0
-	for _, one := range said {
-		if one.Key == "traceparent" {
-			at = trace.Parse(one.Value)
-			n++
+func sender(said paho.UserProperties) trace.Place {
+	return trace.Sent(func(yield func(string, string) bool) {
+		for i := 0; i < len(said) && yield(said[i].Key, said[i].Value); i++ {
 		}
-	}
-	if n > 1 {
-		return trace.Place{}
-	}
-	return at
+	})
 }
 
 // judge says what is wrong with a topic. A broker should have refused most of it; not all do.

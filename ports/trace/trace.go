@@ -6,6 +6,7 @@ package trace
 import (
 	"context"
 	"encoding/hex"
+	"iter"
 	"time"
 
 	"github.com/ringfence/ringfence/core/ident"
@@ -68,6 +69,21 @@ func Parse(s string) Place {
 		return Place{}
 	}
 	return p
+}
+
+// Sent is where a message stands in a trace, as its sender says by exactly one of its properties; else nowhere.
+func Sent(properties iter.Seq2[string, string]) (at Place) {
+	n := 0
+	for key, value := range properties {
+		if key == "traceparent" {
+			at = Parse(value)
+			n++
+		}
+	}
+	if n > 1 {
+		return Place{}
+	}
+	return at
 }
 
 // digit is what a digit of lower-case hex says, or more than 15.

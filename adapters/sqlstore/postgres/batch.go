@@ -36,7 +36,7 @@ type texts struct{ settings, free, show, plain, part, duplicates, folds, sooner 
 
 func newTexts() *texts {
 	asked := func(q string) string { return strings.ReplaceAll(sqlstore.Guarded(q), "?", "$1") }
-	return &texts{settings, asked(showFree), asked(showShared), asked(plainStatement()), asked(partStatement()), asked(duplicatesStatement()), asked(foldsStatement()), "UPDATE known SET due = $2 WHERE tenant = $1 AND due + 0 > $2"}
+	return &texts{settings, asked(showFree), asked(showShared), asked(plainStatement()), asked(partStatement()), asked(duplicatesStatement()), asked(foldsStatement()), sooner("$2", "$1")}
 }
 
 // batch writes parts, in their order, in the transaction that a connection has open, and answers what is wrong with each. An
@@ -377,9 +377,6 @@ func (b *batching) fill(c []array, p *store.Part, rows []int) error {
 			c[0].bytes(f.Uplink.DedupeKey[:])
 		}
 		fillUplink(c[1:], &f.Uplink)
-		if f.Uplink.State == uplink.Quarantined {
-			continue // nothing follows
-		}
 		if f.Outcome != nil {
 			fillOutcome(outcomes, f.Outcome)
 		}
@@ -409,10 +406,8 @@ func fillLast(c []array, p *store.Part, rows []int) {
 		device, latest, at := p.Rows[rows[0]].Uplink.Device, (*uplink.Reading)(nil), int64(math.MinInt64)
 		for len(rows) > 0 && p.Rows[rows[0]].Uplink.Device == device {
 			f := &p.Rows[rows[0]]
-			if rows = rows[1:]; f.Uplink.State == uplink.Quarantined {
-				continue
-			}
-			if f.Uplink.State != uplink.Accepted {
+			rows = rows[1:]
+			if s := f.Uplink.State; s != uplink.Accepted && s != uplink.Quarantined {
 				at = max(at, micros(f.Uplink.ReceivedAt))
 			}
 			if f.Reading != nil && (latest == nil || later(f.Reading, latest)) {

@@ -122,7 +122,7 @@ func dialect() sqlstore.Dialect {
 		// A lock of the tenant, of a class of its own (2; LockName has 0, TryLock 1).
 		ShowAlone:  "SELECT pg_advisory_xact_lock(hashtextextended(set_config('app.tenant', ?, true), 2))",
 		ShowShared: showShared,
-		Sooner:     sooner,
+		Sooner:     sooner("?", "?"),
 		Batch:      newTexts().batch, Refused: refused,
 		Snapshot: sql.LevelRepeatableRead, LockHead: " FOR UPDATE", LockName: "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", TryLock: "SELECT pg_try_advisory_xact_lock(hashtextextended(?, 1))", Spoils: true, Again: again, Told: told, Parts: true,
 		Greatest: "GREATEST",

@@ -211,11 +211,7 @@ func (b *batching) shown(show *pgconn.StatementDescription, p *store.Part) error
 
 // write sends what is left of each part.
 func (b *batching) write(show, part *pgconn.StatementDescription, left []todo) error {
-	types := seenTypes + "n" + uplinkTypes + outcomeTypes + readingTypes + outTypes
-	if b.Plain {
-		types = seenTypes + "b" + uplinkTypes + outcomeTypes + readingTypes + outTypes + latestTypes + livelyTypes
-	}
-	args := newArguments(types)
+	args := newArguments(strings.Join(columns(b.Plain), ""))
 	for i, p := range b.parts {
 		rows, l := left[i].rows, &left[i]
 		l.rows = nil

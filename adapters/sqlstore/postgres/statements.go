@@ -23,7 +23,7 @@ const showFree = "SELECT set_config('app.tenant', CASE WHEN pg_try_advisory_xact
 // showShared says it too, and waits for changes of that tenant.
 const showShared = "SELECT pg_advisory_xact_lock_shared(hashtextextended(set_config('app.tenant', ?, true), 2))"
 
-// sooner notes when, by its arguments as they are written, a key is over, if nothing is due for jobs before. Counters are noticed by a trigger; keys are too many for
+// sooner is the statement, with its arguments as they are written there, that notes when a key is over, if nothing is due for jobs before. Counters are noticed by a trigger; keys are too many for
 // one, and mostly later than what is due anyway.
 func sooner(moment, tenant string) string {
 	return "UPDATE known SET due = " + moment + " WHERE tenant = " + tenant + " AND due + 0 > " + moment // not by the index of all that is due
@@ -44,6 +44,24 @@ const (
 	foldNames    = "kind, key, node, bucket, until, count"
 	foldTypes    = "ttbnnn"
 )
+
+// columns are those of a part's statement, with what stands before an uplink's: keys and ids of a plain part, else the row's place.
+func columns(plain bool) []string {
+	if plain {
+		return []string{seenTypes, "b", uplinkTypes, outcomeTypes, readingTypes, outTypes, latestTypes, livelyTypes}
+	}
+	return []string{seenTypes, "n", uplinkTypes, outcomeTypes, readingTypes, outTypes}
+}
+
+// places are the numbers of the first argument of each of some columns, behind the single ones.
+func places(first int, columns []string) []int {
+	out := make([]int, len(columns))
+	for i, types := range columns {
+		out[i] = first
+		first += len(types)
+	}
+	return out
+}
 
 // What a part's statement answers of a row.
 const (
@@ -81,14 +99,8 @@ func freshCondition(seen int) string {
 // tenant, revision, when the first key is over, what was seen, keys and ids, uplinks, outcomes, readings, what goes out, each
 // device's latest reading and sign of life.
 func plainStatement() string {
-	const seen = 4
-	keys := seen + len(seenTypes)
-	uplinks := keys + 1
-	outcomes := uplinks + len(uplinkTypes)
-	readings := outcomes + len(outcomeTypes)
-	outs := readings + len(readingTypes)
-	newest := outs + len(outTypes)
-	lively := newest + len(latestTypes)
+	at := places(4, columns(true))
+	seen, keys, uplinks, outcomes, readings, outs, newest, lively := at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7]
 	column := func(name string) string {
 		n := slices.Index(strings.Split(uplinkNames, ", "), name)
 		return fmt.Sprintf("$%d", uplinks+n)
@@ -122,12 +134,8 @@ const (
 // the row that is there shows who has it, whoever was faster (keys). So it is known what becomes of each row (fates). An uplink
 // that is there already is met as it is written, and nothing of its row follows (kept): no plan looks into all the days' parts.
 func partStatement() string {
-	const seen = 3
-	place := seen + len(seenTypes)
-	uplinks := place + 1
-	outcomes := uplinks + len(uplinkTypes)
-	readings := outcomes + len(outcomeTypes)
-	outs := readings + len(readingTypes)
+	at := places(3, columns(false))
+	seen, place, outcomes, readings, outs := at[0], at[1], at[3], at[4], at[5]
 	const free = "dedupe.expires <= excluded.expires - %[1]d"
 	keys := fmt.Sprintf(`INSERT INTO dedupe (tenant, key, uplink, payload_hash, expires) SELECT DISTINCT ON (dedupe) ?::bytea, dedupe, id, payload_hash, arrived + %[1]d FROM came WHERE dedupe <> '\x%064[2]d' ORDER BY dedupe, place
 		ON CONFLICT (tenant, key) DO UPDATE SET uplink = CASE WHEN `+free+` THEN excluded.uplink ELSE dedupe.uplink END, payload_hash = CASE WHEN `+free+` THEN excluded.payload_hash ELSE dedupe.payload_hash END,

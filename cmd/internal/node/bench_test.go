@@ -297,7 +297,7 @@ func BenchmarkPipeline(b *testing.B) {
 			whole := func() time.Duration {
 				began := time.Now()
 				p.flood(b.Context(), cs, 0, events)
-				d.read(2 * time.Minute)
+				p.through(2 * time.Minute)
 				return time.Since(began)
 			}
 			for range 2 { // until Kafka's machine has compiled itself

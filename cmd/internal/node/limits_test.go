@@ -27,13 +27,13 @@ func TestALimitThatIsSetWhileTheWorkersRunIsInForceWithinASecond(t *testing.T) {
 	}
 	const before, after = 50, 60
 	p.flood(t.Context(), cs, 0, before)
-	d.read(time.Minute)
+	p.through(time.Minute)
 	if n := ofHers("readings WHERE true"); n != before {
 		t.Fatalf("%d readings of %d events", n, before)
 	}
 	set(object{"fuel_per_minute": 1})
 	p.flood(t.Context(), cs, 0, after)
-	d.read(time.Minute)
+	p.through(time.Minute)
 	if n := ofHers("readings WHERE true"); n > before+3 { // one event begins a minute
 		t.Errorf("%d events were decoded by a worker that was running when the fuel was taken away", n-before)
 	}

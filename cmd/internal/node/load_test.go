@@ -54,6 +54,7 @@ type publisher struct {
 	clients []*paho.Client
 	acked   atomic.Int64
 	n       atomic.Int64 // events begun, of which each has a number
+	from    int64        // records that Kafka had before
 }
 
 func (d *deployment) publisher(connections int) *publisher {
@@ -62,7 +63,7 @@ func (d *deployment) publisher(connections int) *publisher {
 
 func (d *deployment) publisherTo(broker *servers.Server, connections int) *publisher {
 	d.t.Helper()
-	p := &publisher{d: d}
+	p := &publisher{d: d, from: d.records()}
 	for i := range connections {
 		conn, err := net.Dial("tcp", broker.Addr())
 		if err != nil {
@@ -195,6 +196,33 @@ func (d *deployment) read(within time.Duration) {
 		}
 		<-tick.C
 	}
+}
+
+// through waits until all that the broker acknowledged is in Kafka, to which nobody else adds, and finished.
+func (p *publisher) through(within time.Duration) {
+	p.d.t.Helper()
+	began := time.Now()
+	p.d.await("all messages are in Kafka", within, func() error {
+		if n, want := p.d.records()-p.from, p.acked.Load(); n < want {
+			return fmt.Errorf("%d of %d", n, want)
+		}
+		return nil
+	})
+	p.d.read(within - time.Since(began))
+}
+
+// records is how many uplinks Kafka ever had.
+func (d *deployment) records() (n int64) {
+	d.t.Helper()
+	d.await("Kafka", time.Minute, func() error {
+		lags, err := d.carrier.Lags(d.t.Context(), kafkabus.Group("rf"), "rf.uplinks")
+		n = 0
+		for _, l := range lags {
+			n += l.End
+		}
+		return err
+	})
+	return n
 }
 
 // eventHex is an event's id as the database has it.

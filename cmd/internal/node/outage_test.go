@@ -95,7 +95,7 @@ func TestAnOutageOfPostgreSQLLosesNothing(t *testing.T) {
 	took := time.Since(back)
 	stop()
 	publishing.Wait()
-	d.read(time.Minute)
+	p.through(time.Minute)
 	acked := int(p.acked.Load())
 	if n := d.count("SELECT count(*) FROM readings"); n != acked {
 		t.Errorf("%d events were acknowledged, and there are %d readings", acked, n)

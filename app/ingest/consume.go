@@ -108,6 +108,15 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 	var fatal atomic.Pointer[error]
 	reading, quit := context.WithCancel(ctx)
 	defer quit()
+	defer context.AfterFunc(reading, func() { // from then on, not from when all have noticed: who buries something would notice it never
+		timer := time.NewTimer(o.Grace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			stop()
+		case <-working.Done():
+		}
+	})()
 	read := func(m *committer, topic string, may func() bool) {
 		readers.Go(func() {
 			if err := c.read(reading, working, m, topic, may); err != nil {
@@ -129,8 +138,6 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 		writers.Go(func() { c.write(working) })
 	}
 	readers.Wait()
-	timer := time.AfterFunc(o.Grace, stop)
-	defer timer.Stop()
 	drain() // what is queued and not begun is somebody else's
 	decoders.Wait()
 	close(c.decided)

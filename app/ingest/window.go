@@ -216,9 +216,9 @@ func (w *window) crowd() {
 }
 
 // take hands out a batch: what waits, or what has come a moment after the first of it. What is to wait in the store is handed
-// out first of all, being quick.
+// out first of all, being quick. When the context has ended it hands out nothing, whatever waits.
 func (w *window) take(ctx context.Context) ([]*pending, error) {
-	for {
+	for ctx.Err() == nil {
 		w.mu.Lock()
 		n := w.queued
 		w.mu.Unlock()
@@ -238,6 +238,9 @@ func (w *window) take(ctx context.Context) ([]*pending, error) {
 		case <-timer.C:
 		}
 		timer.Stop()
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

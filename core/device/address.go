@@ -55,6 +55,9 @@ func ParseAddress(kind AddressKind, value string) (Address, error) {
 		if n != len(digits) {
 			return Address{}, badAddress()
 		}
+		if string(digits[:]) == value {
+			return Address{DevEUI, value}, nil // as it is in all that we wrote
+		}
 		return Address{DevEUI, string(digits[:])}, nil
 	case Serial:
 		if value == "" || len(value) > MaxAddress || !utf8.ValidString(value) || strings.IndexFunc(value, func(r rune) bool { return r <= 0x20 || r == 0x7f }) >= 0 {

@@ -3,10 +3,12 @@ package uplink
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/fault"
@@ -62,49 +64,67 @@ func (e Event) Key() string {
 	return e.Tenant.String() + "/" + string(e.Message.Address.Kind) + ":" + e.Message.Address.Value
 }
 
-// form is version 1 as JSON. Its names and their order are golden-tested: others read it.
-type form struct {
-	Version     int        `json:"version"`
-	ID          string     `json:"event_id"`
-	Tenant      string     `json:"tenant_id"`
-	Source      string     `json:"source_id"`
-	Via         string     `json:"via"`
-	Reason      Reason     `json:"reason,omitempty"`
-	AddressKind string     `json:"address_kind"`
-	Address     string     `json:"device"`
-	Application string     `json:"application,omitempty"`
-	Session     string     `json:"session,omitempty"`
-	DedupeID    string     `json:"id,omitempty"`
-	FPort       int        `json:"f_port"`
-	FCnt        *uint64    `json:"f_cnt,omitempty"`
-	Payload     []byte     `json:"payload"`
-	NetworkTime *time.Time `json:"time,omitempty"`
-	ArrivedAt   time.Time  `json:"arrived_at"`
-	ReceivedAt  time.Time  `json:"received_at"`
-}
-
-// MarshalVersion writes an event for a bus, in a version of the form.
+// MarshalVersion writes an event for a bus, in a version of the form. Its names and their order are golden-tested: others read
+// it. By hand, since every event is written once and encoding/json took a tenth of what whoever accepts one does in all.
 func (e Event) MarshalVersion(version int) ([]byte, error) {
 	if version < OldestVersion || version > Version {
 		return nil, fault.New(fault.Internal, "event_version", "This program writes events of version %d to %d.", OldestVersion, Version)
 	}
 	m := e.Message
-	f := form{
-		Version: version, ID: e.ID.String(), Tenant: e.Tenant.String(), Source: e.Source.String(), Via: e.Via, Reason: e.Reason,
-		AddressKind: string(m.Address.Kind), Address: m.Address.Value, Application: m.Application, Session: m.Session, DedupeID: m.DedupeID,
-		FPort: m.FPort, Payload: m.Payload, ArrivedAt: e.ArrivedAt.UTC(), ReceivedAt: e.ReceivedAt.UTC(),
+	b := make([]byte, 0, 512+base64.StdEncoding.EncodedLen(len(m.Payload)))
+	b = strconv.AppendInt(append(b, `{"version":`...), int64(version), 10)
+	b = appendID(append(b, `,"event_id":"`...), e.ID)
+	b = appendID(append(b, `","tenant_id":"`...), e.Tenant)
+	b = appendID(append(b, `","source_id":"`...), e.Source)
+	b = appendText(b, `","via":`, e.Via)
+	if e.Reason != "" {
+		b = appendText(b, `,"reason":`, string(e.Reason))
 	}
-	if f.Payload == nil {
-		f.Payload = []byte{}
+	b = appendText(b, `,"address_kind":`, string(m.Address.Kind))
+	b = appendText(b, `,"device":`, m.Address.Value)
+	for _, f := range []struct{ name, value string }{{`,"application":`, m.Application}, {`,"session":`, m.Session}, {`,"id":`, m.DedupeID}} {
+		if f.value != "" {
+			b = appendText(b, f.name, f.value)
+		}
 	}
+	b = strconv.AppendInt(append(b, `,"f_port":`...), int64(m.FPort), 10)
 	if m.HasFCnt {
-		f.FCnt = &m.FCnt
+		b = strconv.AppendUint(append(b, `,"f_cnt":`...), m.FCnt, 10)
 	}
-	if !m.NetworkTime.IsZero() {
-		at := m.NetworkTime.UTC()
-		f.NetworkTime = &at
+	b = base64.StdEncoding.AppendEncode(append(b, `,"payload":"`...), m.Payload)
+	var network, arrived, received error
+	if b = append(b, '"'); !m.NetworkTime.IsZero() {
+		b, network = appendTime(b, `,"time":`, m.NetworkTime)
 	}
-	return json.Marshal(f)
+	b, arrived = appendTime(b, `,"arrived_at":`, e.ArrivedAt)
+	b, received = appendTime(b, `,"received_at":`, e.ReceivedAt)
+	if err := errors.Join(network, arrived, received); err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "encode", "An event could not be written for the bus.")
+	}
+	return append(b, '}'), nil
+}
+
+// appendText appends a text as encoding/json writes it, which is asked where a text is more than plain ASCII.
+func appendText(b []byte, name, s string) []byte {
+	b = append(b, name...)
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, _ := json.Marshal(s) //nolint:errchkjson // of a text there is none
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+func appendID[K ident.Kind](b []byte, id ident.ID[K]) []byte {
+	b, _ = id.AppendText(b)
+	return b
+}
+
+// appendTime refuses what RFC 3339 cannot say.
+func appendTime(b []byte, name string, at time.Time) ([]byte, error) {
+	b, err := at.UTC().AppendText(append(append(b, name...), '"'))
+	return append(b, '"'), err
 }
 
 // ParseEvent reads an event from a bus. What it refuses was not written by us: it goes to the dead letters.
@@ -198,12 +218,14 @@ func ParseEvent(b []byte) (Event, error) {
 func (r Reason) valid() bool { return r == TopicMismatch || r == WrongApp || r == WrongFormat }
 
 func id[K ident.Kind](r *strictjson.Reader, pointer string, into *ident.ID[K]) error {
-	var s string
-	err := text(r, pointer, &s)
-	if err != nil {
-		return err
+	if r.IsNull() {
+		return missing(pointer)
 	}
-	if *into, err = ident.Parse[K](s); err != nil {
+	b, err := r.Text()
+	if err != nil {
+		return typed(pointer, err)
+	}
+	if *into, err = ident.Parse[K](string(b)); err != nil {
 		return missing(pointer)
 	}
 	return nil

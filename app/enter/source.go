@@ -10,7 +10,6 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
-	"github.com/ringfence/ringfence/core/uplink"
 )
 
 // ingestion authenticates a source's key. Everything that it asks is in the tenant's standing, which every change of the
@@ -71,28 +70,24 @@ func (e *Enter) Source(ctx context.Context, id Identity, o access.Origin) (acces
 	return access.Grant(id.Tenant, id.Actor, o, d, &st.policy, id.Subject, now), src, st.limits, nil
 }
 
-// Through lets a message in for a source, by a connection of the operator's that brought it and no key: whose it is was told by
-// Mapped or by the connection's configuration. A tenant or source that is not there is fault.Missing(), one that is not in force
-// a fault of kind Denied; neither is recorded here, since who asks may not write: it is, where the message is put.
-func (e *Enter) Through(ctx context.Context, t ident.Tenant, src ident.Source, via string, o access.Origin) (access.Scope, source.Source, tenant.Limits, error) {
+// Through judges a message of a source's that a connection of the operator's brought, without a key: whose it is was told by
+// Mapped or by the connection's configuration. A tenant or source that is not there is fault.Missing(). One that is not in force is
+// a fault of kind Denied, beside which source and limits are answered: it is not recorded here, since who asks may not write, but
+// where the message is put.
+func (e *Enter) Through(ctx context.Context, t ident.Tenant, src ident.Source) (source.Source, tenant.Limits, error) {
 	st, err := e.door(ctx, t)
 	if err != nil {
-		return access.Scope{}, source.Source{}, tenant.Limits{}, err
+		return source.Source{}, tenant.Limits{}, err
 	}
 	way, ok := st.sources[src]
 	if !ok {
-		return access.Scope{}, source.Source{}, tenant.Limits{}, fault.Missing()
+		return source.Source{}, tenant.Limits{}, fault.Missing()
 	}
-	if way.State != source.Active {
-		return access.Scope{}, way, tenant.Limits{}, fault.New(fault.Denied, "source_disabled", "The source is disabled. Ask an administrator of the tenant to enable it.")
+	_, err = st.submits(access.Subject{Principal: way.Account}, way, e.Now())
+	if err == nil && way.State != source.Active {
+		err = fault.New(fault.Denied, "source_disabled", "The source is disabled. Ask an administrator of the tenant to enable it.")
 	}
-	who, now := access.Subject{Principal: way.Account}, e.Now()
-	d, err := st.submits(who, way, now)
-	if err != nil {
-		return access.Scope{}, way, tenant.Limits{}, err
-	}
-	actor := access.Actor{Kind: access.Service, ID: way.Account, Accessor: uplink.ViaConnection + via, AMR: "connection"}
-	return access.Grant(t, actor, o, d, &st.policy, who, now), way, st.limits, nil
+	return way, st.limits, err
 }
 
 // submits decides whether a source's account may submit events, and answers the refusal if not.

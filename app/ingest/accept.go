@@ -141,7 +141,7 @@ func busy(code, message string, after time.Duration) error {
 // returns nil the event outlives a power cut. Over a bus it asks no store about duplicates: the id is always a new one, and
 // names nothing until the event is finished.
 func (g *Ingest) Accept(ctx context.Context, s access.Scope, src source.Source, m uplink.Message) (store.Verdict, error) {
-	e := g.event(s, src, m, g.enter.Now())
+	e := g.event(s.Tenant(), s.Actor().Accessor, src, m, g.enter.Now())
 	if g.durable != nil {
 		return g.publish(ctx, e)
 	}

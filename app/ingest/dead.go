@@ -175,23 +175,23 @@ func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e upl
 	if err != nil {
 		return e, err
 	}
-	scope, src, err := g.through(ctx, t, s, name)
+	src, err := g.through(ctx, t, s)
 	if err != nil {
 		return e, err
 	}
-	if e, err = g.message(scope, src, source.Format(d.Format), d.Told, value, d.At); err != nil {
+	if e, err = g.message(t, uplink.ViaConnection+name, src, source.Format(d.Format), d.Told, value, d.At); err != nil {
 		return e, stillDead(err)
 	}
 	e.ID = d.event(value)
 	return e, nil
 }
 
-func (g *Ingest) through(ctx context.Context, t ident.Tenant, s ident.Source, name string) (access.Scope, source.Source, error) {
-	scope, src, _, err := g.enter.Through(ctx, t, s, name, access.Origin{})
+func (g *Ingest) through(ctx context.Context, t ident.Tenant, s ident.Source) (source.Source, error) {
+	src, _, err := g.enter.Through(ctx, t, s)
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Denied) || fault.Is(err, fault.Unauthenticated) {
 		err = errNobodys
 	}
-	return scope, src, err
+	return src, err
 }
 
 // reclaimed is an event of a letter as the event of whose its application was when it was let in. It is not asked again then:
@@ -216,7 +216,7 @@ func (g *Ingest) reclaimed(ctx context.Context, e uplink.Event) (uplink.Event, e
 		return e, errNobodys
 	}
 	if err == nil {
-		_, _, err = g.through(ctx, t, s, name)
+		_, err = g.through(ctx, t, s)
 	}
 	e.Tenant, e.Source, e.Via = t, s, uplink.ViaConnection+name
 	return e, err

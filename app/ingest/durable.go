@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/source"
@@ -84,11 +83,11 @@ func (g *Ingest) Counts() map[string]int64 {
 }
 
 // event is a message that is let in now.
-func (g *Ingest) event(s access.Scope, src source.Source, m uplink.Message, now time.Time) uplink.Event {
+func (g *Ingest) event(t ident.Tenant, via string, src source.Source, m uplink.Message, now time.Time) uplink.Event {
 	if m.NetworkTime = m.NetworkTime.UTC().Truncate(time.Microsecond); m.NetworkTime.IsZero() {
 		m.NetworkTime = time.Time{} // without a zone, so that it is written as none
 	}
-	e := uplink.Event{Tenant: s.Tenant(), Source: src.ID, Via: s.Actor().Accessor, Message: m, ArrivedAt: now, ReceivedAt: m.ReceivedAt(now)}
+	e := uplink.Event{Tenant: t, Source: src.ID, Via: via, Message: m, ArrivedAt: now, ReceivedAt: m.ReceivedAt(now)}
 	ident.Fresh(g.enter.Mint, &e.ID)
 	return e
 }

@@ -275,6 +275,8 @@ func (rm *room) refuses(u uplink.Uplink) uplink.Reason {
 	switch {
 	case src.ID.IsZero():
 		return uplink.OutsideSource
+	case !u.ReleasedAt.IsZero() && src.Closed(u.ReleasedAt, 0):
+		return uplink.SourceDisabled
 	case len(src.Applications) > 0 && !slices.Contains(src.Applications, u.Application):
 		return uplink.WrongApp
 	case d == nil || rm.nodes[u.ID].IsZero():

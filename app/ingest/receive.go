@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/source"
@@ -57,7 +56,7 @@ type arrival struct {
 }
 
 // Receive makes messages of a connection durable on the bus, and answers one error a message, in their order. Nil is to be
-// acknowledged: the message is durable as an event or as a dead letter, or it was refused for good and counted. Any error is
+// acknowledged: the message is durable as an event, refused ones among them, or as a dead letter, or it was dropped and counted. Any error is
 // of kind Unavailable: the message is to be given again.
 func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []error {
 	errs := make([]error, len(ds))
@@ -84,7 +83,7 @@ func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []erro
 		if err != nil {
 			g.counts.add("ringfence_bus_publish_failures_total", 1)
 			errs[of[k]] = away(err)
-		} else if a.result == "later" {
+		} else if a.record.Topic == g.durable.Topics.Later {
 			g.putOff(a.event.Tenant, 1)
 		}
 		if a.sent.Kept {
@@ -160,20 +159,22 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	if err != nil {
 		return away(err)
 	}
-	scope, src, granted, err := g.enter.Through(ctx, t, s, c.Name, access.Origin{Trace: a.at.ID()})
+	src, granted, err := g.enter.Through(ctx, t, s)
+	reason, refused := refusal(err)
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return dead(t, "no_source")
-	case fault.Is(err, fault.Denied), fault.Is(err, fault.Unauthenticated): // as with HTTP: refused, counted, recorded by the gate, and not kept
+	case refused && reason == "": // its tenant was deleted: nobody would ever be shown it
 		a.result = "refused"
 		return nil
-	case err != nil:
+	case err != nil && !refused:
 		return away(err)
 	}
-	e, err := g.message(scope, src, c.Format, told, d.Payload, a.began)
+	via := uplink.ViaConnection + c.Name
 	if c.Owner == ByApplication {
-		e.Via = uplink.ViaMapping + c.Name
+		via = uplink.ViaMapping + c.Name
 	}
+	e, err := g.message(t, via, src, c.Format, told, d.Payload, a.began)
 	if errors.Is(err, uplink.ErrIgnored) {
 		a.result = "ignored"
 		return nil
@@ -181,15 +182,17 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	if err != nil {
 		return dead(t, fault.As(err).Code)
 	}
-	topic, err := g.door(ctx, c, scope, src, granted)
+	topic, err := g.door(ctx, c, t, src, granted) // what is refused costs no more than what is let in
 	if err != nil {
 		return err
 	}
-	switch topic {
-	case "":
+	switch {
+	case topic == "":
 		a.result = "over_backlog"
 		return nil
-	case g.durable.Topics.Later:
+	case refused: // it travels with the reason, to the tenant's quarantine
+		a.result, e.Reason = "refused", reason
+	case topic == g.durable.Topics.Later:
 		a.result = "later"
 	default:
 		a.result = "accepted"
@@ -199,8 +202,22 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	return err
 }
 
+// refusal reports whether an answer of the gate's refuses a source, and as what the message goes to quarantine: "" if nowhere.
+func refusal(err error) (uplink.Reason, bool) {
+	if !fault.Is(err, fault.Denied) {
+		return "", false
+	}
+	switch fault.As(err).Code {
+	case "source_disabled":
+		return uplink.SourceDisabled, true
+	case "tenant_suspended":
+		return uplink.TenantStopped, true
+	}
+	return "", true
+}
+
 // message is what a connection brought as an event of a source's.
-func (g *Ingest) message(s access.Scope, src source.Source, format source.Format, told uplink.Told, payload []byte, now time.Time) (uplink.Event, error) {
+func (g *Ingest) message(t ident.Tenant, via string, src source.Source, format source.Format, told uplink.Told, payload []byte, now time.Time) (uplink.Event, error) {
 	m, err := uplink.Parse(string(format), payload, told.Event)
 	if err != nil {
 		return uplink.Event{}, err
@@ -209,7 +226,7 @@ func (g *Ingest) message(s access.Scope, src source.Source, format source.Format
 	if told.Application != "" { // what the payload says otherwise is a reason, and chooses nothing
 		m.Application = told.Application
 	}
-	e := g.event(s, src, m, now)
+	e := g.event(t, via, src, m, now)
 	switch {
 	case src.Format != format:
 		e.Reason = uplink.WrongFormat
@@ -242,20 +259,20 @@ func (g *Ingest) owner(ctx context.Context, c Connection, told uplink.Told) (ide
 
 // door says where an event goes: on, or to be read later if its source or tenant is above its rate, or nowhere if too many
 // of its tenant's wait already.
-func (g *Ingest) door(ctx context.Context, c Connection, s access.Scope, src source.Source, granted tenant.Limits) (string, error) {
-	waiting, err := g.behind(ctx, s.Tenant())
+func (g *Ingest) door(ctx context.Context, c Connection, t ident.Tenant, src source.Source, granted tenant.Limits) (string, error) {
+	waiting, err := g.behind(ctx, t)
 	if err != nil {
 		return "", away(err)
 	}
 	if waiting >= pick(granted.Backlog, g.limits.Backlog) {
-		if g.limiter.Take("over-backlog "+s.Tenant().String(), 1, limit.Rate{Every: time.Minute, Burst: 1}).OK {
-			g.log.WarnContext(ctx, "a tenant's messages are dropped: too many of its events wait", slog.String("tenant_id", s.Tenant().String()), slog.String("connection", c.Name), slog.Int("waiting", waiting))
+		if g.limiter.Take("over-backlog "+t.String(), 1, limit.Rate{Every: time.Minute, Burst: 1}).OK {
+			g.log.WarnContext(ctx, "a tenant's messages are dropped: too many of its events wait", slog.String("tenant_id", t.String()), slog.String("connection", c.Name), slog.Int("waiting", waiting))
 		}
 		return "", nil
 	}
 	half := func(n int) limit.Rate { n = g.share(n); return limit.PerSecond(n, max(1, n/2)) }
 	if !g.limiter.Take("mqtt source "+src.ID.String(), 1, half(pick(granted.SourceRate, g.limits.SourceRate))).OK ||
-		!g.limiter.Take("mqtt tenant "+s.Tenant().String(), 1, half(pick(granted.IngestRate, g.limits.IngestRate))).OK {
+		!g.limiter.Take("mqtt tenant "+t.String(), 1, half(pick(granted.IngestRate, g.limits.IngestRate))).OK {
 		return g.durable.Topics.Later, nil
 	}
 	return g.durable.Topics.Uplinks, nil

@@ -442,14 +442,3 @@ func TestMessagesOfUnknownApplicationsKeepThoseOfAMappedOneFromNobody(t *testing
 	}
 }
 
-func TestADisabledSourcesMessagesAreRefusedAndTheConnectionGoesOn(t *testing.T) {
-	s := newStream(t, "x", tenant.DefaultLimits)
-	c := ingest.Connection{Name: "fixed", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up")}}
-	s.suspend(true)
-	if err := s.receive(c, "up", `{"device":"`+known+`","payload":"AA=="}`); err != nil {
-		t.Errorf("it would be given again for ever: %v", err)
-	}
-	if n := s.events.Counts()[`ringfence_mqtt_messages_total{connection="fixed",result="refused"}`]; n != 1 || len(s.all(s.topics.Uplinks)) != 0 {
-		t.Errorf("%d are counted as refused", n)
-	}
-}

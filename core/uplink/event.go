@@ -215,7 +215,13 @@ func ParseEvent(b []byte) (Event, error) {
 }
 
 // valid reports whether a reason is one that whoever accepts an event may give it.
-func (r Reason) valid() bool { return r == TopicMismatch || r == WrongApp || r == WrongFormat }
+func (r Reason) valid() bool {
+	switch r {
+	case TopicMismatch, WrongApp, WrongFormat, SourceDisabled, TenantStopped:
+		return true
+	}
+	return false
+}
 
 func id[K ident.Kind](r *strictjson.Reader, pointer string, into *ident.ID[K]) error {
 	if r.IsNull() {

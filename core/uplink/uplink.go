@@ -33,6 +33,8 @@ const (
 	DedupeConflict Reason = "duplicate_mismatch" // the key of an earlier uplink with another payload
 	TopicMismatch  Reason = "topic_mismatch"     // the topic that it came by names another application or device than the message
 	WrongFormat    Reason = "wrong_format"       // the connection reads another format than the source's
+	SourceDisabled Reason = "source_disabled"    // brought by a connection, or released, while its source was disabled
+	TenantStopped  Reason = "tenant_suspended"   // brought by a connection while its tenant was suspended
 	Revoked        Reason = "revoked"            // let in after its key or source was revoked, by a process that did not know yet
 )
 

@@ -34,6 +34,9 @@ type Layout struct {
 	Users     map[Who]string          // as whom our binaries sign in; who is not here gets no rights
 	Tenants   []ident.Tenant          // whose decoded events are wanted
 	Consumers map[ident.Tenant]string // as whom their own consumers sign in
+
+	TakeAway bool     // rights that the table does not have; not what one of ours was given earlier who is not named here
+	Former   []string // users who were named here once: what they have is taken away
 }
 
 const leastRetention = 7 * 24 * time.Hour
@@ -65,11 +68,10 @@ func (l Layout) filled() (Layout, error) {
 	case l.Partitions < 1, l.OutPartitions < 1, l.InSync > l.Replicas, l.InSync < 1:
 		return l, fault.New(fault.Invalid, "kafka_settings", "Partitions must be one or more, and replicas in sync no more than there are replicas.")
 	}
-	users := slices.Sorted(maps.Values(l.Users))
-	users = append(users, slices.Sorted(maps.Values(l.Consumers))...)
+	users := slices.Concat(slices.Sorted(maps.Values(l.Users)), slices.Sorted(maps.Values(l.Consumers)), l.Former)
 	slices.Sort(users)
 	if len(slices.Compact(slices.Clone(users))) != len(users) || slices.Contains(users, "") {
-		return l, fault.New(fault.Invalid, "kafka_users", "Two share one Kafka user, or one has no name. Give each binary and each consumer a user of its own.")
+		return l, fault.New(fault.Invalid, "kafka_users", "Two share one Kafka user, or one has no name, or is said to be a former one too. Give each binary and each consumer a user of its own.")
 	}
 	return l, nil
 }
@@ -123,6 +125,7 @@ const (
 	Forbid Deed = "take away" // only if asked for
 
 	Strange  Deed = "strange"         // a right that the table does not have
+	Unnamed  Deed = "not named"       // a right as the table gives it, of somebody whom the layout does not name
 	Wider    Deed = "more than asked" // partitions, which are never taken away
 	Replaced Deed = "not the same"    // a topic that is missing or was made anew since it was remembered: Accept
 	Copies   Deed = "other replicas"  // which the cluster's own tool changes
@@ -241,8 +244,19 @@ func (b *Bus) planRights(ctx context.Context, l Layout, p *Plan) error {
 		}
 	}
 	for _, r := range have {
-		if !slices.Contains(want, r) && l.concerns(r) {
-			p.Notes = append(p.Notes, Step{Do: Strange, Name: r.String(), right: r})
+		switch s := (Step{Do: Strange, Name: r.String(), right: r}); {
+		case slices.Contains(want, r) || !l.concerns(r):
+		case slices.Contains(l.Former, r.User):
+			s.Do = Forbid
+			p.Steps = append(p.Steps, s)
+		case l.unnamed(r):
+			s.Do = Unnamed
+			p.Notes = append(p.Notes, s)
+		case l.TakeAway:
+			s.Do = Forbid
+			p.Steps = append(p.Steps, s)
+		default:
+			p.Notes = append(p.Notes, s)
 		}
 	}
 	return nil
@@ -277,25 +291,14 @@ func (b *Bus) settings(ctx context.Context, topics []string) (map[string]map[str
 	return all, err
 }
 
-// Apply does what Plan shows, and takes strange rights away if asked to. It never takes topics or partitions away. It answers
-// what it did; after an error that is a part, and doing it again goes on.
-func (b *Bus) Apply(ctx context.Context, l Layout, strangeToo bool) (done Plan, err error) {
+// Apply does what Plan shows. It never takes topics or partitions away. It answers what it did; after an error that is a part, and
+// doing it again goes on.
+func (b *Bus) Apply(ctx context.Context, l Layout) (done Plan, err error) {
 	plan, err := b.Plan(ctx, l)
 	if err != nil {
 		return done, err
 	}
 	done.Notes = plan.Notes
-	if strangeToo {
-		done.Notes = nil
-		for _, n := range plan.Notes {
-			if n.Do == Strange {
-				n.Do = Forbid
-				plan.Steps = append(plan.Steps, n)
-			} else {
-				done.Notes = append(done.Notes, n)
-			}
-		}
-	}
 	for _, s := range plan.Steps {
 		if err := b.do(ctx, s); err != nil {
 			return done, err

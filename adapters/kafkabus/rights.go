@@ -183,6 +183,30 @@ func rightsIn(resources []kafka.ACLResource) (all []Right) {
 	return all
 }
 
+// unnamed reports whether a right is one that the table gives, to a tenant's consumer or to a binary for which nobody is named, and
+// is held by a user whom the layout does not name: it was given earlier, and whoever forgot to name them again wants no outage.
+func (l Layout) unnamed(r Right) bool {
+	earlier := Layout{Prefix: l.Prefix, Users: map[Who]string{}, Consumers: map[ident.Tenant]string{}}
+	for who := range Table() {
+		if l.Users[who] == r.User {
+			return false
+		}
+		if l.Users[who] == "" {
+			earlier.Users[who] = r.User
+		}
+	}
+	for _, user := range l.Consumers {
+		if user == r.User {
+			return false
+		}
+	}
+	name := strings.TrimPrefix(strings.TrimSuffix(strings.TrimPrefix(r.Name, l.Prefix+"."), "."), "out.")
+	if t, err := ident.ParseTenant(name); err == nil {
+		earlier.Consumers[t] = r.User
+	}
+	return slices.Contains(earlier.Rights(), r)
+}
+
 // concerns reports whether a right is any business of a layout: it is of one of its users, or on what is its own.
 func (l Layout) concerns(r Right) bool {
 	for _, user := range l.Users {

@@ -73,7 +73,7 @@ func deployed(t *testing.T) *deployment {
 
 func (d *deployment) apply(t *testing.T) kafkabus.Plan {
 	t.Helper()
-	done, err := d.admin.Apply(soon(t), d.layout, false)
+	done, err := d.admin.Apply(soon(t), d.layout)
 	if err != nil {
 		t.Fatalf("%v, after %v", fault.Cause(err), done.Steps)
 	}
@@ -371,7 +371,12 @@ func TestApplyShowsWhatItDoesAndDoesItOnce(t *testing.T) {
 	if done := d.apply(t); !done.Done() || !slices.Contains(said(done.Notes), note) {
 		t.Errorf("%q, %q", said(done.Steps), said(done.Notes))
 	}
-	done, err := d.admin.Apply(soon(t), d.layout, true)
+	d.layout.TakeAway = true
+	if p := planned(); !slices.Equal(said(p.Steps), []string{"take away mallory may read topic " + names.Uplinks}) {
+		t.Errorf("a plan shows %q", said(p.Steps))
+	}
+	done, err := d.admin.Apply(soon(t), d.layout)
+	d.layout.TakeAway = false
 	if err != nil || !slices.Equal(said(done.Steps), []string{"take away mallory may read topic " + names.Uplinks}) {
 		t.Errorf("%q, %v", said(done.Steps), err)
 	}
@@ -439,5 +444,81 @@ func TestAnUnknownUserIsToldSo(t *testing.T) {
 	}
 	if errs := b.Publish(ctx, sent("x", 1, 0, 1)); !fault.Is(errs[0], fault.Unauthenticated) {
 		t.Errorf("%v (%s)", errs[0], fault.Cause(errs[0]))
+	}
+}
+
+// Whoever runs the command again and forgets whom it named before stops nobody by that.
+func TestWhoWasNamedBeforeKeepsTheirRightsUntilTheyAreNamedAsFormerOnes(t *testing.T) {
+	d := deployed(t)
+	d.apply(t)
+	names := bus.TopicsUnder(d.layout.Prefix)
+	first, second, events := d.layout.Consumers[d.tenants[0]], d.layout.Consumers[d.tenants[1]], d.layout.Users[kafkabus.EventWorker]
+	own := func(user string, tenant ident.Tenant) []string {
+		return []string{user + " may read group " + kafkabus.GroupsOf(d.layout.Prefix, tenant) + "*", user + " may read topic " + names.Out(tenant)}
+	}
+	var held []string // by the event worker
+	for _, r := range d.layout.Rights() {
+		if r.User == events {
+			held = append(held, r.String())
+		}
+	}
+	l := d.layout
+	l.TakeAway, l.Consumers, l.Users = true, map[ident.Tenant]string{d.tenants[1]: second}, map[kafkabus.Who]string{kafkabus.PlatformAPI: d.layout.Users[kafkabus.PlatformAPI], kafkabus.MQTTWorker: d.layout.Users[kafkabus.MQTTWorker]}
+	shows := func(when string, do func(context.Context, kafkabus.Layout) (kafkabus.Plan, error), takes, leaves []string) {
+		t.Helper()
+		is := func(did string, of []string) (all []string) {
+			for _, s := range of {
+				all = append(all, did+" "+s)
+			}
+			slices.Sort(all)
+			return all
+		}
+		var p kafkabus.Plan
+		for n := 0; ; n++ { // a broker learns of what was done a moment later
+			var err error
+			if p, err = do(soon(t), l); err != nil {
+				t.Fatal(err)
+			}
+			steps, notes := slices.Sorted(slices.Values(said(p.Steps))), slices.Sorted(slices.Values(said(p.Notes)))
+			if slices.Equal(steps, is("take away", takes)) && slices.Equal(notes, is("not named", leaves)) {
+				return
+			}
+			if n == 50 {
+				t.Fatalf("%s: %q, and notes %q", when, steps, notes)
+			}
+			<-time.After(50 * time.Millisecond)
+		}
+	}
+	unnamed := append(own(first, d.tenants[0]), held...)
+	shows("planned", d.admin.Plan, nil, unnamed)
+	shows("done", d.admin.Apply, nil, unnamed)
+	good(t, open(t, d.options[events]).Publish(soon(t), sent(names.Out(d.tenants[0]), 1, 0, 3)))
+	o := d.options[first]
+	o.Expected = ""
+	noHoles(t, drain(t, join(t, open(t, o), kafkabus.GroupsOf(d.layout.Prefix, d.tenants[0])+"mine", names.Out(d.tenants[0])), 3))
+
+	l.Former = []string{first}
+	shows("planned to be taken away", d.admin.Plan, own(first, d.tenants[0]), held)
+	if done, err := d.admin.Apply(soon(t), l); err != nil || len(done.Steps) != 2 {
+		t.Fatalf("%q, %v", said(done.Steps), err)
+	}
+	shows("taken away", d.admin.Plan, nil, held)
+	if _, err := open(t, o).Browse(soon(t), names.Out(d.tenants[0]), 0, 0, 1); !fault.Is(err, fault.Denied) {
+		t.Errorf("who is a former consumer reads: %v", err)
+	}
+	// Who is named, and has what another may have, is no former one.
+	l.Former, l.Consumers = nil, map[ident.Tenant]string{d.tenants[0]: second}
+	p, err := d.admin.Plan(soon(t), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, right := range own(second, d.tenants[1]) {
+		if !slices.Contains(said(p.Steps), "take away "+right) {
+			t.Errorf("of who is another tenant's consumer now: %q", said(p.Steps))
+		}
+	}
+	l.Former = []string{second}
+	if _, err := d.admin.Plan(soon(t), l); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a former one who is named: %v", err)
 	}
 }

@@ -32,7 +32,8 @@ type kafkaTopicsCmd struct {
 	User         map[string]string `help:"As whom a binary signs in: platform-api=NAME, mqtt-ingestion-worker=NAME, event-worker=NAME." placeholder:"BINARY=NAME"`
 	Consumer     map[string]string `help:"A tenant that wants its decoded events, and as whom its own consumer signs in; it gets a topic of its own." placeholder:"TENANT=NAME"`
 	Apply        bool              `help:"Do what is shown." xor:"do"`
-	TakeAway     bool              `name:"take-away" help:"With --apply: also take rights away that the table does not have."`
+	TakeAway     bool              `name:"take-away" help:"Also take rights away that the table does not have. What a tenant's consumer or a binary was given earlier stays if --consumer and --user do not name it: --former takes it away."`
+	Former       []string          `help:"A Kafka user who was a tenant's consumer or a binary's, and is not any more: take away what it may do with our topics and groups." placeholder:"NAME"`
 	Accept       []string          `help:"Go on although this topic was made anew, has fewer partitions, or lost what was not read. The workers must be stopped." xor:"do" placeholder:"TOPIC"`
 }
 
@@ -66,7 +67,7 @@ func (k kafkaTopicsCmd) Run(ctx context.Context, env environment) error {
 	}
 	var plan kafkabus.Plan
 	if k.Apply {
-		plan, err = b.Apply(ctx, layout, k.TakeAway)
+		plan, err = b.Apply(ctx, layout)
 	} else {
 		plan, err = b.Plan(ctx, layout)
 	}
@@ -84,6 +85,9 @@ func (k kafkaTopicsCmd) Run(ctx context.Context, env environment) error {
 		found.Notes = append(found.Notes, s.String())
 		_, _ = fmt.Fprintln(&text, "note:", s)
 	}
+	if k.TakeAway && slices.ContainsFunc(plan.Notes, func(s kafkabus.Step) bool { return s.Do == kafkabus.Unnamed }) {
+		_, _ = fmt.Fprintln(env.stderr, "what users may who are not named was left to them; name them by --consumer or --user, or by --former to take it away")
+	}
 	if err == nil && plan.Done() {
 		_, _ = fmt.Fprintln(&text, "nothing to do")
 	}
@@ -96,7 +100,7 @@ func (k kafkaTopicsCmd) Run(ctx context.Context, env environment) error {
 }
 
 func (k kafkaTopicsCmd) layout() (kafkabus.Layout, error) {
-	l := kafkabus.Layout{Prefix: k.Prefix, Partitions: k.Partitions, Replicas: k.Replicas, InSync: k.InSync, Retention: time.Duration(k.Days) * 24 * time.Hour,
+	l := kafkabus.Layout{TakeAway: k.TakeAway, Former: k.Former, Prefix: k.Prefix, Partitions: k.Partitions, Replicas: k.Replicas, InSync: k.InSync, Retention: time.Duration(k.Days) * 24 * time.Hour,
 		Users: map[kafkabus.Who]string{}, Consumers: map[ident.Tenant]string{}}
 	for who, user := range k.User {
 		if _, ok := kafkabus.Table()[kafkabus.Who(who)]; !ok || kafkabus.Who(who) == kafkabus.Consumer {

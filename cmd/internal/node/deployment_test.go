@@ -260,7 +260,7 @@ func bare(t testing.TB) *deployment {
 			t.Fatal(err)
 		}
 	}
-	if _, err := carrier.Apply(t.Context(), layout, false); err != nil {
+	if _, err := carrier.Apply(t.Context(), layout); err != nil {
 		t.Fatal(err)
 	}
 	keys := filepath.Join(d.dir, "keys")

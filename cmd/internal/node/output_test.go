@@ -44,7 +44,7 @@ func (d *deployment) consumer(t ident.Tenant, user string) {
 	}
 	d.layout.Tenants = append(d.layout.Tenants, t)
 	d.layout.Consumers[t] = user
-	if _, err := d.carrier.Apply(d.t.Context(), d.layout, false); err != nil {
+	if _, err := d.carrier.Apply(d.t.Context(), d.layout); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -240,7 +240,7 @@ func TestEachBinaryWaitsForWhatIsAwayAtStart(t *testing.T) {
 	}
 	a.carrier = carrier
 	t.Cleanup(func() { _ = carrier.Close() })
-	if _, err := carrier.Apply(t.Context(), kafkabus.Layout{Prefix: prefix, Partitions: 1, Replicas: 1, InSync: 1}, false); err != nil {
+	if _, err := carrier.Apply(t.Context(), kafkabus.Layout{Prefix: prefix, Partitions: 1, Replicas: 1, InSync: 1}); err != nil {
 		t.Fatal(err)
 	}
 	broker := servers.Mosquitto(t, servers.Options{})

@@ -24,7 +24,7 @@ type decoderJSON struct {
 	Name            string   `json:"name"`
 	ActiveVersionID *string  `json:"active_version_id"`
 	Previous        []string `json:"previous_version_ids"`
-	QuarantinedTill *string  `json:"quarantined_until" format:"date-time" doc:"The active version failed three times in a row; its uplinks wait until then"`
+	QuarantinedTill *string  `json:"quarantined_until" format:"date-time" doc:"The active version failed three times in a row; its uplinks wait until then. Told by the process that decodes alone: where others do, each such uplink says so in waits_until"`
 }
 
 type versionJSON struct {

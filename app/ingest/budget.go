@@ -5,16 +5,21 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
 // failing counts a version's failures by fuel or memory in a row.
 type failing struct {
-	count int
-	until time.Time
+	tenant  ident.Tenant
+	decoder ident.Decoder
+	count   int
+	until   time.Time
+	known   enter.Known // of the tenant when it was last asked whether this is still the version that runs
 }
 
 // budget is a tenant's fuel in one minute.
@@ -71,25 +76,26 @@ func (g *Ingest) charge(t ident.Tenant, res decoder.Result, now time.Time) {
 	g.budgets[t] = b
 }
 
-// judged counts fuel, and failures in a row of a version. A pass or a failure of another kind begins the count anew.
-func (g *Ingest) judged(t ident.Tenant, v ident.Version, res decoder.Result, now time.Time) {
+// judged counts fuel, and failures in a row of a version. A pass or a failure of another kind begins the count anew; what began
+// before a quarantine says nothing about it.
+func (g *Ingest) judged(t ident.Tenant, v decoder.Version, res decoder.Result, now time.Time) {
 	g.failMu.Lock()
 	defer g.failMu.Unlock()
 	g.charge(t, res, now)
-	switch res.Category {
-	case decoder.Fuel, decoder.Memory:
-	case decoder.Internal: // ours: no verdict, be it good or bad
+	f := g.fails[v.ID]
+	switch {
+	case now.Before(f.until) || res.Category == decoder.Internal: // ours: no verdict, be it good or bad
 		return
-	default:
-		delete(g.fails, v)
+	case res.Category != decoder.Fuel && res.Category != decoder.Memory:
+		delete(g.fails, v.ID)
 		return
 	}
-	f := g.fails[v]
-	if f.count++; f.count >= strikes {
-		f = failing{until: now.Add(versionPause)}
+	f = failing{tenant: t, decoder: v.Decoder, count: f.count + 1}
+	if f.count >= strikes {
+		f.count, f.until = 0, now.Add(versionPause)
 		g.halts.Quarantines++
 	}
-	g.fails[v] = f
+	g.fails[v.ID] = f
 }
 
 // Paused is when a version's quarantine ends; zero if it is not in quarantine. It is what the tenant sees.
@@ -119,6 +125,45 @@ func (g *Ingest) Again(t ident.Tenant, replaced ident.Version) {
 		g.failMu.Unlock()
 	}
 	g.Wake()
+}
+
+// replaced looks whether versions in quarantine are still the ones that run: another process may have changed that, which tells
+// this one that there was a change and not which. It asks nothing while a tenant's records stay as they are.
+func (g *Ingest) replaced(ctx context.Context) {
+	g.failMu.Lock()
+	paused := map[ident.Version]failing{}
+	for v, f := range g.fails {
+		if g.enter.Now().Before(f.until) {
+			paused[v] = f
+		} else if f.known != (enter.Known{}) {
+			f.known = enter.Known{} // remembered no longer than needed
+			g.fails[v] = f
+		}
+	}
+	g.failMu.Unlock()
+	for v, f := range paused {
+		known, err := g.enter.Known(ctx, f.tenant)
+		if err != nil || known == f.known {
+			continue
+		}
+		var d decoder.Decoder
+		err = g.store.View(ctx, g.enter.System(f.tenant, "process", access.Origin{}), func(ctx context.Context, r store.Reader) (err error) {
+			d, err = r.Decoders().Get(ctx, f.decoder)
+			return err
+		})
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			continue // it is asked again with the next turn
+		}
+		g.failMu.Lock()
+		if now := g.fails[v]; now.until.Equal(f.until) {
+			now.known = known
+			g.fails[v] = now
+		}
+		g.failMu.Unlock()
+		if d.Active != v {
+			g.Again(f.tenant, v)
+		}
+	}
 }
 
 // resumed are the tenants with uplinks that wait for what has ended.

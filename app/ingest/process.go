@@ -63,6 +63,7 @@ func (g *Ingest) turn(ctx context.Context, workers int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	g.replaced(ctx)
 	due := g.resumed()
 	for _, w := range waiting {
 		if !slices.Contains(due, w.Tenant) {
@@ -328,7 +329,7 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 		res = decoder.Result{Category: decoder.Internal, Message: "The decoder could not be run: a secret variable of the device cannot be opened, or the server is at fault. Its operator finds more in the log."}
 	}
 	out.Category, out.Fuel, out.Duration, out.Message = res.Category, res.Fuel, res.Duration, res.Message
-	g.judged(rm.scope.Tenant(), v.ID, res, now)
+	g.judged(rm.scope.Tenant(), v, res, now)
 	if res.Category == decoder.Internal {
 		if u.Attempts++; u.Attempts < maxAttempts {
 			u.NotBefore = now.Add(time.Second << u.Attempts)

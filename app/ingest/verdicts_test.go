@@ -183,6 +183,12 @@ func (b *bench) process() (readings, waiting int) {
 	for must[int](b.t)(b.events.Process(b.t.Context(), b.tenant)) > 0 {
 		continue
 	}
+	return b.seen()
+}
+
+// seen is how many readings there are and how many uplinks wait.
+func (b *bench) seen() (readings, waiting int) {
+	b.t.Helper()
 	readings = len(must[store.Page[uplink.Reading]](b.t)(b.out.Readings(b.t.Context(), b.may(access.ReadingRead).Scope, store.Query{Limit: 200}, disclose.ReadingFilter{})).Items)
 	page := must[store.Page[uplink.Uplink]](b.t)(b.out.Uplinks(b.t.Context(), b.may(access.UplinkRead).Scope, access.UplinkRead, store.Query{Limit: 200}, store.UplinkFilter{}))
 	for _, u := range page.Items {

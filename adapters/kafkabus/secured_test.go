@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"net"
 	"testing"
@@ -120,5 +121,34 @@ func TestNothingGoesToAnotherMachineInPlainText(t *testing.T) {
 	}
 	if _, err := b.Join(soon(t), "g", "t"); !fault.Is(err, fault.Denied) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A broker that takes connections and then says nothing, as one that is frozen does, keeps neither a question nor the end waiting.
+func TestABrokerThatSaysNothingIsGivenUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // this machine's
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	b, err := kafkabus.Open(kafkabus.Options{Brokers: []string{l.Addr().String()}, User: "events", Password: secret.New("word")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ctx, end := context.WithTimeout(t.Context(), time.Second)
+		defer end()
+		err := b.Check(ctx, "rf.uplinks")
+		ended <- errors.Join(err, b.Close())
+	}()
+	select {
+	case err := <-ended:
+		if !fault.Is(err, fault.Unavailable) {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		_ = l.Close() // and with it the connection
+		t.Fatal("it waits for an answer")
 	}
 }

@@ -107,32 +107,39 @@ func (w *wire) drop() {
 	}
 }
 
-// connect has kafka-go say who we are, and keeps what it said that over.
+// connect makes a connection to the first broker that takes us.
 func (w *wire) connect(ctx context.Context, brokers []string) (err error) {
 	for _, broker := range brokers {
-		var raw net.Conn
-		d := &kafka.Dialer{ClientID: w.d.o.ClientID, Timeout: dialWait, SASLMechanism: w.d.sasl, DialFunc: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := w.d.dial(ctx, network, address)
-			if err == nil {
-				raw = conn
-				err = conn.SetDeadline(time.Now().Add(dialWait))
-			}
-			return conn, err
-		}}
-		if _, err = d.DialContext(ctx, "tcp", broker); err != nil {
-			if raw != nil {
-				_ = raw.Close()
-			}
+		var conn net.Conn
+		if conn, err = w.hail(ctx, broker); err != nil {
 			continue
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.conn = raw; w.closing {
-			_ = raw.Close()
+		if w.conn = conn; w.closing {
+			_ = conn.Close()
 		}
 		return nil
 	}
 	return err
+}
+
+// hail has kafka-go say who we are, and answers what it said that over. It alone would wait for ever for a broker that says nothing.
+func (w *wire) hail(ctx context.Context, broker string) (net.Conn, error) {
+	ctx, end := context.WithTimeout(ctx, dialWait)
+	defer end()
+	conn, err := w.d.dial(ctx, "tcp", broker)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	d := &kafka.Dialer{ClientID: w.d.o.ClientID, SASLMechanism: w.d.sasl, DialFunc: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
+	if _, err := d.DialContext(ctx, "tcp", broker); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // once sends a request with its header and answers the body of what comes back.

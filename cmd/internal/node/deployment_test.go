@@ -63,35 +63,46 @@ type process struct {
 	make func() *exec.Cmd
 	cmd  *exec.Cmd
 	done chan struct{}
-	log  *lockedBuffer
+	log  journal
 }
 
-// lockedBuffer keeps the end of what a process says.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+// journal is a file of all that a process says, from its first start on.
+type journal string
+
+func (j journal) all() string {
+	text, _ := os.ReadFile(string(j))
+	return string(text)
 }
 
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.b.Len() > 1<<20 {
-		l.b.Reset()
+// String is its end, for who reads what a failed test says.
+func (j journal) String() string {
+	text := j.all()
+	return text[max(0, len(text)-1<<16):]
+}
+
+// say writes to a process's journal, as the process does.
+func (d *deployment) say(p *process, text string) *os.File {
+	d.t.Helper()
+	if p.log == "" {
+		p.log = journal(filepath.Join(d.t.TempDir(), "log"))
 	}
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	file, err := os.OpenFile(string(p.log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = file.WriteString(text)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return file
 }
 
 func (d *deployment) start(p *process) {
 	d.t.Helper()
 	p.cmd = p.make()
-	p.log, p.done = &lockedBuffer{}, make(chan struct{})
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.done = make(chan struct{})
+	out := d.say(p, "")
+	defer func() { _ = out.Close() }() // the process has its own
+	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		d.t.Fatal(err)
@@ -160,7 +171,7 @@ func (d *deployment) logs() {
 		}
 	}
 	for name, p := range d.workers {
-		if p.log == nil {
+		if p.log == "" {
 			continue
 		}
 		text := p.log.String()

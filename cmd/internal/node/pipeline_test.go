@@ -82,7 +82,7 @@ func (d *deployment) traced(n int) {
 		d.t.Fatal(err)
 	}
 	d.await("the event worker tells the trace", 30*time.Second, func() error {
-		for _, line := range strings.Split(d.workers["event-worker"].log.String(), "\n") {
+		for _, line := range strings.Split(d.workers["event-worker"].log.all(), "\n") {
 			var said object
 			if json.Unmarshal([]byte(line), &said) == nil && str(said, "trace_id") == trace {
 				if d.count("SELECT count(*) FROM readings WHERE uplink = decode('"+eventHex(d.t, str(said, "event_id"))+"', 'hex')") == 1 {

@@ -217,7 +217,7 @@ func (g gate) open(t *testing.T) {
 
 // pauses are those that a process has logged before it tried something again.
 func (p *process) pauses(what string) (all []time.Duration) {
-	for _, line := range bytes.Split([]byte(p.log.String()), []byte("\n")) {
+	for _, line := range bytes.Split([]byte(p.log.all()), []byte("\n")) {
 		var said struct {
 			Msg   string        `json:"msg"`
 			Again time.Duration `json:"again"`

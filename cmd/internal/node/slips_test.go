@@ -60,7 +60,7 @@ func (d *deployment) left() map[string][]byte {
 	d.t.Helper()
 	out := map[string][]byte{}
 	for name, p := range d.workers {
-		out[name+"'s log"] = []byte(p.log.String())
+		out[name+"'s log"] = []byte(p.log.all())
 		check := exec.Command(p.make().Path, "config", "check")
 		check.Dir, check.Env = d.dir, p.make().Env
 		text, err := check.CombinedOutput()
@@ -113,6 +113,8 @@ func TestNoSecretOfTheDeploymentSlips(t *testing.T) {
 	d.start(d.api)
 	d.await("the API", time.Minute, func() error { return d.ready(d.base) })
 	d.output("acme-consumer")
+	early := "early" + word() // in a log's first line, before a start, a crash and more than anybody keeps in memory
+	_ = d.say(d.workers["event-worker"], early+"\n"+strings.Repeat(strings.Repeat(".", 99)+"\n", 20_000)).Close()
 	d.run("mqtt-ingestion-worker")
 	d.run("event-worker")
 	d.publish(0, 50)
@@ -138,6 +140,9 @@ func TestNoSecretOfTheDeploymentSlips(t *testing.T) {
 	d.publish(50, 60)
 	d.pg.Start()
 	d.kafka.Kill()
+	if err := d.crash("event-worker"); err != nil {
+		t.Fatal(err)
+	}
 	d.kafka.Start()
 	d.await("the API is back", time.Minute, func() error { return d.ready(d.base) })
 	d.publish(60, 70)
@@ -175,6 +180,9 @@ func TestNoSecretOfTheDeploymentSlips(t *testing.T) {
 		if len(redacttest.Slips(secrets, map[string][]byte{where: text})) == 0 {
 			t.Errorf("a planted URL in %s was not found", where)
 		}
+	}
+	if found := redacttest.Slips(map[string]string{"an early line": early}, left); len(found) != 1 || !strings.HasPrefix(found[0], "event-worker's log: ") {
+		t.Errorf("what was said at a log's beginning was found so: %q", found)
 	}
 	t.Logf("%d secrets in %d places", len(secrets), len(left))
 }

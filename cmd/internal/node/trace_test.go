@@ -66,7 +66,7 @@ func (d *deployment) asks(body, traceparent string) string {
 
 // logged reports whether a process has logged a line of an event and its trace.
 func (d *deployment) logged(binary, event, trace string) error {
-	for line := range strings.Lines(d.workers[binary].log.String()) {
+	for line := range strings.Lines(d.workers[binary].log.all()) {
 		var said struct {
 			Event string `json:"event_id"`
 			Trace string `json:"trace_id"`
@@ -180,7 +180,7 @@ func TestOneTraceRunsThroughTheDeployment(t *testing.T) {
 	secrets["the collector's token"], secrets["what a sender showed"] = token, shown
 	left := map[string][]byte{"what the collector was sent": r.Raw()}
 	for name, p := range d.workers {
-		left[name+"'s log"] = []byte(p.log.String())
+		left[name+"'s log"] = []byte(p.log.all())
 	}
 	for _, line := range redacttest.Slips(secrets, left) {
 		t.Error(line)

@@ -29,7 +29,6 @@ type book struct {
 	waiting  tree[ident.Uplink] // accepted ones, by arrival
 	dedupe   tree[first]
 	readings tree[uplink.Reading] // by time, then id
-	places   tree[string]         // of readings, by id
 	latest   tree[string]         // of readings, by device
 	outcomes tree[uplink.Outcome]
 	outbox   [store.OutboxShards]tree[store.Outgoing] // by number

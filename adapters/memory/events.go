@@ -73,18 +73,6 @@ func (s readingShelf) at(place string) (uplink.Reading, error) {
 	return r, err
 }
 
-func (s readingShelf) Get(_ context.Context, id ident.Reading) (uplink.Reading, error) {
-	place, err := got(s.h, s.h.book.places, idKey(id))
-	if err != nil {
-		return uplink.Reading{}, err
-	}
-	return s.at(place)
-}
-
-func (s readingShelf) List(ctx context.Context, q store.Query) (store.Page[uplink.Reading], error) {
-	return s.Find(ctx, q, store.ReadingFilter{})
-}
-
 func (s readingShelf) Find(_ context.Context, q store.Query, f store.ReadingFilter) (store.Page[uplink.Reading], error) {
 	return page(s.h, q, s.h.book.readings, func(r uplink.Reading) (uplink.Reading, bool, error) {
 		r.Data, r.Warnings = bytes.Clone(r.Data), slices.Clone(r.Warnings)

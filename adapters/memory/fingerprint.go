@@ -26,7 +26,6 @@ func (s *Store) Fingerprint(t ident.Tenant) string {
 	write(h, b.waiting)
 	write(h, b.dedupe)
 	write(h, b.readings)
-	write(h, b.places)
 	write(h, b.latest)
 	write(h, b.outcomes)
 	write(h, b.folds)

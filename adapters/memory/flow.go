@@ -126,15 +126,12 @@ func (h *handle) told(done store.Finished) error {
 		return nil
 	}
 	r := *done.Reading
-	if _, taken := b.places.get(idKey(r.ID)); taken {
-		return errTaken
-	}
 	place := moment(r.At) + string(binary.BigEndian.AppendUint64(nil, r.FCnt)) + idKey(r.Uplink)
 	if _, taken := b.readings.get(place); taken {
 		return errTaken
 	}
 	r.Data, r.Warnings = bytes.Clone(r.Data), slices.Clone(r.Warnings)
-	b.readings, b.places = b.readings.put(place, r), b.places.put(idKey(r.ID), place)
+	b.readings = b.readings.put(place, r)
 	if old, ok := b.latest.get(idKey(r.Device)); !ok || place > old {
 		b.latest = b.latest.put(idKey(r.Device), place)
 	}

@@ -485,22 +485,6 @@ func scanReading(rows *sql.Rows) (uplink.Reading, error) {
 	return r, json.Unmarshal(warnings, &r.Warnings)
 }
 
-func (s readingShelf) Get(ctx context.Context, id ident.Reading) (uplink.Reading, error) {
-	const byID = "SELECT " + readingColumns + " FROM readings WHERE tenant = ? AND id = ?"
-	if s.h.session.d.Parts { // mostly it is of about the time that its id was made at
-		at := id.Time()
-		vs, err := found(ctx, s.h, scanReading, byID+" AND at >= ? AND at < ?", s.h.tenant[:], id[:], micros(at.Add(-2*uplink.MaxPast)), micros(at.Add(2*uplink.MaxFuture)))
-		if err != nil || len(vs) > 0 {
-			return first(vs, err)
-		}
-	}
-	return first(found(ctx, s.h, scanReading, byID, s.h.tenant[:], id[:]))
-}
-
-func (s readingShelf) List(ctx context.Context, q store.Query) (store.Page[uplink.Reading], error) {
-	return s.Find(ctx, q, store.ReadingFilter{})
-}
-
 // placeSize is that of a reading's place in their order, as a cursor: time, counter, uplink.
 const placeSize = 8 + 8 + ident.Size
 
@@ -547,7 +531,7 @@ func (s readingShelf) Latest(ctx context.Context, d ident.Device, r access.Reach
 			return uplink.Reading{}, err
 		}
 		// It may have outlived its time: then there is none.
-		return first(found(ctx, s.h, scanReading, "SELECT "+readingColumns+" FROM readings WHERE tenant = ? AND id = ? AND at = ?", s.h.tenant[:], id, at))
+		return first(found(ctx, s.h, scanReading, "SELECT "+readingColumns+" FROM readings WHERE tenant = ? AND device = ? AND at = ? AND id = ?", s.h.tenant[:], d[:], at, id))
 	}
 	page, err := s.Find(ctx, store.Query{Reach: r, Limit: 1}, store.ReadingFilter{Device: d})
 	return first(page.Items, err)

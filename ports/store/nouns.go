@@ -124,7 +124,6 @@ type UplinkFilter struct {
 // Readings are ordered by (At, FCnt, Uplink), newest first: those of one moment as the device counted them, in whatever order they
 // were written. Without a counter FCnt is 0; it has 32 bits. An uplink has one reading.
 type Readings interface {
-	Shelf[ident.Reading, uplink.Reading]
 	Find(ctx context.Context, q Query, f ReadingFilter) (Page[uplink.Reading], error)
 	Latest(ctx context.Context, d ident.Device, r access.Reach) (uplink.Reading, error) // the first within reach, in this order
 }

@@ -79,7 +79,7 @@ func (w *World) trace(t testing.TB, s access.Scope) (tr trace) {
 		if err != nil {
 			return err
 		}
-		rs, err := r.Readings().List(ctx, all)
+		rs, err := r.Readings().Find(ctx, all, store.ReadingFilter{})
 		if err != nil {
 			return err
 		}

@@ -153,7 +153,7 @@ func outOnlyKept(t testing.TB, m *Mailroom) {
 	first.Uplink.DedupeKey, twin.Uplink.DedupeKey, conflict.Uplink.DedupeKey = [32]byte{1}, [32]byte{1}, [32]byte{1}
 	m.batch(t, m.A, first, twin, conflict)
 	bad := m.out("k", "of a part that fails")
-	bad.Reading.ID = first.Reading.ID
+	bad.Outcome.ID = first.Outcome.ID
 	stale := m.seen(t, m.A)
 	stale.Revision += 7
 	none := m.out("", "without a key")

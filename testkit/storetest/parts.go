@@ -148,7 +148,7 @@ func batchFails(t testing.TB, w *World) {
 	for bad := range 2 {
 		good := 1 - bad
 		twice := []store.Finished{w.row(devices[bad], 1, "p"), w.row(devices[bad], 2, "q"), w.held(3, "r")}
-		twice[1].Reading.ID = twice[0].Reading.ID
+		twice[1].Outcome.ID = twice[0].Outcome.ID
 		refused := access.Grant(scopes[bad].Tenant(), access.Actor{Kind: access.Anonymous}, access.Origin{}, access.Decision{Reason: "no"}, nil, access.Subject{}, w.now)
 		many := make([]store.Finished, store.MaxRows+1)
 		for i := range many {
@@ -167,7 +167,7 @@ func batchFails(t testing.TB, w *World) {
 		if len(errs) != 7 || errs[1] != nil || errs[6] != nil {
 			t.Fatalf("the good parts: %v", errs)
 		}
-		wantKind(t, errs[0], fault.Invalid, "a part with a reading that is there already")
+		wantKind(t, errs[0], fault.Invalid, "a part with an outcome that is there already")
 		wantIs(t, errs[2], store.ErrDenied, "a part with the scope of a refusal")
 		wantKind(t, errs[3], fault.Invalid, "a part of too many rows")
 		wantKind(t, errs[4], fault.Invalid, "a part with an uplink that is not new")
@@ -187,7 +187,7 @@ func batchBounds(t testing.TB, w *World) {
 	n := 0
 	w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
 		for q := (store.Query{Reach: access.Everywhere}); ; {
-			page, err := r.Readings().List(ctx, q)
+			page, err := r.Readings().Find(ctx, q, store.ReadingFilter{})
 			n += len(page.Items)
 			if q.After = page.Next; err != nil || q.After == "" {
 				return err

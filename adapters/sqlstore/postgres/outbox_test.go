@@ -203,7 +203,7 @@ func TestAReadersRoleMayNotWrite(t *testing.T) {
 		t.Errorf("it cannot read a policy: %v", err)
 	}
 	if err := s.View(t.Context(), scope, func(ctx context.Context, r store.Reader) error {
-		_, err := r.Readings().List(ctx, store.Query{Reach: access.Everywhere})
+		_, err := r.Readings().Find(ctx, store.Query{Reach: access.Everywhere}, store.ReadingFilter{})
 		return err
 	}); err == nil {
 		t.Error("it reads readings")

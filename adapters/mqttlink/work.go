@@ -25,17 +25,21 @@ type item struct {
 // work takes batch after batch.
 func (l *line) work() {
 	defer close(l.working)
+	moment := l.o.tuning.gather
 	for {
-		batch := l.gather()
+		batch := l.gather(moment)
 		if batch == nil {
 			return
 		}
 		l.deliver(batch)
+		if moment = l.o.tuning.gather; len(batch) >= crowd { // a few milliseconds are less than so many small batches cost all behind
+			moment *= crowdedFor
+		}
 	}
 }
 
 // gather waits for a message, and a moment for more. Nil: there will be none.
-func (l *line) gather() []item {
+func (l *line) gather(moment time.Duration) []item {
 	var batch []item
 	var idle <-chan time.Time
 	for begun := l.role.begun; batch == nil; {
@@ -53,9 +57,9 @@ func (l *line) gather() []item {
 			return nil
 		}
 	}
-	t := time.NewTimer(l.o.tuning.gather)
+	t := time.NewTimer(moment)
 	defer t.Stop()
-	for len(batch) < batchMost {
+	for len(batch) < min(batchMost, (l.c.MaxInFlight+1)/2, (l.c.ReceiveMaximum+1)/2) { // what follows comes while these are taken
 		select {
 		case it := <-l.queue:
 			batch = append(batch, it)

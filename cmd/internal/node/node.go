@@ -135,6 +135,9 @@ func run(ctx context.Context, spec Spec, c settings.Config, stderr *slog.Logger)
 	}
 	if _, set := os.LookupEnv("GOGC"); !set {
 		debug.SetGCPercent(200)
+		if spec.Memory != nil {
+			debug.SetGCPercent(400) // what it may use it need not collect before
+		}
 	}
 	if _, set := os.LookupEnv("GOMEMLIMIT"); !set && spec.Memory != nil {
 		debug.SetMemoryLimit(spec.Memory(c, n))

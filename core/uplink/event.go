@@ -36,7 +36,8 @@ const (
 	ViaMapping    = "application:"
 )
 
-// Versions of the form of an event on a bus. Readers take both, writers write one of them.
+// Versions of the form of an event on a bus: there is no second one yet. Readers take both, writers write the older one until they are
+// told that all readers are new.
 const (
 	OldestVersion = 1
 	Version       = 1

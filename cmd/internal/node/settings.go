@@ -33,7 +33,7 @@ func Settings() settings.Table {
 		settings.Of("kafka_key_file", "", "Its key, PEM", settings.Any),
 		settings.Of("kafka_plaintext", "false", "Allow a Kafka without TLS or without SASL that is not on this machine", settings.Boolean),
 		settings.Of("kafka_prefix", "rf", "What the names of our topics begin with", prefix),
-		settings.Of("kafka_write_version", fmt.Sprint(uplink.Version), "Version of the records that are written; raised when all readers are upgraded", settings.Number(uplink.OldestVersion, uplink.Version)),
+		settings.Of("kafka_write_version", fmt.Sprint(uplink.OldestVersion), "Version of the records that are written: the oldest that is read, until all readers are upgraded and it is raised", settings.Number(uplink.OldestVersion, uplink.Version)),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -92,69 +93,167 @@ func TestADatabaseThatIsAwayIsNoRefusal(t *testing.T) {
 	}
 }
 
-// Several relays over one database, the way of several processes: 1,000 tenants' records, each key's in order.
+// Several relays over one database, the way of several processes: 1,000 tenants' records, each key's in order, though the bus fails now and
+// then, and relays lose their session in the middle of what they send, at which others take it over.
 func TestFourRelaysTurnNothingRound(t *testing.T) {
-	const tenants, each, relays = 1_000, 20, 4
+	r := relayed(t, 8)
+	t.Logf("%d of %d records went out, %d again after %d kills, %d turned round", len(r.went), tenants*each, r.again, r.killed, r.turned)
+	if r.turned != 0 || len(r.went) != tenants*each {
+		t.Errorf("%d records went out behind those that came after them, %d are lost", r.turned, tenants*each-len(r.went))
+	}
+	if r.killed < 4 || r.unheld == 0 || r.again != r.unheld {
+		t.Errorf("%d kills let %d records go out that nobody let go of; %d went out again", r.killed, r.unheld, r.again)
+	}
+}
+
+// The median of three rounds: what the machine does beside them slows one down.
+func TestFourRelaysSendTenThousandRecordsASecond(t *testing.T) {
+	var rates []float64
+	for range 3 {
+		r := relayed(t, 0)
+		if r.turned != 0 || r.again != 0 || len(r.went) != tenants*each {
+			t.Errorf("%d records went out behind those that came after them, %d twice, %d are lost", r.turned, r.again, tenants*each-len(r.went))
+		}
+		rates = append(rates, tenants*each/r.took.Seconds())
+	}
+	slices.Sort(rates)
+	t.Logf("%d records of %d tenants by %d relays: %.0f/s", tenants*each, tenants, relays, rates)
+	if rates[1] < 10_000 {
+		t.Errorf("%.0f records a second", rates[1])
+	}
+}
+
+const tenants, each, relays = 1_000, 20, 4
+
+// relaying is what a bus was sent.
+type relaying struct {
+	server *pgtest.Server
+	name   string
+	every  int // so many rounds a relay loses its session; 0: none does
+	took   time.Duration
+	left   atomic.Int64 // records that no relay has let go of
+
+	mu                            sync.Mutex
+	last                          map[string]int // of each key
+	went                          map[ident.Uplink]bool
+	turned, again, rounds, killed int
+	unheld                        int // records that were sent and could not be let go of
+}
+
+// relayed fills an outbox and lets relays empty it.
+func relayed(t *testing.T, every int) *relaying {
+	t.Helper()
 	server := pgtest.New(pgtest.Oldest)
-	name := server.Database(t)
-	fill(t, server, name, tenants, each)
-	var mu sync.Mutex
-	last, turned, again := map[string]int{}, 0, 0
-	var left atomic.Int64
-	left.Store(tenants * each)
+	r := &relaying{server: server, name: server.Database(t), every: every, last: map[string]int{}, went: map[ident.Uplink]bool{}}
+	fill(t, server, r.name, tenants, each)
+	r.left.Store(tenants * each)
+	all := make([]*postgres.Outbox, relays)
+	for n := range all {
+		u, err := url.Parse(server.URL(r.name, "relay").Reveal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		with := u.Query()
+		with.Set("application_name", fmt.Sprint("relay-", n))
+		u.RawQuery = with.Encode()
+		if all[n], err = postgres.OpenOutbox(t.Context(), secret.New(u.String()), 4); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = all[n].Close() }()
+	}
 	began := time.Now()
 	var wg sync.WaitGroup
-	for n := range relays {
-		o := outbox(t, server, name)
-		wg.Go(func() {
-			after := make([]ident.Tenant, store.OutboxShards)
-			for shard := n * store.OutboxShards / relays; left.Load() > 0 && t.Context().Err() == nil; shard = (shard + 1) % store.OutboxShards {
-				if _, err := o.Relay(t.Context(), store.Round{Shard: shard, After: after[shard], Limit: 500}, func(_ context.Context, rs []store.Sent) []error {
-					mu.Lock()
-					defer mu.Unlock()
-					errs := make([]error, len(rs))
-					for i, r := range rs {
-						if i%97 == 96 { // the bus fails now and then, for all of the key from there on
-							for j := i; j < len(rs); j++ {
-								if rs[j].Tenant == r.Tenant && rs[j].Key == r.Key {
-									errs[j] = context.DeadlineExceeded
-								}
-							}
-						}
-						var n int
-						_, _ = fmt.Sscan(string(r.Value), &n)
-						before, seen := last[r.Tenant.String()+r.Key]
-						switch {
-						case errs[i] != nil:
-						case seen && n == before:
-							again++
-						case seen && n < before:
-							turned++
-						default:
-							last[r.Tenant.String()+r.Key] = n
-						}
-						if errs[i] == nil {
-							left.Add(-1)
-						}
-					}
-					after[shard] = ident.Tenant{}
-					if len(rs) > 0 {
-						after[shard] = rs[len(rs)-1].Tenant
-					}
-					return errs
-				}); err != nil {
-					t.Errorf("relay: %v", err)
-					return
-				}
-			}
-		})
+	for n, o := range all {
+		wg.Go(func() { r.relay(t, o, n) })
 	}
 	wg.Wait()
-	took := time.Since(began)
-	t.Logf("%d records of %d tenants by %d relays in %s: %.0f/s, %d turned round, %d again", tenants*each, tenants, relays, took, tenants*each/took.Seconds(), turned, again)
-	if turned != 0 || again != 0 || left.Load() != 0 {
-		t.Errorf("%d records went out behind those that came after them, %d twice, %d are left", turned, again, left.Load())
+	r.took = time.Since(began)
+	return r
+}
+
+// relay is one of them.
+func (r *relaying) relay(t *testing.T, o *postgres.Outbox, n int) {
+	after := make([]ident.Tenant, store.OutboxShards)
+	for shard := n * store.OutboxShards / relays; r.left.Load() > 0 && t.Context().Err() == nil; shard = (shard + 1) % store.OutboxShards {
+		sent, kill, from := 0, false, after[shard]
+		after[shard] = ident.Tenant{} // unless there is more
+		_, err := o.Relay(t.Context(), store.Round{Shard: shard, After: from, Limit: 500}, func(_ context.Context, rs []store.Sent) []error {
+			errs := failing(rs)
+			if kill = r.begin(); kill {
+				half := len(rs) / 2
+				sent = r.send(rs[:half], errs[:half])
+				if err := r.server.Ask(t.Context(), r.name, fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'relay-%d' AND state = 'idle in transaction'", n)); err != nil {
+					t.Error(err)
+				}
+				sent += r.send(rs[half:], errs[half:]) // it does not know yet
+			} else {
+				sent = r.send(rs, errs)
+			}
+			after[shard] = rs[len(rs)-1].Tenant
+			return errs
+		})
+		switch {
+		case kill && err != nil:
+			r.mu.Lock()
+			r.killed, r.unheld = r.killed+1, r.unheld+sent
+			r.mu.Unlock()
+		case kill:
+			t.Error("a relay without its session let go of what it had sent")
+			return
+		case err != nil:
+			t.Errorf("relay: %v", err)
+			return
+		default:
+			r.left.Add(-int64(sent))
+		}
 	}
+}
+
+// failing is a bus that fails now and then, for all of a key from there on.
+func failing(rs []store.Sent) []error {
+	errs := make([]error, len(rs))
+	for i := 96; i < len(rs); i += 97 {
+		for j := i; j < len(rs); j++ {
+			if rs[j].Tenant == rs[i].Tenant && rs[j].Key == rs[i].Key {
+				errs[j] = context.DeadlineExceeded
+			}
+		}
+	}
+	return errs
+}
+
+// begin begins a round, and reports whether its session is to be ended.
+func (r *relaying) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rounds++
+	return r.every > 0 && r.rounds%r.every == 0
+}
+
+// send sends what does not fail.
+func (r *relaying) send(rs []store.Sent, errs []error) (sent int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, s := range rs {
+		if errs[i] != nil {
+			continue
+		}
+		sent++
+		if r.went[s.Event] {
+			r.again++
+			continue
+		}
+		r.went[s.Event] = true
+		var n int
+		_, _ = fmt.Sscan(string(s.Value), &n)
+		key := s.Tenant.String() + s.Key
+		if before, seen := r.last[key]; seen && n < before {
+			r.turned++
+		} else {
+			r.last[key] = n
+		}
+	}
+	return sent
 }
 
 // fill writes rows whose values count up, of two keys a tenant.

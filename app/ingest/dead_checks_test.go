@@ -1,13 +1,16 @@
 package ingest_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
@@ -186,5 +189,43 @@ func TestAReplayUnderAKeyIsRecordedOnce(t *testing.T) {
 	once.Request[0]++
 	if _, _, err := s.events.ReplayDead(t.Context(), s.may(access.PlatformDeadLetterReplay).Scope, once, place); err == nil {
 		t.Error("the same key for another request")
+	}
+}
+
+// Which times the store keeps events of is asked once a minute, however much is replayed, and again at once if there was no answer.
+func TestWhichTimesAreKeptIsAskedOnceAMinute(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	asked := 0
+	var span ingest.Span
+	s.events.Over(ingest.Durable{Bus: s.bus, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers", Span: func(context.Context) (ingest.Span, error) {
+		if asked++; asked == 1 {
+			return span, bus.ErrAway
+		}
+		return span, nil
+	}})
+	v := s.says(s.scope, s.way, "1", known, 0)
+	good := s.all(s.topics.Uplinks)[0]
+	l := uplink.Letter{Reason: "cannot_be_stored", Tenant: s.tenant, Via: s.topics.Uplinks, Origin: "0/0", Size: len(good.Value), At: s.now, Said: uplink.Said{Key: good.Key, Event: v.ID.String(), Tenant: s.tenant.String()}}
+	r := bus.Record{Topic: s.topics.Dead, Key: "k", Value: good.Value}
+	for _, f := range l.Fields() {
+		r.Headers = append(r.Headers, bus.Header{Name: f.Name, Value: []byte(f.Value)})
+	}
+	s.publish(r)
+	place := s.letters("")[0].Place
+	span = ingest.Span{Uplinks: s.now.Add(-time.Hour), Readings: s.now.Add(-time.Hour), End: s.now.Add(time.Hour)}
+	_, err := s.replay(place)
+	refused(t, "while the store cannot be asked", err, fault.As(bus.ErrAway).Code)
+	for range 3 {
+		must[ident.Uplink](t)(s.replay(place))
+	}
+	if asked != 2 {
+		t.Errorf("it was asked %d times, once in vain", asked)
+	}
+	span.End = span.Uplinks
+	s.now = s.now.Add(time.Minute)
+	_, err = s.replay(place)
+	refused(t, "a minute later", err, "time_not_kept")
+	if asked != 3 {
+		t.Errorf("it was asked %d times", asked)
 	}
 }

@@ -42,7 +42,35 @@ func (s Span) holds(id ident.Uplink, received time.Time) bool {
 // Over makes a bus the durable step. It is called before anything is accepted.
 func (g *Ingest) Over(d Durable) {
 	d.Replicas = max(d.Replicas, 1)
+	if d.Span != nil {
+		d.Span = kept(d.Span, g.enter.Now)
+	}
 	g.durable = &d
+}
+
+// spanFor is how long the answer for which times the store keeps events is taken to hold: it changes once a day.
+const spanFor = time.Minute
+
+// kept asks again only once an answer is old.
+func kept(ask func(context.Context) (Span, error), now func() time.Time) func(context.Context) (Span, error) {
+	var mu sync.Mutex
+	var last Span
+	var until time.Time
+	return func(ctx context.Context) (Span, error) {
+		mu.Lock()
+		s, fresh := last, now().Before(until)
+		mu.Unlock()
+		if fresh {
+			return s, nil
+		}
+		s, err := ask(ctx)
+		if err == nil {
+			mu.Lock()
+			last, until = s, now().Add(spanFor)
+			mu.Unlock()
+		}
+		return s, err
+	}
 }
 
 // counters are counted here and told as metrics.

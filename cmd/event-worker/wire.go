@@ -56,7 +56,7 @@ func engine(ctx context.Context, n *node.Node) (sandbox.Engine, error) {
 	return e, nil
 }
 
-func work(ctx context.Context, n *node.Node) error {
+func work(ctx, _ context.Context, n *node.Node) error {
 	n.Ready(func(ctx context.Context) error {
 		if err := n.Ingest.Consuming(); err != nil {
 			return err

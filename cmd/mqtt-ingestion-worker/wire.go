@@ -120,7 +120,7 @@ func take(n *node.Node, known map[string]ingest.Connection) mqttlink.Take {
 	}
 }
 
-func work(ctx context.Context, n *node.Node) error {
+func work(ctx, late context.Context, n *node.Node) error {
 	cs, known, err := connections(n.Config)
 	if err != nil {
 		return err
@@ -142,11 +142,11 @@ func work(ctx context.Context, n *node.Node) error {
 	var following sync.WaitGroup
 	following.Go(func() { _ = n.Ingest.FollowLater(ctx, n.Later) })
 	<-ctx.Done()
-	late, end := context.WithTimeout(context.WithoutCancel(ctx), stopWithin+5*time.Second)
-	defer end()
-	err = links.Stop(late)
+	if err := links.Stop(late); err != nil { // the broker keeps what was not acknowledged
+		n.Log.WarnContext(ctx, "not all that was taken is finished", slog.String("cause", fault.Cause(err)))
+	}
 	following.Wait()
-	return err
+	return nil
 }
 
 // adoptCmd empties the session of a worker that is gone.

@@ -129,7 +129,7 @@ func people(n *node.Node) (*signin.SignIn, error) {
 	return signin.New(n.Enter, n.Store, passwords, n.Limiter), nil
 }
 
-func work(ctx context.Context, n *node.Node) error {
+func work(ctx, late context.Context, n *node.Node) error {
 	c := n.Config
 	who, err := people(n)
 	if err != nil {
@@ -200,15 +200,16 @@ func work(ctx context.Context, n *node.Node) error {
 		timer.Stop()
 	case err = <-failed:
 	}
-	late, end := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	late, end := context.WithTimeout(late, drain)
 	defer end()
-	if serr := server.Shutdown(late); serr != nil {
+	var closed error
+	wg.Go(func() { closed = asked.Shutdown(late) })
+	if server.Shutdown(late) != nil { // somebody does not take an answer
 		err = errors.Join(err, server.Close())
 	}
-	err = errors.Join(err, asked.Shutdown(late))
 	stop()
 	wg.Wait()
-	return err
+	return errors.Join(err, closed)
 }
 
 // ahead is for how many days there are partitions, as of the last look; below 0: nobody has been able to look.

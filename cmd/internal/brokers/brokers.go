@@ -124,13 +124,13 @@ func (d *Door) Serve() error {
 	return nil
 }
 
-// Shutdown lets what is under way come to its end.
+// Shutdown lets what is under way come to its end, unless the context ends before.
 func (d *Door) Shutdown(ctx context.Context) error {
 	if d == nil {
 		return nil
 	}
-	if err := d.server.Shutdown(ctx); err != nil {
-		return errors.Join(err, d.server.Close())
+	if d.server.Shutdown(ctx) != nil {
+		return d.server.Close()
 	}
 	return nil
 }

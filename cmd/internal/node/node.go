@@ -41,7 +41,7 @@ type Spec struct {
 	Memory   func(settings.Config, *Node) int64                   // above which memory is collected sooner, in bytes, unless GOMEMLIMIT says; nil: none
 	Keys     []keyring.Part                                       // that it is given; none: it needs no folder of keys
 	Engine   func(context.Context, *Node) (sandbox.Engine, error) // nil: it runs no scripts
-	Work     func(context.Context, *Node) error                   // works until the context ends, and then finishes what is under way
+	Work     func(ctx, late context.Context, n *Node) error       // works until ctx ends, and then finishes what is under way before late ends
 	Commands []Command
 }
 
@@ -83,7 +83,14 @@ const (
 	retryLeast    = 100 * time.Millisecond
 	retryMost     = 5 * time.Second
 	busWait       = 3 * time.Second // how long an event waits for the bus before its sender is told to come again
-	stopWait      = 20 * time.Second
+)
+
+// How long a process that is told to stop takes at most. Kubernetes kills what is there after 30 s (terminationGracePeriodSeconds), and
+// that would be in the middle of something.
+const (
+	workWithin  = 20 * time.Second // its work
+	closeWithin = 5 * time.Second  // then what it has open
+	gone        = 27 * time.Second // all of it: what does not come to an end by then is left as it is
 )
 
 // Version is the module's, as the build knows it.
@@ -109,7 +116,7 @@ func opener(spec Spec, c settings.Config, log *slog.Logger) Opener {
 	return func(ctx context.Context) (*Node, func(), error) {
 		n := made(c, log)
 		closed := func() {
-			late, end := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
+			late, end := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
 			defer end()
 			if err := n.close(late); err != nil {
 				log.WarnContext(ctx, "not everything was closed", slog.String("cause", fault.Cause(err)))
@@ -142,15 +149,49 @@ func run(ctx context.Context, spec Spec, c settings.Config, stderr *slog.Logger)
 	if _, set := os.LookupEnv("GOMEMLIMIT"); !set && spec.Memory != nil {
 		debug.SetMemoryLimit(spec.Memory(c, n))
 	}
-	err = n.open(ctx, spec)
+	ended := make(chan error, 1)
+	go func() { ended <- n.live(ctx, spec, probes) }()
+	over, end := after(ctx, gone)
+	defer end()
+	select {
+	case err = <-ended:
+		return err
+	case <-over.Done():
+		return fmt.Errorf("not everything came to its end within %s of being told to stop", gone)
+	}
+}
+
+// live opens, works and closes.
+func (n *Node) live(ctx context.Context, spec Spec, probes *http.Server) error {
+	late, end := after(ctx, workWithin)
+	defer end()
+	err := n.open(ctx, spec)
 	if err == nil {
 		n.Log.InfoContext(ctx, "started", slog.String("binary", spec.Name), slog.String("version", Version()))
-		err = spec.Work(ctx, n)
+		err = spec.Work(ctx, late, n)
 	}
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
-	defer cancel()
-	err = errors.Join(err, n.close(late))
-	return errors.Join(err, probes.Shutdown(late))
+	closing, end := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+	defer end()
+	err = errors.Join(err, n.close(closing))
+	if probes.Shutdown(closing) != nil { // somebody asks and does not take the answer
+		err = errors.Join(err, probes.Close())
+	}
+	return err
+}
+
+// after is a context that ends some time after another has.
+func after(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	late, end := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			end()
+		case <-late.Done():
+		}
+	})
+	return late, end
 }
 
 // Ready says what is asked by /readyz from now on.

@@ -23,7 +23,7 @@ func told(t *testing.T, vars map[string]string, args ...string) (code int, out, 
 		}
 		return names
 	}}
-	spec := node.Spec{Name: "event-worker", About: "A node.", Work: func(context.Context, *node.Node) error { t.Error("it works"); return nil }}
+	spec := node.Spec{Name: "event-worker", About: "A node.", Work: func(_, _ context.Context, _ *node.Node) error { t.Error("it works"); return nil }}
 	code = node.Main(t.Context(), spec, append([]string{"--config", os.DevNull}, args...), env, &stdout, &stderr)
 	return code, stdout.String(), stderr.String()
 }

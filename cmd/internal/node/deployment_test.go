@@ -148,6 +148,9 @@ func (d *deployment) await(what string, within time.Duration, holds func() error
 
 // logs tells what is known of a deployment that does not do what it should.
 func (d *deployment) logs() {
+	if d.carrier == nil {
+		return // no whole one
+	}
 	for group, topic := range map[string]string{kafkabus.Group("rf"): "rf.uplinks", kafkabus.LaterGroup("rf"): "rf.uplinks.later", "nobody": "rf.uplinks.dead"} {
 		lags, err := d.carrier.Lags(context.WithoutCancel(d.t.Context()), group, topic)
 		for _, l := range lags {

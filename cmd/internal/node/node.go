@@ -306,7 +306,11 @@ func (n *Node) open(ctx context.Context, spec Spec) (err error) {
 	n.Limiter = memlimit.New(time.Now, limitedKeys)
 	n.Enter = enter.New(n.Store, cache, enter.Recorder{Mint: mint, Sealer: n.Keys, Peppers: n.Keys}, n.Log)
 	if len(spec.Keys) > 0 {
-		strange, err := n.Enter.Strangers(ctx, n.Keys)
+		var strange []string
+		err := n.Insist(ctx, "the database", func(ctx context.Context) (err error) {
+			strange, err = n.Enter.Strangers(ctx, n.Keys)
+			return err
+		})
 		if err == nil && len(strange) > 0 {
 			err = fmt.Errorf("the keys in %s are not those of this database, which was made with another %s; mount those that it was begun with", keysFolder(c, spec), strings.Join(strange, ", "))
 		}

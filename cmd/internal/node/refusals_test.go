@@ -282,3 +282,42 @@ func TestEachBinaryWaitsForWhatIsAwayAtStart(t *testing.T) {
 	broker.Start()
 	a.await("the MQTT worker", time.Minute, func() error { return a.ready(mqtt.metrics()) })
 }
+
+// The database goes away once it was reached, just when the keys are compared to its own: that is waited for as any other time.
+func TestADatabaseThatGoesAwayWhileABinaryStartsIsWaitedFor(t *testing.T) {
+	a := newAlone(t)
+	tell := func(statements ...string) {
+		t.Helper()
+		if err := a.server.Ask(t.Context(), a.database, statements...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell(`CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$`,
+		"CREATE TRIGGER gone BEFORE INSERT ON marks FOR EACH STATEMENT EXECUTE FUNCTION gone()")
+	p := &process{name: "platform-api", make: func() *exec.Cmd {
+		c := exec.Command(filepath.Join(a.bin, "platform-api"))
+		c.Dir, c.Env = a.dir, append(os.Environ(), a.env("platform-api")...)
+		return c
+	}}
+	a.start(p)
+	t.Cleanup(func() { a.end(p, syscall.SIGTERM) })
+	awake := func(what string, holds func() error) {
+		t.Helper()
+		a.await(what, time.Minute, func() error {
+			select {
+			case <-p.done:
+				t.Fatalf("it ended:\n%s", p.log)
+			default:
+			}
+			return holds()
+		})
+	}
+	awake("it tries again", func() error {
+		if all := p.pauses("the database is away"); len(all) < 2 {
+			return fmt.Errorf("it paused for %v", all)
+		}
+		return nil
+	})
+	tell("DROP TRIGGER gone ON marks")
+	awake("the API", func() error { return a.ready(p.metrics()) })
+}

@@ -40,6 +40,20 @@ func (s *Store) Relay(ctx context.Context, r store.Round, publish func(context.C
 	})
 }
 
+// Waiting are the shards that have something.
+func (s *Store) Waiting(ctx context.Context) (shards []int, err error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	w := s.now.Load()
+	for shard := range store.OutboxShards {
+		if rs, _ := w.outgoing(store.Round{Shard: shard, Limit: 1}); len(rs) > 0 {
+			shards = append(shards, shard)
+		}
+	}
+	return shards, nil
+}
+
 // outgoing are the oldest records of a shard, of each tenant as many as of the others, and where they lie.
 func (w *world) outgoing(r store.Round) (rs []store.Sent, places []string) {
 	var tenants []ident.Tenant

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"slices"
 	"sync/atomic"
 
@@ -53,6 +54,30 @@ func (o *Outbox) Relay(ctx context.Context, r store.Round, publish func(context.
 		}
 		return nil
 	})
+}
+
+// ShardsWaiting is the statement that finds the shards which have something.
+func ShardsWaiting() string {
+	return fmt.Sprintf("WITH RECURSIVE s(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n < %d) SELECT n FROM s WHERE EXISTS (SELECT 1 FROM outbox o WHERE o.shard = s.n)", store.OutboxShards-1)
+}
+
+// Waiting are the shards that have something.
+func (o *Outbox) Waiting(ctx context.Context) (shards []int, err error) {
+	if store.Inside(ctx) {
+		return nil, store.ErrNested
+	}
+	if o.s.writer.closed() {
+		return nil, store.ErrClosed
+	}
+	db := &session{d: &o.s.o.Dialect, db: o.s.o.Read, raw: o.s.o.Dialect.rawPool(o.s.o.Read)}
+	rows, err := db.query(ctx, ShardsWaiting(), nil)
+	if err != nil {
+		return nil, away(err)
+	}
+	return shards, away(collect(rows, func() error {
+		shards = append(shards, 0)
+		return rows.Scan(&shards[len(shards)-1])
+	}))
 }
 
 // outgoing are the oldest records of a shard, of each tenant as many as of the others, and their ids.

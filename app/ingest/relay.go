@@ -125,23 +125,20 @@ type relay struct {
 }
 
 func (r *relay) run(ctx context.Context, first int) {
-	for pause := relayIdle; ctx.Err() == nil; {
-		sent := 0
-		for n := range store.OutboxShards {
-			done, err := r.round(ctx, (first+n)%store.OutboxShards)
-			if ctx.Err() != nil {
-				return
-			}
-			if err != nil {
-				r.g.counts.add("ringfence_outbox_failures_total", 1)
-				r.g.log.WarnContext(ctx, "what goes out cannot be read or let go of", slog.String("cause", fault.Cause(err)), slog.Duration("again", pause))
-				sent, pause = 0, min(2*pause, retryMost)
-				break
-			}
-			sent, pause = sent+done, relayIdle
-		}
-		if sent > 0 {
+	for pause := relayIdle; ; {
+		sent, err := r.look(ctx, first)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			pause = min(2*pause, retryMost)
+			r.g.counts.add("ringfence_outbox_failures_total", 1)
+			r.g.log.WarnContext(ctx, "what goes out cannot be read or let go of", slog.String("cause", fault.Cause(err)), slog.Duration("again", pause))
+		case sent > 0:
+			pause = relayIdle
 			continue
+		default:
+			pause = relayIdle
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -150,6 +147,17 @@ func (r *relay) run(ctx context.Context, first int) {
 		}
 		timer.Stop()
 	}
+}
+
+// look sends a part of what each shard has, and answers how many records were sent.
+func (r *relay) look(ctx context.Context, first int) (sent int, err error) {
+	shards, err := r.outbox.Waiting(ctx)
+	for n := 0; n < len(shards) && err == nil && ctx.Err() == nil; n++ {
+		var some int
+		some, err = r.round(ctx, shards[(first+n)%len(shards)])
+		sent += some
+	}
+	return sent, err
 }
 
 // round sends what a shard has, and answers how many records were sent.

@@ -153,6 +153,8 @@ type box struct {
 	done     func()
 }
 
+func (b *box) Waiting(context.Context) ([]int, error) { return []int{0}, nil }
+
 func (b *box) Relay(ctx context.Context, r store.Round, publish func(context.Context, []store.Sent) []error) (bool, error) {
 	defer b.done()
 	if r.Shard != 0 {

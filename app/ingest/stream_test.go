@@ -441,4 +441,3 @@ func TestMessagesOfUnknownApplicationsKeepThoseOfAMappedOneFromNobody(t *testing
 		t.Errorf("%v; dead letters: %v", counts, dead)
 	}
 }
-

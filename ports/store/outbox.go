@@ -54,4 +54,7 @@ type Outbox interface {
 	//   - keep what publish answers an error for, all if it panics or answers less, or if its own context ends: they are handed over
 	//     again. What is let go of is never handed over again.
 	Relay(ctx context.Context, r Round, publish func(context.Context, []Sent) []error) (free bool, err error)
+
+	// Waiting are the shards that have records, in one quick look: most of the time there are none.
+	Waiting(ctx context.Context) (shards []int, err error)
 }

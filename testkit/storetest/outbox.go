@@ -43,6 +43,7 @@ type OutboxCheck struct {
 func OutboxChecks() []OutboxCheck {
 	return []OutboxCheck{
 		{"WhatIsWrittenGoesOutOnce", outOnce},
+		{"ShardsThatHaveSomethingAreKnown", outKnown},
 		{"WhatIsNotKeptDoesNotGoOut", outOnlyKept},
 		{"KeyGoesOutInItsOrder", outOrder},
 		{"WhatWasNotSentGoesOutAgain", outAgain},
@@ -146,6 +147,32 @@ func outOnce(t testing.TB, m *Mailroom) {
 	if again := m.all(t, 2); len(rs) != 5 || len(again) != 0 {
 		t.Errorf("%d went out, and %d again", len(rs), len(again))
 	}
+}
+
+func outKnown(t testing.TB, m *Mailroom) {
+	known := func(what string, want ...int) {
+		t.Helper()
+		want = slices.Compact(slices.Sorted(slices.Values(want)))
+		got, err := m.Outbox.Waiting(m.ctx)
+		if slices.Sort(got); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: shards %v, want %v; %v", what, got, want, err)
+		}
+	}
+	known("before anything was written")
+	var shards []int
+	for n := range 5 {
+		key := strconv.Itoa(n)
+		m.batch(t, m.A, m.out(key, "a"))
+		m.batch(t, m.B, m.out(key, "b"))
+		shards = append(shards, store.OutboxShard(m.A.Tenant(), key), store.OutboxShard(m.B.Tenant(), key))
+	}
+	known("what waits", shards...)
+	m.round(t, store.Round{Shard: shards[0], Limit: 100}, func(rs []store.Sent) []error {
+		return slices.Repeat([]error{errors.New("not sent")}, len(rs))
+	})
+	known("what was not sent", shards...)
+	m.all(t, 100)
+	known("when all went out")
 }
 
 func outOnlyKept(t testing.TB, m *Mailroom) {

@@ -55,6 +55,8 @@ func TestEachPlantedBugOfOutboxesIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"what goes out is lost", "WhatIsWrittenGoesOutOnce", func(s store.Store) store.Store {
 			return batching{s, byRows(func(f *store.Finished) { f.Out = nil })}
 		}, nil},
+		{"a shard that has something is not known", "ShardsThatHaveSomethingAreKnown", nil, func(o store.Outbox) store.Outbox { return unaware{Outbox: o} }},
+		{"all shards are said to have something", "ShardsThatHaveSomethingAreKnown", nil, func(o store.Outbox) store.Outbox { return unaware{Outbox: o, all: true} }},
 		{"a tenant's goes out in another's name", "WhatIsWrittenGoesOutOnce", nil, func(o store.Outbox) store.Outbox {
 			return posting{Outbox: o, wrap: handing(func(rs []store.Sent) []store.Sent {
 				for i := range rs {
@@ -153,6 +155,22 @@ func TestEachPlantedBugOfOutboxesIsCaughtByTheCheckNamedForIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unaware passes one of the shards over that have something, or says that all have.
+type unaware struct {
+	store.Outbox
+	all bool
+}
+
+func (u unaware) Waiting(ctx context.Context) ([]int, error) {
+	shards, err := u.Outbox.Waiting(ctx)
+	if u.all {
+		for n := range store.OutboxShards {
+			shards = append(shards, n)
+		}
+	}
+	return shards[min(1, len(shards)):], err
 }
 
 // detached lets go of what was sent for whoever went away meanwhile.

@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/ringfence/ringfence/adapters/sqlstore"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
@@ -57,6 +58,12 @@ const (
 			CROSS JOIN LATERAL (SELECT * FROM outbox b WHERE b.shard = $1 AND b.tenant = s.tenant ORDER BY b.id LIMIT (SELECT greatest($5 / count(*), 1) FROM t WHERE tenant IS NOT NULL)) o`
 	letGo = "DELETE FROM outbox WHERE (tenant, id) IN (SELECT * FROM unnest($1::bytea[], $2::bigint[]))"
 )
+
+// Waiting are the shards that have something.
+func (o *Outbox) Waiting(ctx context.Context) (shards []int, err error) {
+	err = o.db.NewRaw(sqlstore.ShardsWaiting()).Scan(ctx, &shards)
+	return shards, gone(err)
+}
 
 // Relay hands over what a shard has. The lock ends with the transaction, and that with its process.
 func (o *Outbox) Relay(ctx context.Context, r store.Round, publish func(context.Context, []store.Sent) []error) (bool, error) {

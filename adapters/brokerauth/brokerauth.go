@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"net/http"
@@ -33,7 +34,7 @@ type Options struct {
 	Node    string      // which of our processes
 	Log     *slog.Logger
 
-	Rate     int // questions a second, of all brokers; 2,000 if 0
+	Rate     int // questions a second, of all brokers; 2,000 if 0. Nobody has all of them: fair.go
 	InFlight int // questions at the same time; 64 if 0
 }
 
@@ -50,8 +51,10 @@ const (
 // Endpoint is an http.Handler. Use New.
 type Endpoint struct {
 	o      Options
-	secret [32]byte
-	seen   *seen
+	secret  [32]byte
+	seen    *seen
+	seed    maphash.Seed
+	reading chan struct{}
 
 	allowed, denied, strangers, limited, failed atomic.Int64
 }
@@ -67,7 +70,7 @@ func New(o Options) (*Endpoint, error) {
 	if o.InFlight == 0 {
 		o.InFlight = 64
 	}
-	return &Endpoint{o: o, secret: sha256.Sum256([]byte(o.Secret.Reveal())), seen: newSeen()}, nil
+	return &Endpoint{o: o, secret: sha256.Sum256([]byte(o.Secret.Reveal())), seen: newSeen(), seed: maphash.MakeSeed(), reading: make(chan struct{}, o.InFlight)}, nil
 }
 
 // Counts are the endpoint's metrics.
@@ -102,6 +105,8 @@ type question struct {
 	form   bool
 	header http.Header
 	origin access.Origin
+
+	admission *admission
 }
 
 func shapeOf(name string) (shape, bool) {
@@ -149,31 +154,31 @@ func (e *Endpoint) judge(w http.ResponseWriter, r *http.Request, sh shape, name,
 		e.denied.Add(1)
 		return verdict{}
 	}
-	leave, ok := e.o.Limiter.Enter("brokerauth", e.o.InFlight)
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	leave, ok := e.reads(ctx)
 	if !ok {
 		e.limited.Add(1)
 		return verdict{absent: true}
 	}
-	defer leave()
-	if v := e.o.Limiter.Take("brokerauth", 1, limit.PerSecond(e.o.Rate, e.o.Rate)); !v.OK {
-		e.limited.Add(1)
-		return verdict{absent: true}
-	}
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	q := question{name: name, header: r.Header, form: kind == formType, origin: access.Origin{Node: e.o.Node}}
+	q := question{name: name, header: r.Header, form: kind == formType, origin: access.Origin{Node: e.o.Node}, admission: &admission{}}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, sh.limit))
+	leave()
 	if err != nil || !slices.Contains(sh.types, kind) {
 		e.denied.Add(1)
 		return verdict{}
 	}
 	q.body = body
 	ident.Fresh(e.o.Mint, &q.origin.Request)
-	ctx, cancel := context.WithTimeout(r.Context(), patience)
-	defer cancel()
 	v := sh.decide(e, ctx, q)
-	if v.yes {
+	q.admission.end()
+	switch {
+	case v.yes:
 		e.allowed.Add(1)
-	} else {
+	case q.admission.limited:
+		e.limited.Add(1)
+	default:
 		e.denied.Add(1)
 	}
 	return v
@@ -196,6 +201,9 @@ func (e *Endpoint) broker(r *http.Request, shown string) bool {
 // connect is the question who a client is.
 func (e *Endpoint) connect(ctx context.Context, q question, user, password, client, address string) verdict {
 	q.origin.Address = addressOf(address)
+	if !e.admit(q, user, q.origin.Address, true) {
+		return verdict{absent: true}
+	}
 	p, err := e.o.Gate.Connect(ctx, user, secret.New(password), client, q.origin)
 	if err != nil {
 		e.refused(ctx, q, err)
@@ -216,7 +224,10 @@ func addressOf(s string) string {
 
 // known is who a broker says that a client is: by the mark that it was given at connecting, or as it is remembered here. Who is
 // neither has to connect anew: that the source has some key in force does not say that this client came with it.
-func (e *Endpoint) known(ctx context.Context, user, mark, client string) (enter.Publisher, error) {
+func (e *Endpoint) known(ctx context.Context, q question, user, mark, client string) (enter.Publisher, error) {
+	if !e.admit(q, user, "", false) {
+		return enter.Publisher{}, errAbsent
+	}
 	if mark != "" {
 		return e.o.Gate.Resume(ctx, user, mark, client)
 	}
@@ -226,11 +237,11 @@ func (e *Endpoint) known(ctx context.Context, user, mark, client string) (enter.
 	return enter.Publisher{}, errAbsent
 }
 
-var errAbsent = errors.New("brokerauth: the client did not connect, or before this process began")
+var errAbsent = errors.New("brokerauth: the client did not connect, or before this process began, or asks too much")
 
 // publish is the question whether a client may publish.
 func (e *Endpoint) publish(ctx context.Context, q question, user, mark, client, topic string, retain bool) verdict {
-	p, err := e.known(ctx, user, mark, client)
+	p, err := e.known(ctx, q, user, mark, client)
 	if err == nil {
 		err = e.o.Gate.Publish(ctx, p, topic, retain, q.origin)
 	}
@@ -239,7 +250,7 @@ func (e *Endpoint) publish(ctx context.Context, q question, user, mark, client, 
 
 // subscribe is the question whether a client may hear what matches a filter.
 func (e *Endpoint) subscribe(ctx context.Context, q question, user, mark, client, filter string) verdict {
-	p, err := e.known(ctx, user, mark, client)
+	p, err := e.known(ctx, q, user, mark, client)
 	if err == nil {
 		err = e.o.Gate.Subscribe(ctx, p, filter, q.origin)
 	}

@@ -59,7 +59,7 @@ func (e *Endpoint) stands(ctx context.Context, q question, user, mark, client st
 	if mark == "" {
 		mark = noMark
 	}
-	_, err := e.known(ctx, user, mark, client)
+	_, err := e.known(ctx, q, user, mark, client)
 	v := e.verdict(ctx, q, err)
 	v.yes = v.yes && right
 	return v

@@ -68,7 +68,10 @@ func newWorld(t *testing.T) *world {
 	w := &world{log: log, World: brokertest.Build(t, brokertest.Parts{Enter: gate, SignIn: signin.New(gate, records, passwords, limiter),
 		Manage: manage.New(gate, records, nil, tenant.DefaultLimits, nil), Disclose: disclose.New(gate, records, keys)})}
 	w.again = func(o brokerauth.Options) *brokerauth.Endpoint {
-		o.Gate, o.Mint, o.Log, o.Limiter = enter.NewBroker(gate, limiter), mint, to, memlimit.New(time.Now, 1000)
+		o.Gate, o.Mint, o.Log = enter.NewBroker(gate, limiter), mint, to
+		if o.Limiter == nil {
+			o.Limiter = memlimit.New(time.Now, 1000)
+		}
 		e, err := brokerauth.New(o)
 		if err != nil {
 			t.Fatal(err)

@@ -55,6 +55,7 @@ type deployment struct {
 	layout                 kafkabus.Layout
 	workers                map[string]*process
 	mqttUser, mqttPassword string
+	gates                  []chan struct{} // each lets publish and post send the next part of what they are to send; none: all of it
 }
 
 // process is one of our binaries.

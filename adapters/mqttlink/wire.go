@@ -19,7 +19,7 @@ import (
 // wire is one network connection as paho sees it. It stands between because paho bounds nothing: it would allocate what a packet
 // says of its length, and read on into a buffer of its own while nobody takes. A wire hands over whole packets of the kinds that
 // a broker may send us, none longer than a bound, and stops reading while as much is in flight as may be. What is sent leaves
-// as one write a packet.
+// as one write a packet, and acknowledgements of many messages together: each write costs as much as all else about a message.
 type wire struct {
 	net.Conn
 	in     *bufio.Reader
@@ -30,6 +30,8 @@ type wire struct {
 
 	mu     sync.Mutex // while paho writes a packet: paho finds Lock and Unlock by itself
 	out    []byte
+	acks   []byte // what was written and has not left: acknowledgements, that go with those that follow at once
+	held   int    // how many
 	broken error
 	sent   int // acknowledgements
 	marked int // acknowledgements that are wanted
@@ -109,23 +111,50 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Unlock sends the packet. Where that fails the connection is closed, which whoever reads notices.
+// Unlock sends the packet, unless it is an acknowledgement that others are to follow.
 func (w *wire) Unlock() {
 	defer w.mu.Unlock()
 	if w.broken != nil || len(w.out) == 0 {
 		return
 	}
+	first := len(w.acks) == 0
+	w.acks = append(w.acks, w.out...)
+	if w.out[0]>>4 == packets.PUBACK {
+		if w.held++; w.sent+w.held < w.marked && w.held < maxHeld {
+			if first { // those that were to follow may be kept from it
+				time.AfterFunc(acksEvery, w.flush)
+			}
+			return
+		}
+	}
+	w.send()
+}
+
+// maxHeld is how many acknowledgements leave together.
+const maxHeld = 512
+
+// flush sends the acknowledgements that are held.
+func (w *wire) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.broken == nil && len(w.acks) > 0 {
+		w.send()
+	}
+}
+
+// send sends what was written. Where that fails the connection is closed, which whoever reads notices.
+func (w *wire) send() {
 	err := w.SetWriteDeadline(time.Now().Add(writeFor))
 	if err == nil {
-		_, err = w.Conn.Write(w.out)
+		_, err = w.Conn.Write(w.acks)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		w.broken = errors.Join(errUnsent, err)
 		_ = w.Close()
-	case w.out[0]>>4 == packets.PUBACK:
-		w.sent++
+		return
 	}
+	w.sent += w.held
+	w.acks, w.held = w.acks[:0], 0
 }
 
 func (w *wire) mark() {

@@ -242,7 +242,7 @@ func (s *stages) decode(b *testing.B, events int) time.Duration {
 	for hand := range 2 {
 		hands.Go(func() {
 			for n := range events / 2 {
-				t := s.parts[(n*len(s.parts)/500+hand)%len(s.parts)].Scope.Tenant() // as in the worker's batches, each tenant's one after another
+				t := s.parts[(n/max(10, 500/len(s.parts))+hand)%len(s.parts)].Scope.Tenant() // as in the worker's batches, some of each tenant's one after another
 				res, err := s.engine.Run(b.Context(), sandbox.Job{
 					Script: sandbox.Script{Tenant: t, Decoder: ident.Decoder(t), Version: ident.Version(t), Hash: [32]byte{t[0], t[15], t[14], t[13]}, Source: light, Limits: decoder.DefaultLimits},
 					Input:  decoder.Input{Bytes: []byte{byte(n), 1, 2}, FPort: 1, RecvTime: time.Now()},

@@ -205,6 +205,14 @@ func TestNothingThatWasAcknowledgedIsLostOrDoubledWhateverIsKilled(t *testing.T)
 		d.run(name)
 		d.run(name + " 2")
 	}
+	for _, name := range []string{"event-worker", "event-worker 2"} { // ready, it may yet be about to join
+		d.await(name+" is in both groups", 30*time.Second, func() error {
+			if n := d.metric(name, "ringfence_bus_generations_total"); n < 2 {
+				return fmt.Errorf("it has begun %d generations", n)
+			}
+			return nil
+		})
+	}
 	began := time.Now()
 	watched := d.watchLatest()
 	events, kills := long(10_000, 100_000), long(10, 100)

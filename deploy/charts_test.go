@@ -80,7 +80,7 @@ mqttIngestionWorker: {brokerSecrets: [ringfence-broker, another]}
 networkPolicy:
   database: {namespace: data, from: [{podSelector: {matchLabels: {app: pooler}}}]}
   broker: {podLabels: null, cidrs: [192.0.2.7/32, 192.0.2.8/32], port: 8883}
-telemetry: {endpoint: "https://collector.monitoring:4318", ratio: "0.5", caSecret: ca, headers: {secret: collector}}
+telemetry: {endpoint: "https://collector.monitoring:4318", ratio: "0.5", caSecret: ca, clientSecret: client, headers: {secret: collector}}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
 dashboard: {enabled: true}
 `
@@ -160,7 +160,7 @@ func TestTheChartRefusesValuesThatMeanNothingOrTooMuch(t *testing.T) {
 // fixed are the settings that the chart gives itself, beside secrets.
 func fixed() []string {
 	return []string{"log_level", "metrics_listen", "metrics_plain_http", "replicas", "database_plaintext", "kafka_brokers", "kafka_prefix", "kafka_plaintext", "kafka_user", "kafka_ca_file",
-		"kafka_cert_file", "kafka_key_file", "otlp_endpoint", "otlp_ratio", "otlp_plaintext", "otlp_ca_file", "keys", "engine", "listen", "public_url", "tls_cert_file", "tls_key_file", "plain_http", "trusted_proxies", "broker_auth_listen", "broker_auth_client_ca_file", "broker_auth_plain_http", "connections_file", "name", "ordinal"}
+		"kafka_cert_file", "kafka_key_file", "otlp_endpoint", "otlp_ratio", "otlp_plaintext", "otlp_ca_file", "otlp_cert_file", "otlp_key_file", "keys", "engine", "listen", "public_url", "tls_cert_file", "tls_key_file", "plain_http", "trusted_proxies", "broker_auth_listen", "broker_auth_client_ca_file", "broker_auth_plain_http", "connections_file", "name", "ordinal"}
 }
 
 // What further settings a service takes stands in the schema of the chart's values as the binary has them.

@@ -29,6 +29,8 @@ func Settings() settings.Table {
 		settings.Of("otlp_endpoint", "", "OpenTelemetry collector that traces and metrics, and logs if wanted, are sent to by OTLP over HTTP, such as `https://collector:4318`; empty: none", settings.Optional(endpoint)),
 		settings.Hidden("otlp_headers", "What it wants to be told with each request, as `OTEL_EXPORTER_OTLP_HEADERS` has it: `Authorization=Bearer%20…`", headers),
 		settings.Of("otlp_ca_file", "", "Certificates that the collector's is verified by, PEM; empty: the system's", settings.Any),
+		settings.Of("otlp_cert_file", "", "Client certificate for the collector, PEM", settings.Any),
+		settings.Of("otlp_key_file", "", "Its key, PEM", settings.Any),
 		settings.Of("otlp_plaintext", "false", "Allow a collector without TLS that is not on this machine", settings.Boolean),
 		settings.Of("otlp_logs", "false", "Send it the log too, line by line as it stands on standard error", settings.Boolean),
 		settings.Of("otlp_ratio", "0.01", "Of all traces, the part that is kept, from 0 to 1; what a sender says of sampling counts for nothing", ratio),
@@ -55,17 +57,20 @@ func ratio(s string) error {
 // Together judges what each of these settings cannot be judged for alone.
 func Together(c settings.Config) (wrong []error) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
-	at := c.Str("otlp_endpoint")
+	if (c.Str("otlp_cert_file") == "") != (c.Str("otlp_key_file") == "") {
+		say("otlp_cert_file and otlp_key_file belong together; set both, or neither")
+	}
+	at, secured := c.Str("otlp_endpoint"), c.Str("otlp_ca_file") != "" || c.Str("otlp_cert_file") != ""
 	if at == "" {
-		if !c.Secret("otlp_headers").IsZero() || c.Str("otlp_ca_file") != "" || c.Flag("otlp_logs") {
-			say("otlp_endpoint: which collector are otlp_headers, otlp_ca_file and otlp_logs for? Name it, or leave them out")
+		if !c.Secret("otlp_headers").IsZero() || secured || c.Flag("otlp_logs") {
+			say("otlp_endpoint: which collector are otlp_headers, otlp_ca_file, otlp_cert_file and otlp_logs for? Name it, or leave them out")
 		}
 		return wrong
 	}
 	if u, err := otlp.ParseEndpoint(at); err == nil && u.Scheme == "http" {
 		switch {
-		case c.Str("otlp_ca_file") != "":
-			say("otlp_endpoint: %s has no TLS, for which otlp_ca_file is; say https://, or leave the file out", at)
+		case secured:
+			say("otlp_endpoint: %s has no TLS, for which otlp_ca_file and otlp_cert_file are; say https://, or leave the files out", at)
 		case !settings.Loopback(u.Hostname()) && !c.Flag("otlp_plaintext"):
 			say("otlp_endpoint: %s has no TLS and is not on this machine; say https://, or set otlp_plaintext: true if nobody else reaches that network", at)
 		}
@@ -75,11 +80,12 @@ func Together(c settings.Config) (wrong []error) {
 
 // Files reads what these settings name.
 func Files(c settings.Config) error {
-	_, err := authorities(c)
+	_, err := secured(c)
 	return err
 }
 
-func authorities(c settings.Config) (*tls.Config, error) {
+// secured is how a collector is verified, and what it is shown.
+func secured(c settings.Config) (*tls.Config, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS12}
 	if file := c.Str("otlp_ca_file"); file != "" {
 		pem, err := os.ReadFile(file) //nolint:gosec // named by the operator
@@ -90,6 +96,13 @@ func authorities(c settings.Config) (*tls.Config, error) {
 		if !t.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("%w: otlp_ca_file: %s holds no certificate in PEM", settings.Err, file)
 		}
+	}
+	if cert, key := c.Str("otlp_cert_file"), c.Str("otlp_key_file"); cert != "" && key != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: otlp_cert_file, otlp_key_file: %w; want a certificate chain and its key, both PEM", settings.Err, err)
+		}
+		t.Certificates = []tls.Certificate{pair}
 	}
 	return t, nil
 }
@@ -125,7 +138,7 @@ func Open(c settings.Config, m *httpapi.Metrics, service, version, instance stri
 	if c.Str("otlp_endpoint") == "" {
 		return nil, func(context.Context) {}, nil
 	}
-	trust, err := authorities(c)
+	trust, err := secured(c)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -144,6 +144,10 @@ spec:
         {{- if .caSecret }}
         - {name: RINGFENCE_OTLP_CA_FILE, value: /run/ringfence/telemetry-ca/ca.crt}
         {{- end }}
+        {{- if .clientSecret }}
+        - {name: RINGFENCE_OTLP_CERT_FILE, value: /run/ringfence/telemetry-client/tls.crt}
+        - {name: RINGFENCE_OTLP_KEY_FILE, value: /run/ringfence/telemetry-client/tls.key}
+        {{- end }}
         {{- end }}
         {{- end }}
         {{- .env | nindent 8 }}
@@ -190,6 +194,9 @@ spec:
         {{- if and $v.telemetry.endpoint $v.telemetry.caSecret }}
         - {name: telemetry-ca, mountPath: /run/ringfence/telemetry-ca, readOnly: true}
         {{- end }}
+        {{- if and $v.telemetry.endpoint $v.telemetry.clientSecret }}
+        - {name: telemetry-client, mountPath: /run/ringfence/telemetry-client, readOnly: true}
+        {{- end }}
         {{- with .mounts }}
         {{- . | nindent 8 }}
         {{- end }}
@@ -215,6 +222,9 @@ spec:
     {{- end }}
     {{- if and $v.telemetry.endpoint $v.telemetry.caSecret }}
     - {name: telemetry-ca, secret: {secretName: {{ $v.telemetry.caSecret }}, items: [{key: ca.crt, path: ca.crt}]}}
+    {{- end }}
+    {{- if and $v.telemetry.endpoint $v.telemetry.clientSecret }}
+    - {name: telemetry-client, secret: {secretName: {{ $v.telemetry.clientSecret }}, defaultMode: 0440}}
     {{- end }}
     {{- with .volumes }}
     {{- . | nindent 4 }}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +83,7 @@ networkPolicy:
   broker: {podLabels: null, cidrs: [192.0.2.7/32, 192.0.2.8/32], port: 8883}
 telemetry: {endpoint: "https://collector.monitoring:4318", ratio: "0.5", caSecret: ca, clientSecret: client, headers: {secret: collector}}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
+prometheusRule: {enabled: true, labels: {release: prometheus}}
 dashboard: {enabled: true}
 `
 
@@ -100,7 +102,7 @@ func TestTheChartIsWhatKubernetesTakes(t *testing.T) {
 	}
 	where := schemas(t)
 	conform := func(text string) (string, error) {
-		cmd := exec.CommandContext(t.Context(), os.Getenv("CHARTS_KUBECONFORM"), "-strict", "-summary", "-skip", "ServiceMonitor", "-schema-location", where)
+		cmd := exec.CommandContext(t.Context(), os.Getenv("CHARTS_KUBECONFORM"), "-strict", "-summary", "-skip", "ServiceMonitor,PrometheusRule", "-schema-location", where)
 		cmd.Stdin = strings.NewReader(text)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
@@ -278,4 +280,33 @@ func mounted(t *testing.T, rendered string, env map[string]string) map[string]st
 		out[key] = file
 	}
 	return out
+}
+
+// The chart's alarms are those of deploy/prometheus, of which there is one file; they are there if they are wanted.
+func TestTheChartHasTheAlarmsIfTheyAreWanted(t *testing.T) {
+	rules := func(values string) (found []obj) {
+		rendered, errs := template(t, values)
+		if errs != "" {
+			t.Fatal(errs)
+		}
+		for _, o := range objects(t, rendered) {
+			if o["kind"] == "PrometheusRule" {
+				found = append(found, o)
+			}
+		}
+		return found
+	}
+	if n := len(rules("")); n != 0 {
+		t.Errorf("%d rules for an operator that may not be there", n)
+	}
+	found, want := rules(everything), objects(t, read(t, "prometheus", "ringfence.rules.yaml"))
+	if len(found) != 1 || len(want) != 1 || len(list(at(list(want[0]["groups"])[0], "rules"))) < 10 || !reflect.DeepEqual(found[0]["spec"], want[0]) {
+		t.Fatalf("%v", found)
+	}
+	if at(found[0], "metadata", "labels", "release") != "prometheus" || found[0]["apiVersion"] != "monitoring.coreos.com/v1" {
+		t.Errorf("%v", found[0]["metadata"])
+	}
+	if to, err := os.Readlink(filepath.Join(chart, "rules.yaml")); err != nil || to != "../../prometheus/ringfence.rules.yaml" {
+		t.Errorf("the chart has a copy: %q %v", to, err)
+	}
 }

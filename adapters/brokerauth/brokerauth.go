@@ -50,7 +50,7 @@ const (
 
 // Endpoint is an http.Handler. Use New.
 type Endpoint struct {
-	o      Options
+	o       Options
 	secret  [32]byte
 	seen    *seen
 	seed    maphash.Seed

@@ -28,8 +28,10 @@ func (h held) Enter(key string, maximum int) (func(), bool) {
 func TestWhoHammersKeepsNobodyElseOut(t *testing.T) {
 	for broker, words := range shapes() {
 		for name, options := range map[string]func() brokerauth.Options{
-			"the rate":   func() brokerauth.Options { return brokerauth.Options{Rate: 400, Limiter: memlimit.New(still, 1000)} },
-			"the places": func() brokerauth.Options { return brokerauth.Options{InFlight: 64, Limiter: held{memlimit.New(time.Now, 1000)}} },
+			"the rate": func() brokerauth.Options { return brokerauth.Options{Rate: 400, Limiter: memlimit.New(still, 1000)} },
+			"the places": func() brokerauth.Options {
+				return brokerauth.Options{InFlight: 64, Limiter: held{memlimit.New(time.Now, 1000)}}
+			},
 		} {
 			for how, hammer := range map[string]func(a asking, w *world, mark string){
 				"publishing": func(a asking, w *world, mark string) {

@@ -272,7 +272,7 @@ func TestNothingThatWasAcknowledgedIsLostOrDoubledWhateverIsKilled(t *testing.T)
 	if len(went) != events {
 		t.Errorf("%d of %d events went out", len(went), events)
 	}
-	if kills == 10 && took > time.Minute { // 22 to 28 s on two cores that had eight to sixteen others waiting
+	if kills == 10 && took > time.Minute { // 16 to 31 s on two busy cores, 53 s with twenty others waiting and this last of all
 		t.Errorf("all of it took %v", took)
 	}
 }

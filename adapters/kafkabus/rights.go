@@ -201,7 +201,7 @@ func (l Layout) unnamed(r Right) bool {
 		}
 	}
 	name := strings.TrimPrefix(strings.TrimSuffix(strings.TrimPrefix(r.Name, l.Prefix+"."), "."), "out.")
-	if t, err := ident.ParseTenant(name); err == nil {
+	if t, err := ident.ParseTenant(name); err == nil && l.Consumers[t] == "" { // else somebody took its place
 		earlier.Consumers[t] = r.User
 	}
 	return slices.Contains(earlier.Rights(), r)

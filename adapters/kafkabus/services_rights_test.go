@@ -497,7 +497,18 @@ func TestWhoWasNamedBeforeKeepsTheirRightsUntilTheyAreNamedAsFormerOnes(t *testi
 	o.Expected = ""
 	noHoles(t, drain(t, join(t, open(t, o), kafkabus.GroupsOf(d.layout.Prefix, d.tenants[0])+"mine", names.Out(d.tenants[0])), 3))
 
-	l.Former = []string{first}
+	named := l.Consumers
+	l.Consumers = map[ident.Tenant]string{d.tenants[0]: "another", d.tenants[1]: second}
+	replacing, err := d.admin.Plan(soon(t), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, right := range own(first, d.tenants[0]) {
+		if !slices.Contains(said(replacing.Steps), "take away "+right) {
+			t.Errorf("of whose place another took: %q", said(replacing.Steps))
+		}
+	}
+	l.Consumers, l.Former = named, []string{first}
 	shows("planned to be taken away", d.admin.Plan, own(first, d.tenants[0]), held)
 	if done, err := d.admin.Apply(soon(t), l); err != nil || len(done.Steps) != 2 {
 		t.Fatalf("%q, %v", said(done.Steps), err)

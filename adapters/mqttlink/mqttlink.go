@@ -78,7 +78,7 @@ type tuning struct {
 const (
 	batchMost    = 1_000
 	gatherFor    = 5 * time.Millisecond
-	crowd        = 16 // messages at once: the next batch is gathered so many times as long
+	crowd        = 16 // messages at once: the next batch is gathered for so many such moments
 	crowdedFor   = 4
 	acksEvery    = 5 * time.Millisecond
 	connectFor   = 2 * time.Second

@@ -25,21 +25,20 @@ type item struct {
 // work takes batch after batch.
 func (l *line) work() {
 	defer close(l.working)
-	moment := l.o.tuning.gather
-	for {
-		batch := l.gather(moment)
+	for moments := 1; ; {
+		batch := l.gather(moments)
 		if batch == nil {
 			return
 		}
 		l.deliver(batch)
-		if moment = l.o.tuning.gather; len(batch) >= crowd { // a few milliseconds are less than so many small batches cost all behind
-			moment *= crowdedFor
+		if moments = 1; len(batch) >= crowd { // a few milliseconds are less than so many small batches cost all behind
+			moments = crowdedFor
 		}
 	}
 }
 
-// gather waits for a message, and a moment for more. Nil: there will be none.
-func (l *line) gather(moment time.Duration) []item {
+// gather waits for a message, and a moment for more, or several while more come. Nil: there will be none.
+func (l *line) gather(moments int) []item {
 	var batch []item
 	var idle <-chan time.Time
 	for begun := l.role.begun; batch == nil; {
@@ -57,14 +56,18 @@ func (l *line) gather(moment time.Duration) []item {
 			return nil
 		}
 	}
-	t := time.NewTimer(moment)
+	t := time.NewTimer(l.o.tuning.gather)
 	defer t.Stop()
-	for len(batch) < min(batchMost, (l.c.MaxInFlight+1)/2, (l.c.ReceiveMaximum+1)/2) { // what follows comes while these are taken
+	for last := 0; len(batch) < min(batchMost, (l.c.MaxInFlight+1)/2, (l.c.ReceiveMaximum+1)/2); { // what follows comes while these are taken
 		select {
 		case it := <-l.queue:
 			batch = append(batch, it)
 		case <-t.C:
-			return batch
+			if moments--; moments == 0 || len(batch) == last { // a broker may send no more before these are acknowledged
+				return batch
+			}
+			last = len(batch)
+			t.Reset(l.o.tuning.gather)
 		case <-l.stopping:
 			return batch
 		}

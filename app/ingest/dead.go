@@ -219,6 +219,9 @@ func (g *Ingest) reclaimed(ctx context.Context, e uplink.Event) (uplink.Event, e
 		_, err = g.through(ctx, t, s)
 	}
 	e.Tenant, e.Source, e.Via = t, s, uplink.ViaConnection+name
+	if e.Reason != uplink.TopicMismatch { // what was wrong with the other's source or tenant is not the heir's
+		e.Reason = ""
+	}
 	return e, err
 }
 

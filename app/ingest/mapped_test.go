@@ -155,6 +155,33 @@ func TestWhatIsNoLongerATenantsIsNotShownToIt(t *testing.T) {
 	}
 }
 
+// Whom an application went to learns nothing of whom it was of before.
+func TestALetterDoesNotTellWhomItGoesToThatTheOtherWasOff(t *testing.T) {
+	m := newMoving(t)
+	m.mine()
+	m.turn(source.Disabled)
+	m.brings("")
+	m.gone()
+	m.others()
+	m.brings("")
+	m.consume()
+	for _, d := range m.letters("not_its_tenants") {
+		if _, err := m.replay(d.Place); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.consume()
+	if err := m.store.View(t.Context(), m.gate.System(m.other, "process", access.Origin{}), func(ctx context.Context, r store.Reader) error {
+		page, err := r.Uplinks().List(ctx, store.Query{Limit: 10, Reach: access.Everywhere})
+		if len(page.Items) != 1 || page.Items[0].Reason != uplink.UnknownDevice {
+			t.Errorf("the other is shown %+v", page.Items)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Whose a letter was is asked before it goes to whose its application is now.
 func TestALetterOfOneTenantIsNotReplayedToAnother(t *testing.T) {
 	for _, c := range []struct {

@@ -51,7 +51,7 @@ func TestWhatAConnectionBringsForWhoIsOffWaitsInQuarantineAndNothingButAReleaseL
 				t.Errorf("%s: %d are counted as refused", c.reason, n)
 			}
 		}
-		if err := s.receive(fixed, "up", `{"device":`); err != nil || s.dead()["unreadable"] != 1 {
+		if err := s.receive(fixed, "up", `{"device":`); err != nil || s.counted(fixed, "refused") != 2 || len(s.dead()) != 0 {
 			t.Errorf("%s: what cannot be read: %v, %v", c.reason, err, s.dead())
 		}
 		s.now = s.now.Add(time.Second)
@@ -84,11 +84,15 @@ func TestWhatAConnectionBringsForWhoIsOffWaitsInQuarantineAndNothingButAReleaseL
 	}
 }
 
-func TestAFloodForADisabledSourceCostsNoMoreThanOneThatIsLetIn(t *testing.T) {
+// To turn a source off that sends too much helps the tenant's others, and its quarantine has as much of it as might have come in.
+func TestAFloodForADisabledSourceTakesNothingFromTheOthers(t *testing.T) {
 	limits := tenant.DefaultLimits
-	limits.SourceRate, limits.Backlog = 10, 20
+	limits.SourceRate, limits.IngestRate, limits.Backlog = 20, 20, 5
 	s := newStream(t, "x", limits)
+	quiet := must[source.Source](t)(s.admin.CreateSource(t.Context(), s.may(access.SourceWrite), source.Source{Name: "quiet", Format: source.Plain}))
 	c := ingest.Connection{Name: "fixed", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up")}}
+	other := c
+	other.Name, other.Source = "other", quiet.ID
 	s.turn(source.Disabled)
 	s.now = s.now.Add(time.Second)
 	for i := range 40 {
@@ -96,15 +100,32 @@ func TestAFloodForADisabledSourceCostsNoMoreThanOneThatIsLetIn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if now, later := len(s.all(s.topics.Uplinks)), len(s.all(s.topics.Later)); now != 5 || later != 20 {
-		t.Errorf("%d at once, %d later; want half a second's, and the backlog", now, later)
+	for i := range 10 {
+		if err := s.receive(other, "up", fmt.Sprintf(`{"id":"%d","device":"%s","payload":"AA=="}`, i, known)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if s.counted(c, "refused") != 25 || s.counted(c, "over_backlog") != 15 {
+	if s.counted(c, "refused") != 40 || s.counted(other, "accepted") != 10 || len(s.all(s.topics.Later)) != 0 {
 		t.Errorf("%v", s.events.Counts())
 	}
 	s.consume()
-	if n := len(s.quarantined()); n != 25 || len(s.readings()) != 0 {
+	if n := len(s.quarantined()); n != 10 || len(s.readings()) != 10 { // half a second's
 		t.Errorf("%d in quarantine, %d readings", n, len(s.readings()))
+	}
+}
+
+// What a message says of another device than its topic does is not let out with the rest.
+func TestWhatIsWrongWithAMessageStaysSoWhenItsSourceIsOnAgain(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	c := ingest.Connection{Name: "fixed", Format: source.TTS, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up")}}
+	s.turn(source.Disabled)
+	s.now = s.now.Add(time.Second)
+	if err := s.receive(c, "up", `{"end_device_ids":{"dev_eui":"`+known+`","application_ids":{"application_id":"a"}},"uplink_message":{"f_port":1,"frm_payload":"AA=="}}`); err != nil {
+		t.Fatal(err)
+	}
+	s.consume()
+	if kept := s.quarantined(); len(kept) != 1 || kept[0].Reason != uplink.WrongFormat {
+		t.Errorf("in quarantine: %+v, %v", kept, s.events.Counts())
 	}
 }
 

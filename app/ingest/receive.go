@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -179,10 +180,19 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 		a.result = "ignored"
 		return nil
 	}
+	if refused { // off means off: what cannot be read, and what is above a rate of its own, goes nowhere
+		a.result = "refused"
+		if err != nil || !g.shown(t, src, granted) {
+			return nil
+		}
+		a.event, e.Reason = e, cmp.Or(e.Reason, reason) // what is wrong with the message stays so when its source is on again
+		a.record, err = g.durable.record(g.durable.Topics.Uplinks, e, a.sent)
+		return err
+	}
 	if err != nil {
 		return dead(t, fault.As(err).Code)
 	}
-	topic, err := g.door(ctx, c, t, src, granted) // what is refused costs no more than what is let in
+	topic, err := g.door(ctx, c, t, src, granted)
 	if err != nil {
 		return err
 	}
@@ -190,8 +200,6 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	case topic == "":
 		a.result = "over_backlog"
 		return nil
-	case refused: // it travels with the reason, to the tenant's quarantine
-		a.result, e.Reason = "refused", reason
 	case topic == g.durable.Topics.Later:
 		a.result = "later"
 	default:
@@ -270,12 +278,23 @@ func (g *Ingest) door(ctx context.Context, c Connection, t ident.Tenant, src sou
 		}
 		return "", nil
 	}
-	half := func(n int) limit.Rate { n = g.share(n); return limit.PerSecond(n, max(1, n/2)) }
-	if !g.limiter.Take("mqtt source "+src.ID.String(), 1, half(pick(granted.SourceRate, g.limits.SourceRate))).OK ||
-		!g.limiter.Take("mqtt tenant "+t.String(), 1, half(pick(granted.IngestRate, g.limits.IngestRate))).OK {
+	if !g.within("mqtt", t, src, granted) {
 		return g.durable.Topics.Later, nil
 	}
 	return g.durable.Topics.Uplinks, nil
+}
+
+// within reports whether one more message of a kind is within its source's and its tenant's rates.
+func (g *Ingest) within(kind string, t ident.Tenant, src source.Source, granted tenant.Limits) bool {
+	half := func(n int) limit.Rate { n = g.share(n); return limit.PerSecond(n, max(1, n/2)) }
+	return g.limiter.Take(kind+" source "+src.ID.String(), 1, half(pick(granted.SourceRate, g.limits.SourceRate))).OK &&
+		g.limiter.Take(kind+" tenant "+t.String(), 1, half(pick(granted.IngestRate, g.limits.IngestRate))).OK
+}
+
+// shown reports whether a message that is refused goes to the quarantine of its tenant: as many as might come in, beside what does.
+// They take nothing of its rates and its backlog: to turn a source off helps the others.
+func (g *Ingest) shown(t ident.Tenant, src source.Source, granted tenant.Limits) bool {
+	return g.within("refused", t, src, granted)
 }
 
 // FollowLater asks once a second what of the events that were put off has been read, until the context ends.

@@ -30,7 +30,7 @@ func TestWhatWaitsForAQuarantinedVersionGoesOnWhenTheAPIRollsItBack(t *testing.T
 	before := str(d.ask("GET", at, nil, 200), "-etag")
 	began := time.Now()
 	d.ask("POST", at+"/rollback", object{"-rev": before}, 200)
-	d.await("what waits for it is decoded by the version before", 2*time.Second, inState("processed", waiting))
+	d.await("what waits for it is decoded by the version before", 15*time.Second, inState("processed", waiting))
 	t.Logf("after %v", time.Since(began).Round(time.Millisecond))
 	d.await("what it was tried with stays as it is", time.Second, inState("failed", failed))
 }

@@ -73,15 +73,15 @@ func objects(t *testing.T, text string) (all []obj) {
 // everything turns all on that can be.
 const everything = `
 image: {digest: "sha256:` + "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" + `", pullSecrets: [registry]}
-database: {caSecret: ca}
-kafka: {brokers: "a:9093,b:9093", caSecret: ca, clientSecret: client}
+database: {caSecret: ca, clientSecret: database-client}
+kafka: {brokers: "a:9093,b:9093", caSecret: ca, clientSecret: kafka-client}
 platformApi: {replicas: 5, brokerAuth: {enabled: true, clientCaSecret: ca}, trustedProxies: 10.0.0.0/8, nodeSelector: {a: b}, tolerations: [{key: a, operator: Exists}], podAnnotations: {a: b}, settings: {docs: false, source_rate: 1000000, tenant_rate: 7}}
 eventWorker: {replicas: 3, affinity: {podAntiAffinity: {}}, settings: {writers: 8, decoder_cache_bytes: 67108864}}
 mqttIngestionWorker: {brokerSecrets: [ringfence-broker, another]}
 networkPolicy:
   database: {namespace: data, from: [{podSelector: {matchLabels: {app: pooler}}}]}
   broker: {podLabels: null, cidrs: [192.0.2.7/32, 192.0.2.8/32], port: 8883}
-telemetry: {endpoint: "https://collector.monitoring:4318", ratio: "0.5", caSecret: ca, clientSecret: client, headers: {secret: collector}}
+telemetry: {endpoint: "https://collector.monitoring:4318", ratio: "0.5", caSecret: ca, clientSecret: telemetry-client, headers: {secret: collector}}
 serviceMonitor: {enabled: true, labels: {release: prometheus}}
 prometheusRule: {enabled: true, labels: {release: prometheus}}
 dashboard: {enabled: true}

@@ -214,6 +214,33 @@ func reach(objects []obj, port int) (components []string) {
 	return components
 }
 
+// unshown is what is wrong with who is given a client's certificate for a server: all that reach it are, each is told where it
+// lies, and nobody else is.
+func unshown(objects []obj) (wrong []string) {
+	for secret, port := range map[string]int{"database-client": 5432, "kafka-client": 9093, "telemetry-client": 4318} {
+		var given []string
+		for _, w := range workloads(objects) {
+			if !slices.Contains(w.mounts(), secret) {
+				continue
+			}
+			given = append(given, text(at(w.labels, "app.kubernetes.io/component")))
+			c, folder := w.containers[0], "/run/ringfence/"+secret
+			if !slices.ContainsFunc(list(c["volumeMounts"]), func(m any) bool { return at(m, "mountPath") == folder }) {
+				wrong = append(wrong, w.name+": does not find "+folder)
+			}
+			if said := fmt.Sprint(c["args"], variables(c)); secret != "database-client" && // of which the URL says it
+				!strings.Contains(said, "--cert-file "+folder+"/tls.crt --key-file "+folder+"/tls.key") && !(strings.Contains(said, "_CERT_FILE:"+folder+"/tls.crt ") && strings.Contains(said, "_KEY_FILE:"+folder+"/tls.key ")) {
+				wrong = append(wrong, w.name+": is not told of "+folder)
+			}
+		}
+		slices.Sort(given)
+		if want := reach(objects, port); len(want) == 0 || !slices.Equal(given, want) {
+			wrong = append(wrong, fmt.Sprintf("%s is given to %q, and port %d is reached by %q", secret, given, port, want))
+		}
+	}
+	return wrong
+}
+
 // wrongChart is all that is wrong with what was rendered.
 func wrongChart(objects []obj, known told) (wrong []string) {
 	kinds, budgets := map[string][]string{}, []string{}
@@ -294,6 +321,22 @@ func TestTheChartGivesEachPodWhatItNeedsAndNoMore(t *testing.T) {
 		if len(wrong) > 0 {
 			t.Errorf("%s", strings.Join(wrong, "\n"))
 		}
+	}
+	full, _ := template(t, everything)
+	if wrong := unshown(objects(t, full)); len(wrong) > 0 {
+		t.Errorf("%s", strings.Join(wrong, "\n"))
+	}
+	for _, p := range []struct{ from, to, want string }{
+		{"secretName: kafka-client", "secretName: ca", "kafka-client is given to"},
+		{"secretName: telemetry-client", "secretName: database-client", "telemetry-client is given to"},
+		{"mountPath: /run/ringfence/database-client", "mountPath: /run/ringfence/database", "does not find /run/ringfence/database-client"},
+		{"{name: RINGFENCE_KAFKA_KEY_FILE, value: /run/ringfence/kafka-client/tls.key}", "", "is not told of /run/ringfence/kafka-client"},
+		{"- --cert-file\n", "- --ca-file\n", "topics: is not told of /run/ringfence/kafka-client"},
+	} {
+		if !strings.Contains(full, p.from) {
+			t.Errorf("%q is not rendered", p.from)
+		}
+		same(t, p.to, unshown(objects(t, strings.Replace(full, p.from, p.to, 1))), p.want)
 	}
 	for _, p := range []struct{ from, to, want string }{
 		{"            limits:\n              cpu: \"2\"\n              memory: 512Mi\n", "", "has no limits of memory"},

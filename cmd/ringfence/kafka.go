@@ -22,6 +22,8 @@ type kafkaTopicsCmd struct {
 	Admin        string            `help:"The administrator's name for SASL/SCRAM-SHA-512." placeholder:"NAME"`
 	PasswordFile string            `name:"password-file" type:"path" help:"File with the administrator's password." placeholder:"FILE"`
 	CAFile       string            `name:"ca-file" type:"path" help:"Certificates that Kafka's is verified by, PEM; TLS is used if it is given." placeholder:"FILE"`
+	CertFile     string            `name:"cert-file" type:"path" help:"Client certificate for Kafka, PEM; TLS is used if it is given." placeholder:"FILE"`
+	KeyFile      string            `name:"key-file" type:"path" help:"Its key, PEM." placeholder:"FILE"`
 	TLS          bool              `name:"tls" help:"Use TLS, verified by the system's certificates."`
 	Plaintext    bool              `help:"Allow a Kafka without TLS that is not on this machine."`
 	Prefix       string            `help:"What the names of our topics begin with." default:"rf"`
@@ -52,8 +54,11 @@ func (k kafkaTopicsCmd) Run(ctx context.Context, env environment) error {
 			return err
 		}
 	}
-	if k.CAFile != "" || k.TLS {
-		if o.TLS, err = node.TLS(k.CAFile, "", ""); err != nil {
+	if (k.CertFile == "") != (k.KeyFile == "") {
+		return fmt.Errorf("%w: --cert-file and --key-file belong together; give both, or neither", errConfig)
+	}
+	if k.CAFile != "" || k.CertFile != "" || k.TLS {
+		if o.TLS, err = node.TLS(k.CAFile, k.CertFile, k.KeyFile); err != nil {
 			return err
 		}
 	}

@@ -179,6 +179,9 @@ spec:
         {{- if $v.database.caSecret }}
         - {name: database-ca, mountPath: /run/ringfence/database-ca, readOnly: true}
         {{- end }}
+        {{- if $v.database.clientSecret }}
+        - {name: database-client, mountPath: /run/ringfence/database-client, readOnly: true}
+        {{- end }}
         {{- if .values.kafka.user }}
         - {name: kafka, mountPath: /run/ringfence/kafka, readOnly: true}
         {{- end }}
@@ -205,6 +208,9 @@ spec:
       {{- include "ringfence.file" (dict "ref" (ternary $v.database.reader $v.database.runtime (eq .component "mqtt-ingestion-worker")) "as" "url") | nindent 6 }}
     {{- if $v.database.caSecret }}
     - {name: database-ca, secret: {secretName: {{ $v.database.caSecret }}, items: [{key: ca.crt, path: ca.crt}]}}
+    {{- end }}
+    {{- if $v.database.clientSecret }}
+    - {name: database-client, secret: {secretName: {{ $v.database.clientSecret }}, defaultMode: 0440}}
     {{- end }}
     {{- if .values.kafka.user }}
     - name: kafka

@@ -241,6 +241,26 @@ func unshown(objects []obj) (wrong []string) {
 	return wrong
 }
 
+// apart are the guards that cut a server off from its own peers: the pods that it is, in their namespace, at any port.
+func apart(objects []obj) (wrong []string) {
+	guards := 0
+	for _, o := range objects {
+		name, spec := text(at(o, "metadata", "name")), at(o, "spec")
+		if o["kind"] != "NetworkPolicy" || !strings.Contains(name, "-guard-") {
+			continue
+		}
+		guards++
+		own := obj{"from": []any{obj{"podSelector": at(spec, "podSelector")}}} // without a namespace: the policy's own
+		if !slices.ContainsFunc(list(at(spec, "ingress")), func(rule any) bool { return reflect.DeepEqual(rule, own) }) {
+			wrong = append(wrong, name+": cuts the server off from its own peers")
+		}
+	}
+	if guards == 0 {
+		wrong = append(wrong, "no server is guarded")
+	}
+	return wrong
+}
+
 // wrongChart is all that is wrong with what was rendered.
 func wrongChart(objects []obj, known told) (wrong []string) {
 	kinds, budgets := map[string][]string{}, []string{}
@@ -293,7 +313,7 @@ func wrongChart(objects []obj, known told) (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("port %d is open to others", port))
 		}
 	}
-	return append(wrong, open(objects)...)
+	return append(append(wrong, apart(objects)...), open(objects)...)
 }
 
 func TestTheChartGivesEachPodWhatItNeedsAndNoMore(t *testing.T) {
@@ -311,7 +331,7 @@ func TestTheChartGivesEachPodWhatItNeedsAndNoMore(t *testing.T) {
 			t.Fatal(errs)
 		}
 		all := objects(t, other)
-		wrong := open(all)
+		wrong := append(open(all), apart(all)...)
 		if got := reach(all, 4318); !slices.Equal(got, services()) {
 			wrong = append(wrong, fmt.Sprintf("the collector is reached by %q", got))
 		}
@@ -365,6 +385,8 @@ func TestTheChartGivesEachPodWhatItNeedsAndNoMore(t *testing.T) {
 		{"        - namespaceSelector:\n            matchLabels:\n              kubernetes.io/metadata.name: ingress-nginx\n", "        - ipBlock: {cidr: 0.0.0.0/0}\n", "ingress allows everybody by"},
 		{"        - {protocol: TCP, port: 5432}", "        - {protocol: TCP, port: 5432}\n        - {protocol: TCP, port: 8883}", "port 8883 is reached by"},
 		{"        - {protocol: TCP, port: 5432}", "        - {protocol: TCP, port: 5432}\n        - {protocol: TCP, port: 4318}", "port 4318 is reached by"},
+		{"        - podSelector:\n            matchLabels:\n              app.kubernetes.io/name: kafka\n", "        - podSelector:\n            matchLabels:\n              app.kubernetes.io/name: kafka-controller\n", "guard-kafka: cuts the server off"},
+		{"        - podSelector:\n            matchLabels:\n              app.kubernetes.io/name: postgresql\n", "        - podSelector:\n            matchLabels:\n              app.kubernetes.io/name: postgresql\n      ports:\n        - {protocol: TCP, port: 5432}\n", "guard-database: cuts the server off"},
 		{"kind: PodDisruptionBudget", "kind: Secret", "a Secret, which nothing here needs"},
 	} {
 		if !strings.Contains(rendered, p.from) {

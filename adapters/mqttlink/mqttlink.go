@@ -25,6 +25,7 @@ type Message struct {
 	Topic       string      // as sent; cut to uplink.MaxTopic if Fault says that it is longer
 	Payload     []byte      // the receiver's own; cut to uplink.MaxBody if Fault says that it is longer
 	Size        int         // of the payload as it was sent
+	Hash        [32]byte    // SHA-256 of the payload as it was sent, if it was cut
 	ContentType string      // as its publisher says
 	Trace       trace.Place // where its publisher says that it stands in a trace, by exactly one user property traceparent
 	Retained    bool        // its publisher asked the broker to keep it for later subscribers

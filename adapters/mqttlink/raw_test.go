@@ -3,6 +3,7 @@ package mqttlink_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -165,6 +166,9 @@ func TestWhatCannotBeAnUplinkIsHandedOverWithItsReason(t *testing.T) {
 			m := s.messages()[0]
 			if !errors.Is(m.Fault, one.want) || len(m.Payload) != one.kept || m.Size != one.size || len(m.Topic) > uplink.MaxTopic {
 				t.Errorf("fault %v, %d of %d bytes, topic of %d", m.Fault, len(m.Payload), m.Size, len(m.Topic))
+			}
+			if whole := strings.Repeat("p", one.size); one.size > one.kept && m.Hash != sha256.Sum256([]byte(whole)) {
+				t.Errorf("its hash is %x", m.Hash)
 			}
 			eventually(t, "it is acknowledged", func() bool { return r.acked(7) && r.acked(8) })
 			if count(ls, "connects_total") != 1 {

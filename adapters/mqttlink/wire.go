@@ -2,6 +2,7 @@ package mqttlink
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -53,8 +54,9 @@ type wire struct {
 
 // piece is what a wire knows of a message that paho does not tell.
 type piece struct {
-	held int // bytes in the budget
-	size int // of a payload that was cut; 0: it is whole
+	held int      // bytes in the budget
+	size int      // of a payload that was cut; 0: it is whole
+	hash [32]byte // of all of it then
 }
 
 var (
@@ -327,15 +329,19 @@ func (w *wire) cut(first byte, length int) error {
 	head = append(head, 0)
 	w.begin(first, len(head)+kept)
 	w.buf = append(w.buf, head...)
-	if _, err := w.keep(kept); err != nil {
+	beginning, err := w.keep(kept)
+	if err != nil {
 		return err
 	}
-	if _, err := io.CopyN(io.Discard, before, int64(length-kept)); err != nil {
+	whole := sha256.New()
+	_, _ = whole.Write(beginning) // never fails
+	if _, err := io.CopyN(whole, before, int64(length-kept)); err != nil {
 		return unexpected(err)
 	}
 	w.pieces.Lock()
-	w.pieces.queue[len(w.pieces.queue)-1].size = length
-	w.pieces.Unlock()
+	defer w.pieces.Unlock()
+	p := &w.pieces.queue[len(w.pieces.queue)-1]
+	p.size, p.hash = length, [32]byte(whole.Sum(nil))
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package mqttlink
 
 import (
+	"crypto/sha256"
 	"log/slog"
 	"strings"
 	"time"
@@ -215,7 +216,9 @@ func (l *line) message(it item) Message {
 		m.Topic = strings.Clone(m.Topic[:uplink.MaxTopic])
 	}
 	if it.piece.size > 0 {
-		m.Size = it.piece.size
+		m.Size, m.Hash = it.piece.size, it.piece.hash
+	} else if m.Size > uplink.MaxBody {
+		m.Hash = sha256.Sum256(p.Payload)
 	}
 	if m.Size > uplink.MaxBody {
 		m.Payload = append([]byte(nil), m.Payload[:min(len(m.Payload), uplink.MaxBody)]...)

@@ -1,7 +1,9 @@
 package ingest_test
 
 import (
+	"crypto/sha256"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,5 +144,38 @@ func TestAReplayedRecordIsTheEventThatItWas(t *testing.T) {
 	}
 	if _, err := s.events.DeadLetters(t.Context(), s.may(access.PlatformDeadLetterRead).Scope, store.Query{After: "x"}, ""); !errors.Is(err, store.ErrCursor) {
 		t.Errorf("a cursor that is none: %v", err)
+	}
+}
+
+func TestALetterOfWhatATransportCutSaysHowMuchThereWas(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	c := ingest.Connection{Name: "fixed", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up/#")}}
+	cut, hash := make([]byte, uplink.MaxBody), [32]byte{7}
+	for _, err := range s.events.Receive(t.Context(), c, []ingest.Brought{
+		{Topic: "up//a", Payload: []byte("x"), Bad: "topic_empty_level"},
+		{Topic: "up/a", Payload: cut, Bad: "too_large", Size: 300 << 10, Hash: hash},
+		{Topic: "up/a", Payload: cut, Bad: "too_large", Size: 3 << 20, Hash: hash},
+	}) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	whole := sha256.Sum256([]byte("x"))
+	for size, want := range map[int]struct {
+		reason string
+		kept   int
+		hash   [32]byte
+		replay string
+	}{1: {"topic_empty_level", 1, whole, "letter_not_an_event"}, 300 << 10: {"too_large", uplink.MaxBody, hash, "letter_cut"}, 3 << 20: {"too_large", uplink.CutLetter, hash, "letter_cut"}} {
+		found := slices.DeleteFunc(s.letters(want.reason), func(d ingest.DeadLetter) bool { return d.Size != size })
+		if len(found) != 1 {
+			t.Errorf("%d letters of %d bytes", len(found), size)
+			continue
+		}
+		if d := found[0]; d.Kept != want.kept || d.Whole() != (size == want.kept) || d.Hash != want.hash || d.Via != "connection:fixed" || !d.Tenant.IsZero() {
+			t.Errorf("of %d bytes: %+v", size, d)
+		}
+		_, err := s.replay(found[0].Place)
+		refused(t, want.reason, err, want.replay)
 	}
 }

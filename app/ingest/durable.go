@@ -167,11 +167,14 @@ func (g *Ingest) publish(ctx context.Context, e uplink.Event) (store.Verdict, er
 	return store.Verdict{ID: e.ID}, nil
 }
 
-// letter is a record for the dead letters: what could not be used, and why, and where it stands in its trace.
+// letter is a record for the dead letters: what could not be used, and why, and where it stands in its trace. Its size and hash are
+// those of the value, unless whoever cut that has said them.
 func (d *Durable) letter(l uplink.Letter, value []byte, at trace.Place) bus.Record {
-	l.Size, l.Hash = len(value), sha256.Sum256(value)
-	if len(value) > uplink.MaxLetter {
-		value = value[:uplink.CutLetter]
+	if l.Size == 0 {
+		l.Size, l.Hash = len(value), sha256.Sum256(value)
+	}
+	if l.Size > uplink.MaxLetter {
+		value = value[:min(len(value), uplink.CutLetter)]
 	}
 	r := bus.Record{Topic: d.Topics.Dead, Key: l.Via, Value: value}
 	for _, f := range l.Fields() {

@@ -43,6 +43,8 @@ type Brought struct {
 	Payload []byte
 	Trace   trace.Place // where its sender says that it stands
 	Bad     string
+	Size    int      // of a payload that was cut, as it was sent; 0: it is whole
+	Hash    [32]byte // of all of it then
 }
 
 // arrival is what becomes of a delivery, and what is to be published for it; a record without a topic is none.
@@ -136,7 +138,7 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	var s ident.Source
 	dead := func(of ident.Tenant, reason string) error {
 		a.result = "dead_letter"
-		a.record = g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: uplink.ViaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told}, d.Payload, a.sent)
+		a.record = g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: uplink.ViaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told, Size: d.Size, Hash: d.Hash}, d.Payload, a.sent)
 		return nil
 	}
 	if d.Bad != "" {

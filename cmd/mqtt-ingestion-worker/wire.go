@@ -115,6 +115,9 @@ func take(n *node.Node, known map[string]ingest.Connection) mqttlink.Take {
 			if f := fault.As(m.Fault); f != nil {
 				ds[i].Bad = f.Code
 			}
+			if m.Size > len(m.Payload) {
+				ds[i].Size, ds[i].Hash = m.Size, m.Hash
+			}
 		}
 		return n.Ingest.Receive(ctx, known[ms[0].Connection], ds)
 	}

@@ -37,6 +37,8 @@ type service struct {
 	Networks, Ports, Secrets       []string
 	Configs                        []struct{ Source, Target string }
 	Volumes, Tmpfs, Devices        []string
+	Profiles                       []string
+	Deploy                         struct{ Replicas string }
 	DependsOn                      map[string]struct{ Condition string } `yaml:"depends_on"`
 }
 
@@ -61,6 +63,7 @@ func compose(t *testing.T, text string) (c composed) {
 
 // wrong is what is wrong with a compose file.
 func (c composed) wrong(known told) (wrong []string) {
+	ordinals := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.Services)) {
 		s := c.Services[name]
 		say := func(format string, args ...any) { wrong = append(wrong, name+": "+fmt.Sprintf(format, args...)) }
@@ -101,6 +104,15 @@ func (c composed) wrong(known told) (wrong []string) {
 			if s.binary() == "" && strings.Contains(key, "PASSWORD") && !strings.HasSuffix(key, "_FILE") {
 				say("%s is a secret in the environment", key)
 			}
+		}
+		if how := s.Deploy.Replicas; how != "" && how != s.Environment["RINGFENCE_REPLICAS"] {
+			say("is not told how many of it there are")
+		}
+		if ordinal := s.Environment["RINGFENCE_ORDINAL"]; s.binary() == "mqtt-ingestion-worker" {
+			if other := ordinals[ordinal]; ordinal == "" || other != "" || s.Deploy.Replicas != "" {
+				say("takes the sessions of %q from it", other)
+			}
+			ordinals[ordinal] = name
 		}
 		if binary := s.binary(); binary != "" {
 			wrong = append(wrong, known.environment(name, binary, s.Environment)...)
@@ -143,13 +155,13 @@ func (c composed) wrong(known told) (wrong []string) {
 	}
 	for kind, of := range map[string][2]map[string][]string{
 		"network": {who(func(s service) []string { return s.Networks }), {
-			"edge": {"platform-api"}, "broker": {"mosquitto", "mqtt-ingestion-worker"}, "bus": {"event-worker", "kafka", "mqtt-ingestion-worker", "platform-api", "topics"},
-			"store": {"event-worker", "maintain", "migrate", "mqtt-ingestion-worker", "platform-api", "postgres", "roles"},
+			"edge": {"platform-api"}, "broker": {"mosquitto", "mqtt-ingestion-worker", "mqtt-ingestion-worker-1"}, "bus": {"event-worker", "kafka", "mqtt-ingestion-worker", "mqtt-ingestion-worker-1", "platform-api", "topics"},
+			"store": {"event-worker", "maintain", "migrate", "mqtt-ingestion-worker", "mqtt-ingestion-worker-1", "platform-api", "postgres", "roles"},
 		}},
 		"secret": {who(func(s service) []string { return s.Secrets }), {
-			"postgres": {"postgres", "roles"}, "owner": {"roles"}, "runtime": {"roles"}, "retention": {"roles"}, "relay": {"roles"}, "relay-url": {"event-worker"}, "reader": {"roles"}, "reader-url": {"mqtt-ingestion-worker"}, "owner-url": {"maintain", "migrate"}, "retention-url": {"maintain"}, "runtime-url": {"event-worker", "platform-api"},
+			"postgres": {"postgres", "roles"}, "owner": {"roles"}, "runtime": {"roles"}, "retention": {"roles"}, "relay": {"roles"}, "relay-url": {"event-worker"}, "reader": {"roles"}, "reader-url": {"mqtt-ingestion-worker", "mqtt-ingestion-worker-1"}, "owner-url": {"maintain", "migrate"}, "retention-url": {"maintain"}, "runtime-url": {"event-worker", "platform-api"},
 			"kafka-admin": {"kafka", "topics"}, "kafka-platform-api": {"kafka", "platform-api"}, "kafka-event-worker": {"event-worker", "kafka"},
-			"kafka-mqtt-ingestion-worker": {"kafka", "mqtt-ingestion-worker"}, "broker": {"mosquitto", "mqtt-ingestion-worker"}, "tls.crt": {"platform-api"}, "tls.key": {"platform-api"},
+			"kafka-mqtt-ingestion-worker": {"kafka", "mqtt-ingestion-worker", "mqtt-ingestion-worker-1"}, "broker": {"mosquitto", "mqtt-ingestion-worker", "mqtt-ingestion-worker-1"}, "network-server": {"mosquitto"}, "tls.crt": {"platform-api"}, "tls.key": {"platform-api"},
 		}},
 		"volume": {who(func(s service) []string { return s.Volumes }), {
 			"postgres": {"postgres"}, "kafka": {"kafka"}, "./compose/secrets/keys": {"keys", "platform-api"}, "./compose/secrets/keys-event-worker": {"event-worker", "keys"},
@@ -196,6 +208,10 @@ func TestTheComposeFileGivesEachServiceWhatItNeedsAndNoMore(t *testing.T) {
 		{"store: {internal: true}", "store: {}", "store: leads out"},
 		{"POSTGRES_PASSWORD_FILE: /run/secrets/postgres", "POSTGRES_PASSWORD: hunter2", "POSTGRES_PASSWORD is a secret"},
 		{"RINGFENCE_KAFKA_PASSWORD_FILE: /run/secrets/kafka-event-worker", "RINGFENCE_KAFKA_PASSWORD: hunter2", "RINGFENCE_KAFKA_PASSWORD is a secret"},
+		{`RINGFENCE_REPLICAS: "${WORKERS:-1}"`, `RINGFENCE_REPLICAS: "1"`, "event-worker: is not told how many"},
+		{`RINGFENCE_ORDINAL: "1"`, `RINGFENCE_ORDINAL: "0"`, `mqtt-ingestion-worker-1: takes the sessions of "mqtt-ingestion-worker"`},
+		{"mqtt-ingestion-worker: &mqtt", "mqtt-ingestion-worker: &mqtt\n    deploy: {replicas: 2}", "mqtt-ingestion-worker: takes the sessions"},
+		{"profiles: [two]\n    environment", "profiles: [two]\n    networks: [bus, store, broker, edge]\n    environment", "network edge"},
 		{"RINGFENCE_ORDINAL", "RINGFENCE_ORDINALS", "has no setting for RINGFENCE_ORDINALS"},
 		{"secrets: [runtime-url, relay-url, kafka-event-worker]", "secrets: [runtime-url, relay-url, kafka-event-worker, owner-url]", "secret owner-url"},
 		{`volumes: ["./compose/secrets/keys-event-worker:/run/keys:ro"]`, `volumes: ["./compose/secrets/keys:/run/keys:ro"]`, "volume ./compose/secrets/keys:"},
@@ -274,7 +290,7 @@ func TestEachServiceOfTheComposeFileIsToldWhatItTakes(t *testing.T) {
 					value = path
 				}
 			}
-			env[key] = value
+			env[key] = strings.TrimSuffix(strings.TrimPrefix(value, "${WORKERS:-"), "}")
 		}
 		if j := judge(t, name, env); !j.Good {
 			t.Errorf("%s: %q", name, j.Problems)

@@ -128,7 +128,7 @@ func TestTheImageHoldsStaticBinariesAndNobodyWhoMayAnything(t *testing.T) {
 	}
 	// What is not to be in an image is not even sent to whoever builds it.
 	ignored := strings.Fields(read(t, "Containerfile.dockerignore"))
-	for _, name := range []string{".git", "deploy/compose/secrets"} {
+	for _, name := range []string{".git", "deploy/compose/secrets", "deploy/helm/secrets"} {
 		if !slices.Contains(ignored, name) {
 			t.Errorf("%s is sent to the builder", name)
 		}

@@ -21,8 +21,18 @@ const maxFile = 256 << 10
 
 // setting is a key of a connection in the file.
 type setting struct {
-	key string
-	set func(c *Connection, v *yaml.Node) error
+	key, about string
+	set        func(c *Connection, v *yaml.Node) error
+}
+
+// Keys are those that a connection of a file may have, each with what it is, in the order in which a reader wants to know them.
+func Keys() (keys [][2]string) {
+	for _, s := range settings() {
+		if s.about != "" {
+			keys = append(keys, [2]string{s.key, s.about})
+		}
+	}
+	return keys
 }
 
 // settings are all of them, in the order in which errors name them.
@@ -45,19 +55,19 @@ func settings() []setting {
 		}
 	}
 	return []setting{
-		{"name", text(func(c *Connection) *string { return &c.Name })},
-		{"url", text(func(c *Connection) *string { return &c.URL })},
-		{"ca_file", text(func(c *Connection) *string { return &c.CAFile })},
-		{"cert_file", text(func(c *Connection) *string { return &c.CertFile })},
-		{"key_file", text(func(c *Connection) *string { return &c.KeyFile })},
-		{"plaintext", truth(func(c *Connection) *bool { return &c.Plaintext })},
-		{"anonymous", truth(func(c *Connection) *bool { return &c.Anonymous })},
-		{"username", text(func(c *Connection) *string { return &c.Username })},
-		{"password_file", text(func(c *Connection) *string { return &c.PasswordFile })},
-		{"password", func(*Connection, *yaml.Node) error {
+		{"name", "A word of yours, also in client ids, metrics and mappings: a-z, 0-9 and -", text(func(c *Connection) *string { return &c.Name })},
+		{"url", "`mqtts://host:port`, or `mqtt://host:port`", text(func(c *Connection) *string { return &c.URL })},
+		{"ca_file", "Who may have signed the broker's certificate, PEM; absent: whom the system trusts", text(func(c *Connection) *string { return &c.CAFile })},
+		{"cert_file", "Our certificate, PEM, for a broker that wants one", text(func(c *Connection) *string { return &c.CertFile })},
+		{"key_file", "Its key, PEM", text(func(c *Connection) *string { return &c.KeyFile })},
+		{"plaintext", "Allow `mqtt://` to another machine, where nobody else listens", truth(func(c *Connection) *bool { return &c.Plaintext })},
+		{"anonymous", "Allow a broker on another machine that does not ask who we are", truth(func(c *Connection) *bool { return &c.Anonymous })},
+		{"username", "Who we are", text(func(c *Connection) *string { return &c.Username })},
+		{"password_file", "Holds the password; read again at every connection", text(func(c *Connection) *string { return &c.PasswordFile })},
+		{"password", "", func(*Connection, *yaml.Node) error {
 			return errors.New("a secret does not stand in this file; want password_file, which names one that holds it")
 		}},
-		{"filters", func(c *Connection, v *yaml.Node) error {
+		{"filters", "What is subscribed to, 16 at most; absent: what the format publishes by (`plain`: none). A level `{application}`, `{device}` or `{event}` is any one, and tells it; `+` is any one, `#` at the end any number. With `tenant_from: application` each names `{application}`", func(c *Connection, v *yaml.Node) error {
 			if v.Kind != yaml.SequenceNode || len(v.Content) > maxFilters {
 				return fmt.Errorf("want a list of at most %d", maxFilters)
 			}
@@ -70,9 +80,9 @@ func settings() []setting {
 			}
 			return nil
 		}},
-		{"group", text(func(c *Connection) *string { return &c.Group })},
-		{"presence", truth(func(c *Connection) *bool { return &c.Presence })},
-		{"session_days", func(c *Connection, v *yaml.Node) error {
+		{"group", "Workers of one group share the messages (`$share`); absent: one worker gets all", text(func(c *Connection) *string { return &c.Group })},
+		{"presence", "Members of a group tell each other that they are there, at `rf/members/#`, which the broker must let them publish and subscribe to; absent: as soon as there is a group", truth(func(c *Connection) *bool { return &c.Presence })},
+		{"session_days", "How long the broker keeps what a worker that is away has not taken, 1 to 90; absent: 7", func(c *Connection, v *yaml.Node) error {
 			var days int
 			if err := scalar(v, "a whole number", &days); err != nil {
 				return err
@@ -83,26 +93,26 @@ func settings() []setting {
 			c.SessionExpiry = time.Duration(days) * 24 * time.Hour
 			return nil
 		}},
-		{"max_in_flight", number(func(c *Connection) *int { return &c.MaxInFlight })},
-		{"max_in_flight_bytes", number(func(c *Connection) *int { return &c.MaxInFlightBytes })},
-		{"max_packet", number(func(c *Connection) *int { return &c.MaxPacket })},
-		{"ask_max_packet", truth(func(c *Connection) *bool { return &c.AskMaxPacket })},
-		{"format", func(c *Connection, v *yaml.Node) error {
+		{"max_in_flight", "Messages read and not acknowledged; absent: 1,000", number(func(c *Connection) *int { return &c.MaxInFlight })},
+		{"max_in_flight_bytes", "And their bytes; absent: 32 MiB", number(func(c *Connection) *int { return &c.MaxInFlightBytes })},
+		{"max_packet", "A longer packet is cut while it is read, and recorded as too large; absent: 512 KiB", number(func(c *Connection) *int { return &c.MaxPacket })},
+		{"ask_max_packet", "Also ask the broker for no longer ones: it drops them, and nobody learns of it", truth(func(c *Connection) *bool { return &c.AskMaxPacket })},
+		{"format", "`chirpstack` (v4, JSON), `tts` (The Things Stack v3) or `plain`", func(c *Connection, v *yaml.Node) error {
 			err := scalar(v, "text", (*string)(&c.Format))
 			if err == nil && !c.Format.Valid() {
 				err = errors.New("want chirpstack, tts or plain")
 			}
 			return err
 		}},
-		{"tenant_from", func(c *Connection, v *yaml.Node) error {
+		{"tenant_from", "Whose messages are: `fixed`, all of one source; `application`, by the application id in the topic, which the platform has mapped (`/v1/platform/mappings`); `checked`, by topics `rf/{tenant}/{source}/up`, which the broker must have checked by asking us", func(c *Connection, v *yaml.Node) error {
 			err := scalar(v, "text", (*string)(&c.TenantFrom))
 			if err == nil && c.TenantFrom != Fixed && c.TenantFrom != Application && c.TenantFrom != Checked {
 				err = errors.New("want fixed, application or checked")
 			}
 			return err
 		}},
-		{"tenant", func(c *Connection, v *yaml.Node) error { return id(v, &c.Tenant) }},
-		{"source", func(c *Connection, v *yaml.Node) error { return id(v, &c.Source) }},
+		{"tenant", "Of `fixed`: the tenant, `ten_…`", func(c *Connection, v *yaml.Node) error { return id(v, &c.Tenant) }},
+		{"source", "Of `fixed`: its source, `src_…`", func(c *Connection, v *yaml.Node) error { return id(v, &c.Source) }},
 	}
 }
 

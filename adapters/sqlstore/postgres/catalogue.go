@@ -103,7 +103,13 @@ func flawed() []string {
 		`SELECT c.relname || ': is none of the days'' partitions' FROM pg_class c LEFT JOIN partitions() p ON p.name = c.relname WHERE c.relnamespace = 'public'::regnamespace AND c.relispartition AND c.relkind IN ('r', 'p')
 		AND (p.ends - p.starts = interval '1 day' AND c.relname = p.parent || '_' || to_char(p.starts AT TIME ZONE 'UTC', 'YYYYMMDD')) IS NOT TRUE`,
 		`SELECT c.relname || ': a view with its owner''s rights' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND NOT coalesce(c.reloptions, '{}') && '{security_invoker=true,security_invoker=on}'`,
-		`SELECT c.relname || ': a materialized view, which no policy guards' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'm'`,
+		`SELECT c.relname || CASE c.relkind WHEN 'm' THEN ': a materialized view' ELSE ': a foreign table' END || ', which no policy guards' FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('m', 'f')`,
+		// Nothing of ours is granted by the column, so that a right to a table is all that must be looked at.
+		`SELECT c.relname || ': ' || coalesce(g.rolname, 'everybody') || ' has ' || x.privilege_type || ' on column ' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid CROSS JOIN LATERAL aclexplode(a.attacl) x LEFT JOIN pg_roles g ON g.oid = x.grantee
+		WHERE c.relnamespace = 'public'::regnamespace AND x.grantee <> c.relowner`,
+		// What stands in another schema is looked at by none of these, and an extension's is none of ours.
+		`SELECT n.nspname || '.' || o.name || ': stands in another schema' FROM (SELECT tableoid, oid, relnamespace, relname::text FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f') UNION ALL SELECT tableoid, oid, pronamespace, proname::text FROM pg_proc WHERE prosecdef) o(of, id, place, name)
+		JOIN pg_namespace n ON n.oid = o.place WHERE n.nspname NOT IN ('public', 'pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)' AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.of AND d.objid = o.id AND d.deptype = 'e')`,
 		`SELECT rolname || ': may more than a service should' FROM pg_roles r WHERE rolname IN ('ringfence_runtime', 'ringfence_reader', 'ringfence_retention', 'ringfence_relay') AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
 		OR EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid))`,
 		`SELECT c.relname || ': ' || r.rolname || ' has ' || v.p FROM pg_class c, pg_roles r, (VALUES ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')) v(p)

@@ -27,7 +27,7 @@ Usage: audit-verify BUNDLE --policy FILE [--since CHECKPOINT] [--json]
 
 Checks an exported audit log, every entry, hash, checkpoint, signature and private value; or the receipt of one entry, and shows the entry.
 
-  --policy FILE       the log's origin and key; printed when the server first starts, and by: ringfence audit key
+  --policy FILE       the log's origin and key; printed when the server first starts, and by: ringfence audit key, or platform-api audit-key
   --since CHECKPOINT  a file with an older checkpoint of the log; without it a roll-back of the whole log cannot be seen
   --json              one JSON document, for machines:
                       {"verdict": "good", "tampered" or "incomplete", "entries": that were read, "checkpoints": that hold,
@@ -85,7 +85,7 @@ func Main(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 
 func run(file, policyFile, sinceFile string) (audit.Report, []byte, error) {
 	if policyFile == "" {
-		return audit.Report{}, nil, fmt.Errorf("no --policy: without the log's key nothing can be trusted; print it on the server with: ringfence audit key")
+		return audit.Report{}, nil, fmt.Errorf("no --policy: without the log's key nothing can be trusted; print it on the server with: ringfence audit key, or platform-api audit-key")
 	}
 	text, err := os.ReadFile(policyFile) //nolint:gosec // named by the user
 	if err != nil {

@@ -83,7 +83,7 @@ type proofOut struct {
 type checkpointOut struct {
 	Body struct {
 		Checkpoint string `json:"checkpoint" doc:"A C2SP signed note"`
-		Policy     string `json:"policy" doc:"What audit-verify needs to trust the log; compare it with the server's own: ringfence audit key"`
+		Policy     string `json:"policy" doc:"What audit-verify needs to trust the log; compare it with the server's own: ringfence audit key, or platform-api audit-key"`
 	}
 }
 

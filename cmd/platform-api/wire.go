@@ -59,7 +59,11 @@ func spec() node.Spec {
 			settings.Of("max_connections_per_address", "100", "Connections of one address at the same time", settings.Number(1, 1<<20)),
 		}, brokers.Settings()...),
 		Together: together, Keys: []keyring.Part{keyring.Seals, keyring.Peppers, keyring.Log}, Engine: engine, Work: work,
-		Commands: []node.Command{{Name: "setup-link", Help: "Print the link by which the first administrator of the platform comes in, once and for an hour.", Run: &setupCmd{}}},
+		Commands: []node.Command{
+			{Name: "setup-link", Help: "Print the link by which the first administrator of the platform comes in, once and for an hour.", Run: &setupCmd{}},
+			{Name: "reset", Help: "Print a link that sets a person's password, once and for half an hour: for when nobody can sign in any more.", Run: &resetCmd{}},
+			{Name: "audit-key", Help: "Print the policy file of a tenant's log, which verifiers need.", Run: &keyCmd{}},
+		},
 	}
 }
 
@@ -259,29 +263,4 @@ func repeat(ctx context.Context, n *node.Node, told *disclose.Disclose) {
 		case <-tick.C:
 		}
 	}
-}
-
-// setupCmd prints the setup link.
-type setupCmd struct{}
-
-// Run prints it, or says that there is an administrator.
-func (*setupCmd) Run(ctx context.Context, open node.Opener) error {
-	n, closed, err := open(ctx)
-	if err != nil {
-		return err
-	}
-	defer closed()
-	who, err := people(n)
-	if err != nil {
-		return err
-	}
-	token, err := who.SetupLink(ctx)
-	if err != nil {
-		return err
-	}
-	if token.IsZero() {
-		return errors.New("the platform has an administrator, who invites others; if nobody can sign in any more: ringfence admin reset")
-	}
-	_, err = fmt.Printf("%s/setup?token=%s\n", strings.TrimSuffix(n.Config.Str("public_url"), "/"), token.Reveal())
-	return err
 }

@@ -79,7 +79,7 @@ func (c config) certificate() (*tls.Config, error) {
 func (c config) inPlace() error {
 	for _, name := range []string{"keys/instance", databaseFile} {
 		if _, err := os.Stat(c.dataFile(name)); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("there is no server's data in %s (%s is missing); name the folder with --set data=FOLDER", c.str("data"), name)
+			return fmt.Errorf("there is no server's data in %s (%s is missing); name the folder with --set data=FOLDER; where PostgreSQL keeps it, platform-api has the host's commands: reset, audit-key", c.str("data"), name)
 		} else if err != nil {
 			return err
 		}

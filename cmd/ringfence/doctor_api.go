@@ -247,7 +247,7 @@ func (x *examined) limits(ctx context.Context) finding {
 // log verifies the first tenant's log against its newest checkpoint.
 func (x *examined) log(ctx context.Context) finding {
 	if x.Policy == "" {
-		return found(yellow, "not looked at: whose log, signed by whom?", "Give the policy of the first tenant's log by --policy, as `ringfence audit key` prints it on the server; keep it elsewhere.")
+		return found(yellow, "not looked at: whose log, signed by whom?", "Give the policy of the first tenant's log by --policy, as `ringfence audit key` prints it on the server, or `platform-api audit-key`; keep it elsewhere.")
 	}
 	tenants, err := x.tenants(ctx)
 	if err != nil {

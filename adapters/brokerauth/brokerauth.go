@@ -7,8 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"hash/maphash"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -34,7 +32,7 @@ type Options struct {
 	Node    string      // which of our processes
 	Log     *slog.Logger
 
-	Rate     int // questions a second, of all brokers; 2,000 if 0. Nobody has all of them: fair.go
+	Rate     int // questions a second, of all brokers; 2,000 if 0. Each source has a share of them: fair.go
 	InFlight int // questions at the same time; 64 if 0
 }
 
@@ -53,7 +51,7 @@ type Endpoint struct {
 	o       Options
 	secret  [32]byte
 	seen    *seen
-	seed    maphash.Seed
+	proven  proven
 	reading chan struct{}
 
 	allowed, denied, strangers, limited, failed atomic.Int64
@@ -70,7 +68,7 @@ func New(o Options) (*Endpoint, error) {
 	if o.InFlight == 0 {
 		o.InFlight = 64
 	}
-	return &Endpoint{o: o, secret: sha256.Sum256([]byte(o.Secret.Reveal())), seen: newSeen(), seed: maphash.MakeSeed(), reading: make(chan struct{}, o.InFlight)}, nil
+	return &Endpoint{o: o, secret: sha256.Sum256([]byte(o.Secret.Reveal())), seen: newSeen(), proven: proven{by: map[[32]byte]struct{}{}}, reading: make(chan struct{}, o.InFlight)}, nil
 }
 
 // Counts are the endpoint's metrics.
@@ -156,23 +154,21 @@ func (e *Endpoint) judge(w http.ResponseWriter, r *http.Request, sh shape, name,
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
-	leave, ok := e.reads(ctx)
-	if !ok {
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	q := question{name: name, header: r.Header, form: kind == formType, origin: access.Origin{Node: e.o.Node}, admission: &admission{}}
+	body, err := e.read(ctx, w, r, sh.limit)
+	if errors.Is(err, errAbsent) {
 		e.limited.Add(1)
 		return verdict{absent: true}
 	}
-	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	q := question{name: name, header: r.Header, form: kind == formType, origin: access.Origin{Node: e.o.Node}, admission: &admission{}}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, sh.limit))
-	leave()
 	if err != nil || !slices.Contains(sh.types, kind) {
 		e.denied.Add(1)
 		return verdict{}
 	}
 	q.body = body
 	ident.Fresh(e.o.Mint, &q.origin.Request)
+	defer q.admission.end()
 	v := sh.decide(e, ctx, q)
-	q.admission.end()
 	switch {
 	case v.yes:
 		e.allowed.Add(1)
@@ -201,10 +197,12 @@ func (e *Endpoint) broker(r *http.Request, shown string) bool {
 // connect is the question who a client is.
 func (e *Endpoint) connect(ctx context.Context, q question, user, password, client, address string) verdict {
 	q.origin.Address = addressOf(address)
-	if !e.admit(q, user, q.origin.Address, true) {
+	shown := nameAndPassword(user, password)
+	if !e.admit(q, user, q.origin.Address, !e.proven.has(shown)) {
 		return verdict{absent: true}
 	}
 	p, err := e.o.Gate.Connect(ctx, user, secret.New(password), client, q.origin)
+	e.proven.note(shown, err)
 	if err != nil {
 		e.refused(ctx, q, err)
 		return verdict{}

@@ -20,6 +20,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/ports/limit"
 	"github.com/ringfence/ringfence/testkit/brokertest"
 )
 
@@ -46,8 +47,8 @@ func (l *logs) text() string {
 // world is a platform and the endpoint, of which there may be several.
 type world struct {
 	*brokertest.World
-	again func(o brokerauth.Options) *brokerauth.Endpoint
-	log   *logs
+	againBy func(gates limit.Limiter, o brokerauth.Options) *brokerauth.Endpoint
+	log     *logs
 }
 
 func newWorld(t *testing.T) *world {
@@ -67,8 +68,8 @@ func newWorld(t *testing.T) *world {
 	gate := enter.New(records, cache, enter.Recorder{Mint: mint, Sealer: keys, Peppers: keys}, to)
 	w := &world{log: log, World: brokertest.Build(t, brokertest.Parts{Enter: gate, SignIn: signin.New(gate, records, passwords, limiter),
 		Manage: manage.New(gate, records, nil, tenant.DefaultLimits, nil), Disclose: disclose.New(gate, records, keys)})}
-	w.again = func(o brokerauth.Options) *brokerauth.Endpoint {
-		o.Gate, o.Mint, o.Log = enter.NewBroker(gate, limiter), mint, to
+	w.againBy = func(gates limit.Limiter, o brokerauth.Options) *brokerauth.Endpoint {
+		o.Gate, o.Mint, o.Log = enter.NewBroker(gate, gates), mint, to
 		if o.Limiter == nil {
 			o.Limiter = memlimit.New(time.Now, 1000)
 		}
@@ -79,6 +80,10 @@ func newWorld(t *testing.T) *world {
 		return e
 	}
 	return w
+}
+
+func (w *world) again(o brokerauth.Options) *brokerauth.Endpoint {
+	return w.againBy(memlimit.New(time.Now, 10_000), o)
 }
 
 func (w *world) endpoint() *brokerauth.Endpoint {

@@ -26,6 +26,7 @@ func Settings() settings.Table {
 		settings.Hidden("broker_auth_secret", "What these brokers show, at least 24 letters and digits", word),
 		settings.Of("broker_auth_client_ca_file", "", "Whose client certificates these brokers show, PEM; with it the secret may be left out", settings.Any),
 		settings.Of("broker_auth_plain_http", "false", "Allow these brokers to ask in plain HTTP on an address that is not loopback", settings.Boolean),
+		settings.Of("broker_auth_rate", "2000", "Their questions a second that each process answers, one for each connect, message and filter; an eighth are any source's own, more what others leave", settings.Number(8, 1_000_000)),
 	}
 }
 
@@ -83,13 +84,13 @@ type Door struct {
 	listener net.Listener
 }
 
-// Listen opens the door if it is configured; else it is nil. The secret is the configuration's.
+// Listen opens the door if it is configured; else it is nil. Secret and rate are the configuration's.
 func Listen(c settings.Config, o brokerauth.Options, cert *tls.Config, log *slog.Logger) (*Door, error) {
 	address := c.Str("broker_auth_listen")
 	if address == "" {
 		return nil, nil
 	}
-	o.Secret, o.Log = c.Secret("broker_auth_secret"), log
+	o.Secret, o.Rate, o.Log = c.Secret("broker_auth_secret"), c.Num("broker_auth_rate"), log
 	e, err := brokerauth.New(o)
 	if err != nil {
 		return nil, err

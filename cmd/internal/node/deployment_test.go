@@ -52,7 +52,9 @@ type deployment struct {
 	decoder                string
 	key                    string
 	carrier                *kafkabus.Bus
-	layout                 kafkabus.Layout
+	users                  map[kafkabus.Who]string // as whom our binaries sign in to Kafka
+	consumers              map[string]string       // as whom tenants' own consumers do
+	administrator          []string                // flags of who may do all there
 	workers                map[string]*process
 	mqttUser, mqttPassword string
 	gates                  []chan struct{} // each lets publish and post send the next part of what they are to send; none: all of it
@@ -214,7 +216,7 @@ func word() string {
 // built builds the binaries, into the folder that TestMain made.
 var built = sync.OnceValues(func() (string, error) {
 	dir := os.Getenv("TEST_BINARIES")
-	out, err := exec.Command("go", "build", "-o", dir, "github.com/ringfence/ringfence/cmd/platform-api", "github.com/ringfence/ringfence/cmd/event-worker", "github.com/ringfence/ringfence/cmd/mqtt-ingestion-worker").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir, "github.com/ringfence/ringfence/cmd/platform-api", "github.com/ringfence/ringfence/cmd/event-worker", "github.com/ringfence/ringfence/cmd/mqtt-ingestion-worker", "github.com/ringfence/ringfence/cmd/ringfence").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -265,19 +267,20 @@ func bare(t testing.TB) *deployment {
 	}
 	d.carrier = carrier
 	t.Cleanup(func() { _ = carrier.Close() })
-	layout := kafkabus.Layout{Prefix: "rf", Partitions: 4, Replicas: 1, InSync: 1, Users: map[kafkabus.Who]string{
-		kafkabus.PlatformAPI: "api", kafkabus.MQTTWorker: "mqtt", kafkabus.EventWorker: "events",
-	}}
+	d.users, d.consumers = map[kafkabus.Who]string{kafkabus.PlatformAPI: "api", kafkabus.MQTTWorker: "mqtt", kafkabus.EventWorker: "events"}, map[string]string{}
 	passwords := map[string]string{}
-	for _, user := range layout.Users {
+	for _, user := range d.users {
 		passwords[user] = word()
 		if err := carrier.SetUser(t.Context(), user, secret.New(passwords[user])); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := carrier.Apply(t.Context(), layout); err != nil {
+	file := filepath.Join(d.dir, "admin.password")
+	if err := os.WriteFile(file, []byte(login.Password), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	d.administrator = []string{"--admin", login.User, "--password-file", file}
+	d.topics()
 	keys := filepath.Join(d.dir, "keys")
 	if _, err := keyring.Init(keys); err != nil {
 		t.Fatal(err)
@@ -293,13 +296,28 @@ func bare(t testing.TB) *deployment {
 			d.end(p, syscall.SIGKILL)
 		}
 	})
-	d.layout, d.runtime, d.backup = layout, server.URL(name, "runtime").Reveal(), server.URL(name, "backup").Reveal()
+	d.runtime, d.backup = server.URL(name, "runtime").Reveal(), server.URL(name, "backup").Reveal()
 	d.workers["event-worker"] = d.node("event-worker", "events", passwords["events"], "RINGFENCE_OUTBOX_DATABASE_URL="+server.URL(name, "relay").Reveal(), "RINGFENCE_KEYS="+keys, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"), "RINGFENCE_FUEL_PER_MINUTE=1000000000000")
 	d.workers["mqtt-ingestion-worker"] = d.node("mqtt-ingestion-worker", "mqtt", passwords["mqtt"], "RINGFENCE_DATABASE_URL="+server.URL(name, "reader").Reveal(), "RINGFENCE_CONNECTIONS_FILE="+filepath.Join(d.dir, "connections.yaml"),
 		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BACKLOG=1000000")
 	d.workers["platform-api"] = d.api
 	d.await("the API", 60*time.Second, func() error { return d.ready(d.base) })
 	return d
+}
+
+// topics makes topics and rights as an administrator of Kafka does, by the command.
+func (d *deployment) topics() {
+	d.t.Helper()
+	args := append([]string{"kafka", "topics", "--apply", "--brokers", d.kafka.Addr(), "--partitions", "4", "--replicas", "1"}, d.administrator...)
+	for binary, user := range d.users {
+		args = append(args, "--user", string(binary)+"="+user)
+	}
+	for tenant, user := range d.consumers {
+		args = append(args, "--consumer", tenant+"="+user)
+	}
+	if out, err := exec.CommandContext(d.t.Context(), filepath.Join(d.bin, "ringfence"), args...).CombinedOutput(); err != nil {
+		d.t.Fatalf("%q: %v: %s", args, err, out)
+	}
 }
 
 // broker starts an MQTT broker.

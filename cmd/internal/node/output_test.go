@@ -15,7 +15,7 @@ import (
 )
 
 // output lets the tenant's decoded events go out, to a consumer of its own: the tenant says that it wants them, and an administrator of
-// Kafka makes its topic and its rights, as `ringfence kafka topics --apply --consumer` does.
+// Kafka makes its topic and its rights.
 func (d *deployment) output(user string) (password secret.Text) {
 	d.t.Helper()
 	own := d.ask("GET", "/v1/tenants/"+d.tenant, nil, 200)
@@ -39,14 +39,8 @@ func (d *deployment) id() ident.Tenant {
 
 func (d *deployment) consumer(t ident.Tenant, user string) {
 	d.t.Helper()
-	if d.layout.Consumers == nil {
-		d.layout.Consumers = map[ident.Tenant]string{}
-	}
-	d.layout.Tenants = append(d.layout.Tenants, t)
-	d.layout.Consumers[t] = user
-	if _, err := d.carrier.Apply(d.t.Context(), d.layout); err != nil {
-		d.t.Fatal(err)
-	}
+	d.consumers[t.String()] = user
+	d.topics()
 }
 
 // wentOut are the events in the tenant's topic, in the order in which each came first, with how often.

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -332,10 +333,11 @@ func TestNoTenantContextEverCrosses(t *testing.T) {
 		own[i] = kept(t, w.Store, scopes[i])
 	}
 	var wg sync.WaitGroup
+	var begun atomic.Int64
 	for c := range callers {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(c), 7))
-			for range transactions / callers {
+			for begun.Add(1) <= transactions {
 				if err := once(t.Context(), w.Store, r, scopes, own); err != nil {
 					t.Error(err)
 					return

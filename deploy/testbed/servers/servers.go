@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -289,6 +290,16 @@ func told(t testing.TB, variable, remedy string) string {
 		t.Fatal(variable + " is not in the environment: run the test by deploy/testbed/with" + remedy)
 	}
 	return said
+}
+
+// program is where the one of a server is. Where somebody may not install it, deploy/testbed/with leaves it out, says so and goes on,
+// and so do the tests that ask for it; CI leaves nothing out.
+func program(t testing.TB, name, variable string) string {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("TESTBED_LEFT_OUT"), ","), name) && os.Getenv("CI") != "true" {
+		t.Skip("left out: " + name)
+	}
+	return told(t, variable, "")
 }
 
 // write makes a file of lines.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 )
@@ -26,6 +27,15 @@ type verdict struct {
 	passed, failed, skipped int
 	broken                  []string // packages that failed outside any test: they did not build, or TestMain failed
 	skips                   []string
+	left                    []string // what asks a server that was left out
+}
+
+// leftOut are the servers that deploy/testbed/with left out; in CI it leaves out none.
+func leftOut() []string {
+	if os.Getenv("CI") == "true" || os.Getenv("TESTBED_LEFT_OUT") == "" {
+		return nil
+	}
+	return strings.Split(os.Getenv("TESTBED_LEFT_OUT"), ",")
 }
 
 func (v verdict) err() error {
@@ -40,8 +50,8 @@ func (v verdict) err() error {
 	return nil
 }
 
-// judge reads the events of one run, prints a line per suite with its time, what failed with its output, and the sums.
-func judge(events io.Reader, w io.Writer) (verdict, error) {
+// judge reads the events of one run in which servers were left out, prints a line per suite with its time, what failed with its output, and the sums.
+func judge(events io.Reader, w io.Writer, left []string) (verdict, error) {
 	var v verdict
 	output := map[string][]string{} // by package and test, kept until it is known whether it passed
 	key := func(e event) string { return e.Package + e.ImportPath + " " + e.Test }
@@ -74,6 +84,10 @@ func judge(events io.Reader, w io.Writer) (verdict, error) {
 			v.failed++
 			failedIn[e.Package] = true
 			fmt.Fprintf(w, "--- %s %s\n%s", e.Package, e.Test, strings.Join(output[key(e)], ""))
+		case e.Test != "" && e.Action == "skip" && slices.ContainsFunc(left, func(name string) bool {
+			return strings.Contains(strings.Join(output[key(e)], ""), ": left out: "+name+"\n")
+		}):
+			v.left = append(v.left, e.Package+"."+e.Test)
 		case e.Test != "" && e.Action == "skip":
 			v.skipped++
 			v.skips = append(v.skips, e.Package+"."+e.Test)
@@ -101,5 +115,8 @@ func judge(events io.Reader, w io.Writer) (verdict, error) {
 		fmt.Fprintf(w, "  %6.2f  %s\n", s.seconds/60, s.name)
 	}
 	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", v.passed, v.failed+len(v.broken), v.skipped)
+	if len(v.left) > 0 {
+		fmt.Fprintf(w, "%d left out, for want of %s: %s\n", len(v.left), strings.Join(left, " and "), strings.Join(v.left, ", "))
+	}
 	return v, nil
 }

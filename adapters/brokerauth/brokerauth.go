@@ -50,7 +50,6 @@ const (
 type Endpoint struct {
 	o       Options
 	secret  [32]byte
-	seen    *seen
 	proven  proven
 	reading chan struct{}
 
@@ -68,7 +67,7 @@ func New(o Options) (*Endpoint, error) {
 	if o.InFlight == 0 {
 		o.InFlight = 64
 	}
-	return &Endpoint{o: o, secret: sha256.Sum256([]byte(o.Secret.Reveal())), seen: newSeen(), proven: proven{by: map[[32]byte]struct{}{}}, reading: make(chan struct{}, o.InFlight)}, nil
+	return &Endpoint{o: o, secret: sha256.Sum256([]byte(o.Secret.Reveal())), proven: proven{by: map[[32]byte]struct{}{}}, reading: make(chan struct{}, o.InFlight)}, nil
 }
 
 // Counts are the endpoint's metrics.
@@ -194,8 +193,9 @@ func (e *Endpoint) broker(r *http.Request, shown string) bool {
 	return secret.New(string(digest[:])).Equal(secret.New(string(e.secret[:])))
 }
 
-// connect is the question who a client is.
-func (e *Endpoint) connect(ctx context.Context, q question, user, password, client, address string) verdict {
+// connect is the question who a client is. Of a broker that keeps no mark (unmarked), the client id has to name the key: another
+// process of ours may be asked next, and the client may have another key tomorrow.
+func (e *Endpoint) connect(ctx context.Context, q question, user, password, client, address string, unmarked bool) verdict {
 	q.origin.Address = addressOf(address)
 	shown := nameAndPassword(user, password)
 	if !e.admit(q, user, q.origin.Address, !e.proven.has(shown)) {
@@ -207,7 +207,11 @@ func (e *Endpoint) connect(ctx context.Context, q question, user, password, clie
 		e.refused(ctx, q, err)
 		return verdict{}
 	}
-	e.seen.keep(user, client, p)
+	if unmarked && !p.Names() {
+		e.o.Log.WarnContext(ctx, "a client is refused since its id does not name its key: want SOURCE-ACCESSOR, or more behind another hyphen",
+			slog.String("request_id", q.origin.Request.String()), slog.String("source_id", p.Source.String()))
+		return verdict{}
+	}
 	return verdict{yes: true, mark: p.Mark()}
 }
 
@@ -220,22 +224,26 @@ func addressOf(s string) string {
 	return ip.Unmap().String()
 }
 
-// known is who a broker says that a client is: by the mark that it was given at connecting, or as it is remembered here. Who is
-// neither has to connect anew: that the source has some key in force does not say that this client came with it.
+// known is who a broker says that a client is: by the mark that it was given at connecting, or by the client id. Who is known by
+// neither has to connect anew: that the source has some key in force does not say that this client came with it. Nothing is
+// remembered here, so any process of ours may be asked.
 func (e *Endpoint) known(ctx context.Context, q question, user, mark, client string) (enter.Publisher, error) {
 	if !e.admit(q, user, "", false) {
 		return enter.Publisher{}, errAbsent
 	}
-	if mark != "" {
-		return e.o.Gate.Resume(ctx, user, mark, client)
+	if mark == "" {
+		var err error
+		if mark, err = e.o.Gate.MarkOf(ctx, user, client); err != nil {
+			return enter.Publisher{}, err
+		}
+		if mark == "" {
+			return enter.Publisher{}, errAbsent
+		}
 	}
-	if p, ok := e.seen.get(user, client); ok {
-		return p, e.o.Gate.Still(ctx, p)
-	}
-	return enter.Publisher{}, errAbsent
+	return e.o.Gate.Resume(ctx, user, mark, client)
 }
 
-var errAbsent = errors.New("brokerauth: the client did not connect, or before this process began, or asks too much")
+var errAbsent = errors.New("brokerauth: the client did not connect, or asks too much")
 
 // publish is the question whether a client may publish.
 func (e *Endpoint) publish(ctx context.Context, q question, user, mark, client, topic string, retain bool) verdict {

@@ -10,10 +10,13 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ringfence/ringfence/adapters/brokerauth"
 	"github.com/ringfence/ringfence/adapters/memlimit"
+	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/testkit/brokertest"
 )
 
 // asking is a broker's client of the endpoint.
@@ -45,6 +48,20 @@ type words struct {
 	retains, keepsMarks bool // it says what is retained; it shows marks
 	tells               bool // from where a client connects
 	publishRetained     func(a asking, user, mark, client, topic string) bool
+}
+
+// client is an id for one of a source's clients, which names the key that it comes with where the broker keeps no mark.
+func (w words) client(s brokertest.Source) string {
+	if w.keepsMarks {
+		return s.Source.String()
+	}
+	return s.Source.String() + "-" + accessor(s)
+}
+
+// accessor is what everybody may see of a source's key.
+func accessor(s brokertest.Source) string {
+	t, _ := credential.Parse(s.Key.Reveal())
+	return t.Accessor
 }
 
 func form(of ...string) string {
@@ -158,18 +175,26 @@ func TestEachBrokerIsAnsweredByTheOneRuleInItsOwnWords(t *testing.T) {
 			w := newWorld(t)
 			a := asking{t: t, h: w.endpoint()}
 			own, other, theirs := w.Acme.Gateway, w.Acme.Other, w.Brook.Gateway
-			user := own.Source.String()
+			user, client, second := own.Source.String(), s.client(own)+"-gw", w.Acme.NewKey(own, time.Hour)
 			for what, c := range map[string][3]string{
-				"a wrong key": {user, "x", user}, "another's key": {user, theirs.Key.Reveal(), user}, "another's name": {other.Source.String(), own.Key.Reveal(), other.Source.String()},
+				"a wrong key": {user, "x", client}, "another's key": {user, theirs.Key.Reveal(), client}, "another's name": {other.Source.String(), own.Key.Reveal(), other.Source.String()},
 				"another's client id": {user, own.Key.Reveal(), other.Source.String()}, "no client id": {user, own.Key.Reveal(), ""}, "nobody": {"", "", ""},
 			} {
 				if yes, mark := s.connect(a, c[0], c[1], c[2]); yes || mark != "" && mark != "deny" {
 					t.Errorf("%s connects", what)
 				}
 			}
-			client := user + "-gw"
-			if s.publish(a, user, "", client, own.Up()) {
-				t.Error("who did not connect publishes")
+			for what, unnamed := range map[string]string{"no key": user + "-gw", "a key that is not there": user + "-" + strings.Repeat("0", 22), "another's key": user + "-" + accessor(theirs)} {
+				if s.publish(a, user, "", unnamed, own.Up()) {
+					t.Errorf("who did not connect publishes, with a client id that names %s", what)
+				}
+			}
+			if !s.keepsMarks {
+				for what, unnamed := range map[string]string{"no key": user, "no key but a word": user + "-gw", "another key of its own": user + "-" + accessor(second), "its key and more": client[:len(client)-3] + "x", "another's key": user + "-" + accessor(theirs)} {
+					if yes, _ := s.connect(a, user, own.Key.Reveal(), unnamed); yes {
+						t.Errorf("a client whose id names %s connects", what)
+					}
+				}
 			}
 			yes, mark := s.connect(a, user, own.Key.Reveal(), client)
 			if !yes || s.keepsMarks != (mark != "") {
@@ -200,10 +225,21 @@ func TestEachBrokerIsAnsweredByTheOneRuleInItsOwnWords(t *testing.T) {
 			if s.publish(a, user, mark, other.Source.String()+"-gw", own.Up()) {
 				t.Error("a client id of another source's publishes")
 			}
-			if fresh := (asking{t: t, h: w.endpoint()}); s.publish(fresh, user, mark, client, own.Up()) != s.keepsMarks {
-				t.Error("after a restart a client is known by its mark alone")
+			elsewhere := asking{t: t, h: w.endpoint()} // another process, or this one after a restart
+			if !s.publish(elsewhere, user, mark, client, own.Up()) || !s.subscribe(elsewhere, user, mark, client, own.Down()+"/#") {
+				t.Error("another process does not know the client")
+			}
+			yes, mark2 := s.connect(elsewhere, user, second.Key.Reveal(), s.client(second))
+			if !yes {
+				t.Error("its second key does not connect")
 			}
 			w.Acme.Revoke(own)
+			if s.publish(elsewhere, user, mark, client, own.Up()) || s.subscribe(elsewhere, user, mark, client, own.Down()+"/#") {
+				t.Error("a revoked key publishes at another process")
+			}
+			if !s.publish(a, user, mark2, s.client(second), own.Up()) {
+				t.Error("with its first key the second is revoked")
+			}
 			if s.publish(a, user, mark, client, own.Up()) || s.subscribe(a, user, mark, client, own.Down()+"/#") {
 				t.Error("a revoked key publishes")
 			}
@@ -331,15 +367,15 @@ func TestWhatIsUnclearIsAnsweredNo(t *testing.T) {
 		"a superuser":         {"/mosquitto/superuser", jsonType, object(t, obj{"username": user}), "no"},
 		"no hook":             {"/vernemq/hook", jsonType, `{}`, `{"result":{"error":"not_allowed"}}`},
 		"both ways at once":   {"/mosquitto/acl", jsonType, object(t, obj{"username": user, "clientid": user, "topic": own.Up(), "acc": 3}), "no"},
-		"of a form, as told":  {"/mosquitto/user", formType, form("username", user, "password", own.Key.Reveal(), "clientid", user), "ok"},
-		"of a form, not told": {"/mosquitto/user", formType, form("username", user, "password", "x", "clientid", user), "no"},
+		"of a form, as told":  {"/mosquitto/user", formType, form("username", user, "password", own.Key.Reveal(), "clientid", user+"-"+accessor(own)), "ok"},
+		"of a form, not told": {"/mosquitto/user", formType, form("username", user, "password", "x", "clientid", user+"-"+accessor(own)), "no"},
 	} {
 		if _, text := a.post(c.path, c.kind, c.body); text != c.want {
 			t.Errorf("%s: %s", name, text)
 		}
 	}
 	if status, _ := (asking{t: t, h: w.endpoint()}).post("/mosquitto/acl", jsonType, object(t, obj{"username": user, "clientid": user, "topic": own.Up(), "acc": 2})); status != http.StatusServiceUnavailable {
-		t.Errorf("a client of before a restart: %d: Mosquitto would acknowledge what it drops", status)
+		t.Errorf("a client that nobody let in: %d: Mosquitto would acknowledge what it drops", status)
 	}
 }
 

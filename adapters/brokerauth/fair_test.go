@@ -11,6 +11,7 @@ import (
 
 	"github.com/ringfence/ringfence/adapters/brokerauth"
 	"github.com/ringfence/ringfence/adapters/memlimit"
+	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/ports/limit"
@@ -31,7 +32,11 @@ func (h held) Enter(key string, maximum int) (func(), bool) {
 // who never connected before.
 func TestWhoHammersKeepsNobodyElseOut(t *testing.T) {
 	connect := func(s words, a asking, user ident.Source, password string) (bool, string) {
-		return s.connect(a, user.String(), password, user.String())
+		client := user.String()
+		if t, err := credential.Parse(password); err == nil && !s.keepsMarks {
+			client += "-" + t.Accessor
+		}
+		return s.connect(a, user.String(), password, client)
 	}
 	for broker, words := range shapes() {
 		for name, options := range map[string]func() brokerauth.Options{
@@ -42,10 +47,10 @@ func TestWhoHammersKeepsNobodyElseOut(t *testing.T) {
 		} {
 			hammers := map[string]func(a asking, w *world, mark string){
 				"publishing": func(a asking, w *world, mark string) {
-					words.publish(a, w.Acme.Gateway.Source.String(), mark, w.Acme.Gateway.Source.String(), w.Acme.Gateway.Up())
+					words.publish(a, w.Acme.Gateway.Source.String(), mark, words.client(w.Acme.Gateway), w.Acme.Gateway.Up())
 				},
 				"subscribing": func(a asking, w *world, mark string) {
-					words.subscribe(a, w.Acme.Gateway.Source.String(), mark, w.Acme.Gateway.Source.String(), w.Acme.Gateway.Up())
+					words.subscribe(a, w.Acme.Gateway.Source.String(), mark, words.client(w.Acme.Gateway), w.Acme.Gateway.Up())
 				},
 				"connecting": func(a asking, w *world, _ string) {
 					connect(words, a, w.Acme.Gateway.Source, w.Acme.Gateway.Key.Reveal())
@@ -91,7 +96,7 @@ func TestWhoHammersKeepsNobodyElseOut(t *testing.T) {
 					t.Errorf("%snothing is refused", at)
 				}
 				for range 5 {
-					if !words.publish(a, quiet.Source.String(), mark, quiet.Source.String(), quiet.Up()) {
+					if !words.publish(a, quiet.Source.String(), mark, words.client(quiet), quiet.Up()) {
 						t.Fatalf("%sanother one does not publish", at)
 					}
 				}

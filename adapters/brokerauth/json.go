@@ -55,8 +55,8 @@ func say(w http.ResponseWriter, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// mosquitto is the HTTP backend of mosquitto-go-auth: JSON or forms, answered by the status. It keeps no mark, so that who is
-// not remembered here is answered 503: Mosquitto then closes the connection, where at a refusal it would acknowledge the message
+// mosquitto is the HTTP backend of mosquitto-go-auth: JSON or forms, answered by the status. It keeps no mark, so that whose
+// client id names no key is answered 503: Mosquitto then closes the connection, where at a refusal it would acknowledge the message
 // and drop it.
 func mosquitto() shape {
 	return shape{
@@ -74,7 +74,7 @@ func mosquitto() shape {
 			case !ok || q.name == "superuser": // nobody is above the rule
 				return verdict{}
 			case q.name == "user":
-				return e.connect(ctx, q, f.Username, f.Password, f.ClientID, "")
+				return e.connect(ctx, q, f.Username, f.Password, f.ClientID, "", true)
 			}
 			switch f.Access {
 			case 1, 4: // a message that is delivered is asked for as its topic, which is a filter too
@@ -111,7 +111,7 @@ func emqx() shape {
 			q.origin.Address = addressOf(f.PeerHost)
 			switch {
 			case q.name == "authn":
-				return e.connect(ctx, q, f.Username, f.Password, f.ClientID, f.PeerHost)
+				return e.connect(ctx, q, f.Username, f.Password, f.ClientID, f.PeerHost, false)
 			case f.Action == "publish":
 				return e.publish(ctx, q, f.Username, marked(f.Mark), f.ClientID, f.Topic, bool(f.Retain))
 			case f.Action == "subscribe":
@@ -152,7 +152,7 @@ func verneMQ() shape {
 			q.origin.Address = addressOf(f.Peer)
 			switch q.header.Get("Vernemq-Hook") {
 			case "auth_on_register", "auth_on_register_m5":
-				return e.connect(ctx, q, f.Username, f.Password, f.Client, f.Peer)
+				return e.connect(ctx, q, f.Username, f.Password, f.Client, f.Peer, true)
 			case "auth_on_publish", "auth_on_publish_m5":
 				return e.publish(ctx, q, f.Username, "", f.Client, f.Topic, bool(f.Retain))
 			case "auth_on_subscribe", "auth_on_subscribe_m5":

@@ -24,7 +24,7 @@ func rabbitMQ() shape {
 				if f["vhost"] != vhost {
 					return verdict{}
 				}
-				return e.connect(ctx, q, user, f["password"], client, "")
+				return e.connect(ctx, q, user, f["password"], client, "", false)
 			case "vhost":
 				return e.stands(ctx, q, user, mark, client, f["vhost"] == vhost)
 			case "resource":
@@ -51,7 +51,7 @@ func rabbitMQ() shape {
 const (
 	vhost    = "/"
 	exchange = "amq.topic"
-	noMark   = "none" // for a mark that is not there: what is remembered here is for other brokers
+	noMark   = "none" // for a mark that is not there: it keeps them, so whoever has none was let in by somebody else
 )
 
 // stands asks whether a client is still one, and whether what it asks for is right.

@@ -126,6 +126,39 @@ func (b *Broker) Resume(ctx context.Context, user, mark, client string) (Publish
 	return p, b.Still(ctx, p)
 }
 
+// Names reports whether the publisher's client id says which key it came with: the source's id, a hyphen and the key's accessor,
+// and behind another hyphen whatever tells its clients apart.
+func (p Publisher) Names() bool {
+	return p.Accessor != "" && named(p.Source.String(), p.Client) == p.Accessor
+}
+
+// named is what stands in a client id where a key's accessor does.
+func named(user, client string) string {
+	rest, ok := strings.CutPrefix(client, user+"-")
+	if !ok {
+		return ""
+	}
+	accessor, _, _ := strings.Cut(rest, "-")
+	return accessor
+}
+
+// MarkOf is the mark of the key that a client id names, for a broker that keeps none: it says the client id in each question all
+// the same. Empty: it names none. As with a mark that is kept, the broker is believed that it let this client in.
+func (b *Broker) MarkOf(ctx context.Context, user, client string) (string, error) {
+	accessor := named(user, client)
+	if accessor == "" {
+		return "", nil
+	}
+	home, err := b.enter.Locate(ctx, credential.Token{Kind: credential.KindIngestion, Accessor: accessor})
+	if fault.Is(err, fault.Unauthenticated) { // nobody's
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return Publisher{Identity: Identity{Tenant: home.Tenant}, key: ident.Key(home.Row)}.Mark(), nil
+}
+
 // Still answers whether a publisher would be let in now: its key is in force, its source and tenant are active, and the source
 // may submit. It costs no query while nothing changes, and records nothing.
 func (b *Broker) Still(ctx context.Context, p Publisher) error {

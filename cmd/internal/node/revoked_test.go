@@ -127,6 +127,13 @@ func TestARevocationIsKnownToEveryProcessWithinASecond(t *testing.T) {
 			return 401
 		}
 	}
+	mosquitto := func(source, key string) func() int { // which tells who it let in by the client id alone, and here nobody was let in
+		return func() int {
+			raw := fmt.Sprintf(`{"username":"%[1]s","clientid":"%[1]s-%[2]s-gw","topic":"rf/%[3]s/%[1]s/up","acc":2}`, source, key[len("rf_ing_"):][:22], d.tenant)
+			status, _, _ := d.answered("POST", brokers+"/mosquitto/acl", raw, http.Header{"Content-Type": {"application/json"}})
+			return status
+		}
+	}
 	source := func(name string) (id, key, keyID, keyRev string) {
 		id = str(d.ask("POST", at+"/sources", object{"name": name, "format": "plain"}, 201), "id")
 		k := d.ask("POST", at+"/sources/"+id+"/keys", object{"name": "first"}, 201)
@@ -180,7 +187,7 @@ func TestARevocationIsKnownToEveryProcessWithinASecond(t *testing.T) {
 			id, rev1 := tokenOf("carl")
 			d.ask("DELETE", at+"/tokens/"+id, object{"-rev": rev1}, 204)
 		}},
-		{"a key's revocation", []use{{"an ingestion key", 202, 401, ingest(oneKey)}, {"an ingestion key at the brokers' door", 200, 401, broker(one, oneKey)}}, func() { d.ask("DELETE", at+"/sources/"+one+"/keys/"+oneID, object{"-rev": oneRev}, 204) }},
+		{"a key's revocation", []use{{"an ingestion key", 202, 401, ingest(oneKey)}, {"an ingestion key at the brokers' door", 200, 401, broker(one, oneKey)}, {"its client, by the id", 200, 403, mosquitto(one, oneKey)}}, func() { d.ask("DELETE", at+"/sources/"+one+"/keys/"+oneID, object{"-rev": oneRev}, 204) }},
 		{"a source's disabling", []use{{"its key", 202, 401, ingest(twoKey)}, {"its key at the brokers' door", 200, 401, broker(two, twoKey)}}, func() { revise(at+"/sources/"+two, object{"state": "disabled"}) }},
 		{"a person's disabling", []use{{"their access token", 200, 401, devices(dora.access)}, {"their cookie", 200, 401, devices(dora.cookie)}, {"their personal token", 200, 401, devices(dora.pat)}}, func() { d.ask("POST", "/v1/platform/persons/"+dora.id+"/disable", nil, 200) }},
 		{"a member's removal", []use{{"their access token", 200, 404, devices(emil.access)}, {"their cookie", 200, 404, devices(emil.cookie)}, {"their personal token", 200, 401, devices(emil.pat)}}, func() {

@@ -119,6 +119,19 @@ func TestEachBinaryRefusesToStartOnWhatIsNotSafe(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	others, none, empty := filepath.Join(a.dir, "others"), filepath.Join(a.dir, "none"), filepath.Join(a.dir, "empty")
+	if _, err := keyring.Init(others); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(empty, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	begun := exec.CommandContext(t.Context(), filepath.Join(a.bin, "platform-api"), "audit-key") // a database knows the keys that it was begun with
+	begun.Dir, begun.Env = a.dir, append(os.Environ(), a.env("platform-api")...)
+	if out, err := begun.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	keyed := []string{"platform-api", "event-worker"}
 	newer, older := a.server.Database(t), a.server.Empty(t)
 	if err := a.server.Ask(t.Context(), newer, "INSERT INTO bun_migrations (name, group_id) VALUES ('20991231000001', 99)"); err != nil {
 		t.Fatal(err)
@@ -168,6 +181,9 @@ func TestEachBinaryRefusesToStartOnWhatIsNotSafe(t *testing.T) {
 		{"an outbox as the owner", []string{"event-worker"}, nil, func(string) []string {
 			return []string{"RINGFENCE_OUTBOX_DATABASE_URL=" + a.server.URL(a.database, "owner").Reveal()}
 		}, 3, "owns tables"},
+		{"keys of another deployment", keyed, nil, say("RINGFENCE_KEYS=" + others), 3, "are not those of this database, which was made with another"},
+		{"keys that are not there", keyed, nil, say("RINGFENCE_KEYS=" + none), 3, "ringfence keys init"},
+		{"a folder without keys", keyed, nil, say("RINGFENCE_KEYS=" + empty), 3, "ringfence keys init"},
 		{"a schema newer than the binary", nil, nil, its(newer), 3, "newer than this program, and migration 20991231000001 needs a newer one; use the program that the schema was made for"},
 		{"a schema older than the binary", nil, nil, its(older), 3, "run ringfence migrate up"},
 	} {
@@ -181,6 +197,12 @@ func TestEachBinaryRefusesToStartOnWhatIsNotSafe(t *testing.T) {
 				})
 			}
 		}
+	}
+	if made, err := os.ReadDir(empty); err != nil || len(made) > 0 {
+		t.Errorf("keys were made: %v %v", made, err)
+	}
+	if _, err := os.Stat(none); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a folder for keys was made: %v", err)
 	}
 }
 

@@ -175,6 +175,16 @@ func (s *Server) leave(signal os.Signal) error {
 	return fmt.Errorf("%s does not end on %v; it says:\n%s", s.name, signal, s.said())
 }
 
+// Command is a server that the test has a command for, such as a script of deploy/compose: with is given a folder and free ports,
+// the first of which is its address, and answers how it is started and what it logs when it is up.
+func Command(t testing.TB, name string, ports int, with func(dir string, ports []int) (command func() *exec.Cmd, up string)) *Server {
+	t.Helper()
+	return start(t, name, ports, func(dir string, ports []int) *Server {
+		command, up := with(dir, ports)
+		return &Server{addr: local(ports[0]), command: command, ready: func(log string) bool { return strings.Contains(log, up) }, stop: syscall.SIGTERM, end: syscall.SIGKILL}
+	})
+}
+
 // start makes a server with a function that is given a folder and free ports, and starts it: with others if somebody took one.
 func start(t testing.TB, name string, ports int, with func(dir string, ports []int) *Server) *Server {
 	t.Helper()

@@ -26,7 +26,7 @@ func (m *member) run() {
 	memberID := ""
 	var last *generation
 	progress, renewed := time.Now(), time.Now()
-	for m.context.Err() == nil {
+	for m.context.Err() == nil && !m.isLost() {
 		g, id, err := m.enter(memberID, last)
 		memberID = id
 		m.mu.Lock()
@@ -51,9 +51,6 @@ func (m *member) run() {
 		if err == nil {
 			memberID = m.attend(g)
 			last, progress, renewed = g, time.Now(), time.Now()
-		}
-		if m.isLost() {
-			break
 		}
 	}
 	m.leave(context.WithoutCancel(m.context), memberID) // who has lost something leaves too, so that an operator can accept it

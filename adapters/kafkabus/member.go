@@ -75,7 +75,7 @@ func (b *Bus) Join(ctx context.Context, group string, topics ...string) (bus.Mem
 		return nil, bus.ErrName
 	}
 	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
-	_, seen, err := b.places(ctx, topics...)
+	all, seen, err := b.places(ctx, topics...)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +89,9 @@ func (b *Bus) Join(ctx context.Context, group string, topics ...string) (bus.Mem
 	}
 	m.turn <- struct{}{}
 	m.context, m.cancel = context.WithCancel(b.context)
+	if b.missed(ctx, group, all, seen, want) {
+		m.lose()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -99,6 +102,22 @@ func (b *Bus) Join(ctx context.Context, group string, topics ...string) (bus.Mem
 	b.work.Add(1)
 	go m.run()
 	return m, nil
+}
+
+// missed reports whether a group has lost something already, so that who joins it says so at once and changes nothing in it. What
+// cannot be asked is asked again by who enters it.
+func (b *Bus) missed(ctx context.Context, group string, all []place, seen map[string]described, want map[string]expectation) bool {
+	for name, e := range want {
+		if !e.holds(seen[name]) {
+			return true
+		}
+	}
+	marks, err := b.committed(ctx, group, all)
+	if err != nil {
+		return false
+	}
+	first, _, err := b.ends(ctx, all)
+	return err == nil && slices.ContainsFunc(all, func(at place) bool { return marks[at] >= 0 && marks[at] < first[at] })
 }
 
 // wake is called with the lock held.

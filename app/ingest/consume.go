@@ -53,9 +53,9 @@ type consuming struct {
 	mu       sync.Mutex
 	since    time.Time // of the last time that something was finished, or that nothing was to do
 	running  bool
-	unjoined error // why it does not read yet
-	lost     error // why it stopped reading for good
-	unstored error // why nothing can be written now
+	unjoined error            // why it does not read yet
+	lost     map[string]error // why it stopped reading a topic, until that is accepted and it is read again
+	unstored error            // why nothing can be written now
 }
 
 // Consuming answers nil if events are finished, or why not.
@@ -63,11 +63,13 @@ func (g *Ingest) Consuming() error {
 	c := &g.consuming
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.lost != nil:
-		return c.lost
-	case !c.running && c.unjoined != nil:
+	if !c.running && c.unjoined != nil {
 		return c.unjoined
+	}
+	for _, err := range c.lost {
+		return err
+	}
+	switch {
 	case !c.running:
 		return fault.New(fault.Unavailable, "not_reading", "The bus is not read yet.")
 	case c.unstored != nil:
@@ -82,6 +84,13 @@ func (c *consuming) set(do func(*consuming)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	do(c)
+}
+
+func (c *consuming) lose(topic string, err error) {
+	if c.lost == nil {
+		c.lost = map[string]error{}
+	}
+	c.lost[topic] = err
 }
 
 // Consume finishes accepted events in the group's name until the context ends; then it reads no more, finishes what is under
@@ -121,7 +130,6 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 		readers.Go(func() {
 			if err := c.read(reading, working, m, topic, may); err != nil {
 				fatal.CompareAndSwap(nil, &err)
-				g.consuming.set(func(s *consuming) { s.lost = err })
 				quit()
 			}
 		})
@@ -237,9 +245,11 @@ func (c *consumer) read(ctx, working context.Context, m *committer, topic string
 			return nil
 		}
 		if err != nil {
+			c.g.consuming.set(func(s *consuming) { s.lose(topic, err) })
 			c.g.log.ErrorContext(ctx, "reading stopped: look at what the bus lost, then accept it by `ringfence kafka topics --accept`", slog.String("topic", topic), slog.String("cause", fault.Cause(err)))
 			return err
 		}
+		c.g.consuming.set(func(s *consuming) { delete(s.lost, topic) })
 		for _, r := range rs {
 			at := place{r.Topic, r.Partition, r.Offset}
 			c.w.begin(at)

@@ -142,3 +142,36 @@ func TestABusThatIsAwayHoldsUpNoStop(t *testing.T) {
 		t.Errorf("%d dead letters are counted", n)
 	}
 }
+
+// Somebody looks at a worker that has work and comes to no end with any.
+func TestAWorkerThatFinishesNothingIsNotReady(t *testing.T) {
+	begun, slow := make(chan struct{}), make(chan struct{})
+	s := streamOf(newBench(t, heavy{scripted{[]decoder.Category{decoder.Success}}, &sync.Once{}, func() { close(begun); <-slow }}, "x", tenant.DefaultLimits))
+	s.says(s.scope, s.way, "1", known, 0)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.events.Consume(ctx, ingest.Consuming{Group: "workers", Later: "workers-later", Decoders: 1, Writers: 1, Grace: 20 * time.Second})
+	}()
+	<-begun
+	s.ahead.Store(int64(59 * time.Second))
+	if err := s.events.Consuming(); err != nil {
+		t.Errorf("within a minute: %v", err)
+	}
+	s.ahead.Store(int64(2 * time.Minute))
+	refused(t, "after two minutes", s.events.Consuming(), "stuck")
+	close(slow)
+	tick, late := time.NewTicker(time.Millisecond), time.After(30*time.Second)
+	defer tick.Stop()
+	for s.events.Consuming() != nil {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal(s.events.Consuming())
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

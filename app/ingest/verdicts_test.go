@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,6 +71,8 @@ type bench struct {
 	dec    ident.Decoder
 	active ident.Version
 	sent   int
+
+	ahead atomic.Int64 // nanoseconds that the clock is ahead of now, for who changes it while others look
 }
 
 func must[V any](t *testing.T) func(V, error) V {
@@ -97,7 +100,7 @@ func inMemory(now func() time.Time, revised store.Revised) store.Store {
 func newBenchOn(t *testing.T, begin time.Time, open opening, engine sandbox.Engine, script string, limits tenant.Limits) *bench {
 	t.Helper()
 	b := &bench{t: t, now: begin}
-	clock := func() time.Time { return b.now }
+	clock := func() time.Time { return b.now.Add(time.Duration(b.ahead.Load())) }
 	ctx, from := t.Context(), access.Origin{Address: "192.0.2.1"}
 	cache, limiter, keys, log := enter.NewCache(100), memlimit.New(clock, 1000), must[*keyring.Keyring](t)(keyring.Ephemeral()), slog.New(slog.DiscardHandler)
 	records := open(clock, cache.Revised)

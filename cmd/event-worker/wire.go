@@ -19,7 +19,7 @@ import (
 
 const (
 	grace   = 10 * time.Second // for what is under way when it is told to stop
-	lookFor = 5 * time.Second  // between two looks at whether an operator has accepted what the bus lost
+	lookFor = 2 * time.Second  // between two looks at whether an operator has accepted what the bus lost
 )
 
 func spec() node.Spec {

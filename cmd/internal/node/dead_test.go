@@ -37,13 +37,9 @@ func TestDeadLettersAreListedAndReplayedByTheOperator(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ringfence := filepath.Join(d.dir, "ringfence")
-	if out, err := exec.Command("go", "build", "-o", ringfence, "github.com/ringfence/ringfence/cmd/ringfence").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	ask := func(want int, into any, args ...string) string {
 		t.Helper()
-		c := exec.Command(ringfence, append(append([]string{"dead-letters"}, args...), "--server", d.base, "--json")...)
+		c := exec.Command(filepath.Join(d.bin, "ringfence"), append(append([]string{"dead-letters"}, args...), "--server", d.base, "--json")...)
 		c.Env = append(os.Environ(), "RINGFENCE_TOKEN="+d.token)
 		var stderr strings.Builder
 		c.Stderr = &stderr

@@ -38,6 +38,7 @@ type deployment struct {
 	dir                    string
 	bin                    string
 	pg, kafka, mosquitto   *servers.Server
+	admin                  servers.Login      // of Kafka
 	secured                servers.Secured    // Kafka's way in by TLS
 	pgBy                   *servers.Authority // who signed PostgreSQL's certificate
 	database               string             // as the administrator signs in
@@ -258,10 +259,9 @@ func bare(t testing.TB) *deployment {
 	server := pgtest.New("TESTBED_POSTGRES_OWN")
 	name := server.Database(t)
 	d.server, d.name, d.database = server, name, server.URL(name, "").Reveal()
-	var login servers.Login
-	d.kafka, login, d.secured = servers.SecuredKafka(t)
+	d.kafka, d.admin, d.secured = servers.SecuredKafka(t)
 	d.mosquitto = d.broker()
-	carrier, err := kafkabus.Open(kafkabus.Options{Brokers: []string{d.kafka.Addr()}, User: login.User, Password: secret.New(login.Password), Expected: kafkabus.ExpectedTopic("rf")})
+	carrier, err := kafkabus.Open(kafkabus.Options{Brokers: []string{d.kafka.Addr()}, User: d.admin.User, Password: secret.New(d.admin.Password), Expected: kafkabus.ExpectedTopic("rf")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,10 +276,10 @@ func bare(t testing.TB) *deployment {
 		}
 	}
 	file := filepath.Join(d.dir, "admin.password")
-	if err := os.WriteFile(file, []byte(login.Password), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(d.admin.Password), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d.administrator = []string{"--admin", login.User, "--password-file", file}
+	d.administrator = []string{"--admin", d.admin.User, "--password-file", file}
 	d.topics()
 	keys := filepath.Join(d.dir, "keys")
 	if _, err := keyring.Init(keys); err != nil {

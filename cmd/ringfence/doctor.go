@@ -25,7 +25,8 @@ type doctorCmd struct {
 	Policy        string   `help:"File with the policy of the first tenant's log, as audit key prints it, or platform-api audit-key." type:"path" placeholder:"FILE"`
 	Database      string   `help:"Address of PostgreSQL." placeholder:"HOST:PORT"`
 	Kafka         []string `help:"Addresses of Kafka." placeholder:"HOST:PORT"`
-	Foreign       bool     `help:"This runs where neither database nor Kafka may be reached, such as in a pod of somebody else."`
+	Broker        []string `help:"Addresses of the MQTT brokers that workers connect to." placeholder:"HOST:PORT"`
+	Foreign       bool     `help:"This runs where neither database nor Kafka nor broker may be reached, such as in a pod of somebody else."`
 }
 
 // The states of a row. Yellow is what could not be looked at, or is not there in this version: it is never green.

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -229,15 +230,23 @@ func (k doctorCmd) stores(database secret.Text) (address, user, name string) {
 	return address, user, name
 }
 
-// network tells whether database and Kafka are reached from here, where nobody should.
+// brokers are what is said of those that were looked at beside database and Kafka.
+func (k doctorCmd) brokers() string {
+	if len(k.Broker) == 0 {
+		return "; no --broker was named"
+	}
+	return ", nor " + strings.Join(k.Broker, ", ")
+}
+
+// network tells whether database, Kafka and brokers are reached from here, where nobody should.
 func (k doctorCmd) network(ctx context.Context, database secret.Text) finding {
 	address, _, _ := k.stores(database)
 	const remedy = "Close it to all but the right pods: deploy/helm/ringfence has the policies (networkPolicy), deploy/compose.yaml the networks; look whether your cluster enforces them."
 	if !k.Foreign || address == "" || len(k.Kafka) == 0 {
-		return found(yellow, "not looked at: it is seen from outside alone", "Run this in a pod of another application, with --foreign --database HOST:PORT --kafka HOST:PORT.")
+		return found(yellow, "not looked at: it is seen from outside alone", "Run this in a pod of another application, with --foreign --database HOST:PORT --kafka HOST:PORT --broker HOST:PORT.")
 	}
 	var open []string
-	for _, at := range append([]string{address}, k.Kafka...) {
+	for _, at := range slices.Concat([]string{address}, k.Kafka, k.Broker) {
 		within, end := context.WithTimeout(ctx, probeWait)
 		c, err := (&net.Dialer{}).DialContext(within, "tcp", at)
 		end()
@@ -253,24 +262,25 @@ func (k doctorCmd) network(ctx context.Context, database secret.Text) finding {
 	if len(open) > 0 {
 		return found(red, some(open), remedy)
 	}
-	return found(green, "neither database nor Kafka is reached from here", "")
+	return found(green, "neither database nor Kafka is reached from here"+k.brokers(), "")
 }
 
-// internal tells whether database and Kafka are answered without TLS, or without a certificate of the caller's.
+// internal tells whether database, Kafka and brokers answer without TLS, or without a certificate of the caller's.
 func (k doctorCmd) internal(ctx context.Context, database secret.Text) finding {
 	address, user, name := k.stores(database)
 	if address == "" || len(k.Kafka) == 0 {
 		return found(yellow, "not looked at: which database and Kafka?", "Name them by --database HOST:PORT and --kafka HOST:PORT.")
 	}
-	probes := []struct {
+	type probe struct {
 		at string
 		hello
-	}{{address, postgresHello(user, name)}}
+	}
+	probes := []probe{{address, postgresHello(user, name)}}
 	for _, at := range k.Kafka {
-		probes = append(probes, struct {
-			at string
-			hello
-		}{at, kafkaHello()})
+		probes = append(probes, probe{at, kafkaHello()})
+	}
+	for _, at := range k.Broker {
+		probes = append(probes, probe{at, mqttHello()})
 	}
 	var bad []string
 	for _, p := range probes {
@@ -292,9 +302,9 @@ func (k doctorCmd) internal(ctx context.Context, database secret.Text) finding {
 		}
 	}
 	if len(bad) > 0 {
-		return found(red, some(bad), "PostgreSQL: hostssl lines alone in pg_hba.conf, with clientcert=verify-full. Kafka: SSL or SASL_SSL listeners with ssl.client.auth=required. Services: sslcert and sslkey in the URL, kafka_cert_file, kafka_key_file.")
+		return found(red, some(bad), "PostgreSQL: hostssl lines alone in pg_hba.conf, with clientcert=verify-full. Kafka: SSL or SASL_SSL listeners with ssl.client.auth=required. Mosquitto: require_certificate true. Services: sslcert and sslkey in the URL, kafka_cert_file, kafka_key_file; a connection's cert_file and key_file.")
 	}
-	return found(green, "database and Kafka answer nobody without TLS and a certificate of the caller's; metrics and probes of our own processes are plain HTTP, and stay behind network policy", "")
+	return found(green, "database and Kafka answer nobody without TLS and a certificate of the caller's"+k.brokers()+"; metrics and probes of our own processes are plain HTTP, and stay behind network policy", "")
 }
 
 // refusedFor tells an alert, by which a server ends a handshake that lacks a certificate, from a failure to reach one.

@@ -319,7 +319,9 @@ func TestDoctorFindsWhatIsReachedWhereNothingShouldBe(t *testing.T) {
 	where := []string{"--profile", "p1", "--server", "https://127.0.0.1:1", "--foreign"}
 	want(t, "an open database", red, open+" is reached", "M72", nil, append(where, "--database", open, "--kafka", shut)...)
 	want(t, "an open Kafka", red, open+" is reached", "M72", nil, append(where, "--database", shut, "--kafka", open)...)
-	want(t, "both closed", green, "neither", "M72", nil, append(where, "--database", shut, "--kafka", shut)...)
+	want(t, "both closed", green, "no --broker was named", "M72", nil, append(where, "--database", shut, "--kafka", shut)...)
+	want(t, "all closed", green, "nor "+shut, "M72", nil, append(where, "--database", shut, "--kafka", shut, "--broker", shut)...)
+	want(t, "an open broker", red, open+" is reached", "M72", nil, append(where, "--database", shut, "--kafka", shut, "--broker", shut, "--broker", open)...)
 	want(t, "a name that is none", yellow, "no address", "M72", nil, append(where, "--database", shut, "--kafka", "kafka.invalid:9092")...)
 	want(t, "from within", yellow, "from outside alone", "M72", nil, "--profile", "p1", "--server", "https://127.0.0.1:1", "--database", open, "--kafka", open)
 }
@@ -374,4 +376,14 @@ func TestDoctorFindsInternalListenersThatWantNoCertificate(t *testing.T) {
 	want(t, "a lax Kafka", red, "shows no certificate", "M75", nil, at(postgres(false, strict), listening(t, lax, kafka))...)
 	want(t, "Kafka in clear", red, "Kafka at ", "M75", nil, at(postgres(false, strict), listening(t, nil, kafka))...)
 	want(t, "nobody there", yellow, "not reached", "M75", nil, at("127.0.0.1:1", good)...)
+	broker := func(by *tls.Config) []string {
+		return append(at(postgres(false, strict), good), "--broker", listening(t, by, func(c net.Conn) {
+			if _, err := io.ReadFull(c, make([]byte, 15)); err == nil {
+				_, _ = c.Write([]byte{0x20, 3, 0, 0x87, 0}) // who is that?
+			}
+		}))
+	}
+	want(t, "a broker that wants one", green, "a certificate of the caller's, nor 127.0.0.1:", "M75", nil, broker(strict)...)
+	want(t, "a lax broker", red, "MQTT at 127.0.0.1:", "M75", nil, broker(lax)...)
+	want(t, "a broker in clear", red, "answers in clear", "M75", nil, broker(nil)...)
 }

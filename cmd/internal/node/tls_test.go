@@ -103,6 +103,7 @@ func TestTheDeploymentTalksToKafkaAndPostgreSQLByTLS(t *testing.T) {
 	if clear, secured := d.count(sessions+"false"), d.count(sessions+"true"); clear != 0 || secured < 3 {
 		t.Errorf("%d connections to PostgreSQL in clear, %d by TLS", clear, secured)
 	}
+	d.doctored()
 
 	stranger := servers.NewAuthority(t)
 	itsCert, itsKey := stranger.Issue("events")

@@ -3,15 +3,24 @@
 package node_test
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/ringfence/ringfence/adapters/kafkabus"
+	"github.com/ringfence/ringfence/core/device"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/ports/bus"
 )
 
 // bad is something that is no event, and what its dead letter is to say.
@@ -51,8 +60,8 @@ func (d *deployment) letters(of []bad) {
 	}
 }
 
-// What is no event ends as a dead letter that says what it was, all the way from a real broker: acknowledged, so that it does not
-// come again, and in nobody's way.
+// What is no event ends as a dead letter that says what it was, all the way from a real broker and a real Kafka: acknowledged, so
+// that it does not come again, and in nobody's way.
 func TestWhatIsNoEventIsADeadLetterThatSaysWhatItWas(t *testing.T) {
 	d := deploy(t)
 	d.run("mqtt-ingestion-worker")
@@ -88,4 +97,80 @@ func TestWhatIsNoEventIsADeadLetterThatSaysWhatItWas(t *testing.T) {
 		t.Errorf("after a start the broker sends %d messages, so that it had no acknowledgement of some", n)
 	}
 	d.letters(brought)
+
+	written := d.writes("rf.uplinks")
+	good("behind those")
+	d.whole(3, 30*time.Second)
+	d.letters(append(brought, written...))
+	if n := d.beginnings(written[len(written)-1].value); n != 1 {
+		t.Errorf("%d letters hold the first KiB of what is too large, and no more", n)
+	}
+	for _, name := range []string{"mqtt-ingestion-worker", "event-worker"} {
+		if mib := inStatus(d.workers[name].cmd.Process.Pid, "VmHWM:"); mib == 0 || mib > 128 {
+			t.Errorf("%s held up to %d MiB", name, mib)
+		}
+	}
+}
+
+// writes puts onto the bus, before the next event of the device, what no process of ours puts there, and answers what it was. One is
+// larger than the topic takes, but for its compression.
+func (d *deployment) writes(topic string) (all []bad) {
+	d.t.Helper()
+	source, err := ident.ParseSource(d.source)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	e := uplink.Event{Tenant: d.id(), Source: source, Via: "connection:direct", ArrivedAt: now, ReceivedAt: now, Message: uplink.Message{Payload: []byte{0}, DedupeID: "forged", Address: device.Address{Kind: device.DevEUI, Value: "70b3d57ed0000001"}}}
+	ident.Fresh(ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}, &e.ID)
+	marshalled := func(e uplink.Event) string {
+		d.t.Helper()
+		value, err := e.MarshalVersion(uplink.Version)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		return string(value)
+	}
+	ofGone := e
+	ofGone.Tenant = ident.Tenant{9, 6: 0x70, 8: 0x80}
+	lags, err := d.carrier.Lags(d.t.Context(), kafkabus.Group("rf"), "rf.uplinks")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	its := slices.IndexFunc(lags, func(l bus.Lag) bool { return l.End > 0 }) // the device's partition
+	by := d.raw(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.GzipCompression()), kgo.ProducerBatchMaxBytes(16<<20), kgo.MaxBufferedBytes(64<<20))
+	for _, w := range []struct {
+		name, reason, value string
+		of                  uplink.Event
+		whole               bool
+	}{
+		{"an unknown version", "event_version", strings.Replace(marshalled(e), `"version":1`, `"version":9`, 1), e, true},
+		{"a tenant that is gone", "tenant_gone", marshalled(ofGone), ofGone, true},
+		{"larger than an event may be", "too_large", strings.Repeat("v", 900<<10), e, false},
+		{"ten megabytes", "too_large", strings.Repeat("w", 10<<20), e, false},
+	} {
+		r := &kgo.Record{Topic: topic, Partition: int32(lags[its].Partition), Key: []byte(w.of.Key()), Value: []byte(w.value), Headers: []kgo.RecordHeader{{Key: bus.EventHeader, Value: []byte(e.ID.String())}, {Key: bus.VersionHeader, Value: []byte("1")}, {Key: bus.TenantHeader, Value: []byte(w.of.Tenant.String())}}}
+		if err := by.ProduceSync(d.t.Context(), r).FirstErr(); err != nil {
+			d.t.Fatalf("%s: %v", w.name, err)
+		}
+		all = append(all, bad{w.name, w.reason, topic, "", w.value, w.whole})
+	}
+	return all
+}
+
+// beginnings is how many dead letters hold the first KiB of a value and no more.
+func (d *deployment) beginnings(of string) (n int) {
+	d.t.Helper()
+	for part := range 4 {
+		rs, err := d.carrier.Browse(d.t.Context(), "rf.uplinks.dead", part, 0, 100)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		for _, r := range rs {
+			if string(r.Value) == of[:1<<10] {
+				n++
+			}
+		}
+	}
+	return n
 }

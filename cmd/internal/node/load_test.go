@@ -163,10 +163,13 @@ func stat(file string) []string {
 }
 
 // held is the memory that a process holds, in MiB.
-func held(pid int) int {
+func held(pid int) int { return inStatus(pid, "VmRSS:") }
+
+// inStatus is what a process's status says of its memory, in MiB.
+func inStatus(pid int, what string) int {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	for _, line := range strings.Split(string(text), "\n") {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, what); ok {
 			kib, _ := strconv.Atoi(strings.Fields(rest)[0])
 			return kib / 1024
 		}

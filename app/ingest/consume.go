@@ -29,6 +29,7 @@ type Consuming struct {
 const (
 	fetchWait  = 250 * time.Millisecond
 	commitWait = time.Second
+	lagWait    = 3 * time.Second // for how far a group is behind
 	stuckAfter = time.Minute
 	nearlyIdle = 1_000 // events behind: what was put off is read again
 	retryLeast = 20 * time.Millisecond
@@ -55,6 +56,7 @@ type consuming struct {
 	running  bool
 	unjoined error            // why it does not read yet
 	lost     map[string]error // why it stopped reading a topic, until that is accepted and it is read again
+	away     error            // why nobody can tell now what there is to read
 	unstored error            // why nothing can be written now
 }
 
@@ -72,6 +74,8 @@ func (g *Ingest) Consuming() error {
 	switch {
 	case !c.running:
 		return fault.New(fault.Unavailable, "not_reading", "The bus is not read yet.")
+	case c.away != nil:
+		return c.away
 	case c.unstored != nil:
 		return c.unstored
 	case g.enter.Now().Sub(c.since) > stuckAfter:
@@ -206,12 +210,21 @@ func (c *consumer) lag(ctx context.Context) {
 	defer tick.Stop()
 	topics := c.g.durable.Topics
 	defer c.g.unseen()
+	look := func(group, topic string) (int64, error) {
+		soon, end := context.WithTimeout(ctx, lagWait)
+		defer end()
+		return c.g.seen(soon, group, topic)
+	}
 	for n := 0; ; n++ {
-		if behind, err := c.g.seen(ctx, c.o.Group, topics.Uplinks); err == nil {
+		behind, err := look(c.o.Group, topics.Uplinks)
+		if err == nil {
 			c.behind.Store(behind)
 		}
+		if ctx.Err() == nil {
+			c.g.consuming.set(func(s *consuming) { s.away = err })
+		}
 		if n%laterEvery == 0 {
-			_, _ = c.g.seen(ctx, c.o.Later, topics.Later)
+			_, _ = look(c.o.Later, topics.Later)
 		}
 		select {
 		case <-ctx.Done():

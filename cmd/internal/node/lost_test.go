@@ -5,9 +5,11 @@ package node_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,7 +43,8 @@ func (d *deployment) raw(o ...kgo.Opt) *kgo.Client {
 }
 
 // A topic that is deleted is told by the worker that reads it and by one that starts then, with what to do, as is one that was made
-// anew, with fewer partitions. Both live, read nothing, and go on by themselves once the operator has accepted what was lost.
+// anew, with fewer partitions. Both live, read nothing, and go on by themselves once the operator has accepted what was lost. What is
+// away for a while is told too, by those who need it.
 func TestAWorkerWhoseTopicIsLostSaysSoAndGoesOnOnceThatIsAccepted(t *testing.T) {
 	d := deploy(t)
 	reads, starts := d.workers["event-worker"], with(d.workers["event-worker"])
@@ -98,4 +101,66 @@ func TestAWorkerWhoseTopicIsLostSaysSoAndGoesOnOnceThatIsAccepted(t *testing.T) 
 		})
 	}
 	d.whole(10, time.Minute)
+	d.withoutKafka()
+	d.whole(12, time.Minute)
+	d.withoutPostgreSQL()
+}
+
+// withoutKafka has Kafka answer nobody for a while: the workers say so, and the API fails events alone, soon and with when to come
+// again. One event comes by MQTT meanwhile, and one by HTTP that is sent again.
+func (d *deployment) withoutKafka() {
+	d.t.Helper()
+	d.freeze(d.kafka.Pid())
+	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, d.base+"/v1/ingest/plain", strings.NewReader(`{"id":"by http","device":"70b3d57ed0000001","payload":"AA=="}`))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+d.key)
+	began := time.Now()
+	res, err := new(http.Client).Do(req)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if took := time.Since(began); res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" || took > 5*time.Second {
+		d.t.Errorf("an event is answered %d after %v, to come again after %q", res.StatusCode, took, res.Header.Get("Retry-After"))
+	}
+	d.publish(10, 11)
+	for name, p := range d.workers {
+		if name != "platform-api" {
+			d.unready(p, "The bus cannot be reached")
+		}
+	}
+	if err := d.ready(d.base); err != nil {
+		d.t.Errorf("the API is not ready without Kafka: %v", err)
+	}
+	d.ask("GET", "/v1/tenants/"+d.tenant+"/devices/"+d.device+"/latest", nil, http.StatusOK)
+	if err := syscall.Kill(d.kafka.Pid(), syscall.SIGCONT); err != nil {
+		d.t.Fatal(err)
+	}
+	d.await("the event is accepted", time.Minute, func() error {
+		if status := d.sent(d.t.Context(), "by http"); status != http.StatusAccepted {
+			return fmt.Errorf("%d", status)
+		}
+		return nil
+	})
+	for name, p := range d.workers {
+		d.await(name+" is ready again", time.Minute, func() error { return d.ready(p.metrics()) })
+	}
+}
+
+// withoutPostgreSQL takes the database away for a while, which the API says, and lives.
+func (d *deployment) withoutPostgreSQL() {
+	d.t.Helper()
+	d.pg.Stop()
+	d.unready(d.api, "The store cannot be reached")
+	for path, want := range map[string]int{"/readyz": http.StatusServiceUnavailable, "/healthz": http.StatusOK} {
+		if status, text := d.probe(d.base + path); status != want {
+			d.t.Errorf("%s: %d %s", path, status, text)
+		}
+	}
+	d.pg.Start()
+	d.await("the API is ready again", time.Minute, func() error { return d.ready(d.base) })
+	d.ask("GET", "/v1/tenants/"+d.tenant+"/devices/"+d.device+"/latest", nil, http.StatusOK)
 }

@@ -510,3 +510,36 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// Who joins a group that has lost something says so at the first look, before it takes part: it would be taken for one that reads.
+func TestWhoJoinsAGroupThatLostSomethingSaysSoAtOnce(t *testing.T) {
+	_, p := fake(t)
+	s := p.server()
+	for topic, loses := range map[string]func(topic string){
+		"anew": func(topic string) { s.Delete(t, topic); s.Create(t, topic, 2) },
+		"trimmed": func(topic string) {
+			for part := range 2 {
+				s.Trim(t, topic, part, 40) // of about 60
+			}
+		},
+	} {
+		create(t, p, topic, 2)
+		b := open(t, p.options)
+		good(t, b.Publish(soon(t), sent(topic, 9, 0, 60)))
+		m := join(t, b, topic, topic)
+		drain(t, m, 60) // about 30 of each partition, and commits them
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		good(t, b.Publish(soon(t), sent(topic, 9, 60, 60)))
+		loses(topic)
+		const joined = "ringfence_bus_generations_total"
+		before := b.Watch()[joined]
+		if rs, err := join(t, b, topic, topic).Fetch(soon(t), 1, 0); !errors.Is(err, bus.ErrLost) || len(rs) > 0 {
+			t.Errorf("%s: %d records, %v", topic, len(rs), err)
+		}
+		if n := b.Watch()[joined]; n != before {
+			t.Errorf("%s: it took part", topic)
+		}
+	}
+}

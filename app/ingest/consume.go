@@ -106,7 +106,7 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 		return err
 	}
 	if c.later, err = c.join(ctx, o.Later, topics.Later); err != nil {
-		return err
+		return errors.Join(err, c.main.m.Close()) // else it kept partitions that nobody reads
 	}
 	members := []*committer{c.main, c.later}
 	g.consuming.set(func(s *consuming) { s.running, s.since = true, g.enter.Now() })

@@ -51,7 +51,7 @@ func TestWhatAConnectionBringsForWhoIsOffWaitsInQuarantineAndNothingButAReleaseL
 				t.Errorf("%s: %d are counted as refused", c.reason, n)
 			}
 		}
-		if err := s.receive(fixed, "up", `{"device":`); err != nil || s.counted(fixed, "refused") != 2 || len(s.dead()) != 0 {
+		if err := s.receive(fixed, "up", `{"device":`); err != nil || s.counted(fixed, "refused_dropped") != 1 || len(s.dead()) != 0 {
 			t.Errorf("%s: what cannot be read: %v, %v", c.reason, err, s.dead())
 		}
 		s.now = s.now.Add(time.Second)
@@ -105,7 +105,7 @@ func TestAFloodForADisabledSourceTakesNothingFromTheOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s.counted(c, "refused") != 40 || s.counted(other, "accepted") != 10 || len(s.all(s.topics.Later)) != 0 {
+	if s.counted(c, "refused") != 10 || s.counted(c, "refused_dropped") != 30 || s.counted(other, "accepted") != 10 || len(s.all(s.topics.Later)) != 0 {
 		t.Errorf("%v", s.events.Counts())
 	}
 	s.consume()
@@ -134,7 +134,7 @@ func TestWhatAConnectionBringsForADeletedTenantIsDroppedAndCounted(t *testing.T)
 	s := newStream(t, "x", tenant.DefaultLimits)
 	c := ingest.Connection{Name: "fixed", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up")}}
 	must[tenant.Tenant](t)(s.admin.SetTenantState(t.Context(), s.may(access.PlatformTenantSuspend), s.tenant, tenant.Deleted))
-	if err := s.receive(c, "up", `{"device":"`+known+`","payload":"AA=="}`); err != nil || s.counted(c, "refused") != 1 || len(s.all(s.topics.Uplinks))+len(s.all(s.topics.Dead)) != 0 {
+	if err := s.receive(c, "up", `{"device":"`+known+`","payload":"AA=="}`); err != nil || s.counted(c, "refused_dropped") != 1 || len(s.all(s.topics.Uplinks))+len(s.all(s.topics.Dead)) != 0 {
 		t.Errorf("%v, %v", err, s.events.Counts())
 	}
 }

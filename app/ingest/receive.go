@@ -168,7 +168,7 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	case fault.Is(err, fault.NotFound):
 		return dead(t, "no_source")
 	case refused && reason == "": // its tenant was deleted: nobody would ever be shown it
-		a.result = "refused"
+		a.result = "refused_dropped"
 		return nil
 	case err != nil && !refused:
 		return away(err)
@@ -183,11 +183,12 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 		return nil
 	}
 	if refused { // off means off: what cannot be read, and what is above a rate of its own, goes nowhere
-		a.result = "refused"
 		if err != nil || !g.shown(t, src, granted) {
+			a.result = "refused_dropped"
 			return nil
 		}
-		a.event, e.Reason = e, cmp.Or(e.Reason, reason) // what is wrong with the message stays so when its source is on again
+		a.result, e.Reason = "refused", cmp.Or(e.Reason, reason) // what is wrong with the message stays so when its source is on again
+		a.event = e
 		a.record, err = g.durable.record(g.durable.Topics.Uplinks, e, a.sent)
 		return err
 	}

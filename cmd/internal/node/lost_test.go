@@ -42,6 +42,19 @@ func (d *deployment) raw(o ...kgo.Opt) *kgo.Client {
 	return c
 }
 
+// deleted deletes a topic.
+func (d *deployment) deleted(topic string) {
+	d.t.Helper()
+	r := kmsg.NewPtrDeleteTopicsRequest()
+	one := kmsg.NewDeleteTopicsRequestTopic()
+	one.Topic, r.TopicNames, r.TimeoutMillis = kmsg.StringPtr(topic), []string{topic}, 10_000
+	r.Topics = append(r.Topics, one)
+	gone, err := r.RequestWith(d.t.Context(), d.raw())
+	if err != nil || len(gone.Topics) != 1 || gone.Topics[0].ErrorCode != 0 {
+		d.t.Fatalf("%v, %+v", err, gone)
+	}
+}
+
 // A topic that is deleted is told by the worker that reads it and by one that starts then, with what to do, as is one that was made
 // anew, with fewer partitions. Both live, read nothing, and go on by themselves once the operator has accepted what was lost. What is
 // away for a while is told too, by those who need it.
@@ -60,16 +73,10 @@ func TestAWorkerWhoseTopicIsLostSaysSoAndGoesOnOnceThatIsAccepted(t *testing.T) 
 	}
 	const topic, looks = "rf.uplinks", "the bus is not read, until somebody has mended that"
 
-	r := kmsg.NewPtrDeleteTopicsRequest()
-	one := kmsg.NewDeleteTopicsRequestTopic()
-	one.Topic, r.TopicNames, r.TimeoutMillis = kmsg.StringPtr(topic), []string{topic}, 10_000
-	r.Topics = append(r.Topics, one)
-	gone, err := r.RequestWith(t.Context(), d.raw())
-	if err != nil || len(gone.Topics) != 1 || gone.Topics[0].ErrorCode != 0 {
-		t.Fatalf("%v, %+v", err, gone)
-	}
+	d.deleted(topic)
 	d.start(starts)
 	both("ringfence kafka topics --apply")
+	d.unready(d.workers["mqtt-ingestion-worker"], "ringfence kafka topics --apply")
 	d.operates(1, "nothing was done; --apply does it", "--partitions", "4", "--replicas", "1")
 
 	if err := d.carrier.Create(t.Context(), kafkabus.Topic{Name: topic, Partitions: 2}); err != nil { // by hand
@@ -101,6 +108,16 @@ func TestAWorkerWhoseTopicIsLostSaysSoAndGoesOnOnceThatIsAccepted(t *testing.T) 
 		})
 	}
 	d.whole(10, time.Minute)
+	d.deleted("rf.uplinks.dead") // without it a worker stands still at the first dead letter
+	for _, p := range d.workers {
+		if p != d.api {
+			d.unready(p, "ringfence kafka topics --apply")
+		}
+	}
+	d.topics()
+	for name, p := range d.workers {
+		d.await(name+" is ready with the dead letters", time.Minute, func() error { return d.ready(p.metrics()) })
+	}
 	d.withoutKafka()
 	d.whole(12, time.Minute)
 	d.withoutPostgreSQL()

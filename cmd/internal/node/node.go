@@ -351,6 +351,16 @@ func (n *Node) Decoders() int {
 	return runtime.GOMAXPROCS(0)
 }
 
+// There answers nil if topics are on the bus, which is asked in a group's name.
+func (n *Node) There(ctx context.Context, group string, topics ...string) error {
+	for _, topic := range topics {
+		if _, err := n.Bus.Lags(ctx, group, topic); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (n *Node) close(ctx context.Context) error {
 	var err error
 	if n.Bus != nil {

@@ -83,7 +83,7 @@ tidy: ## writes go.mod and go.sum as tidy-check wants them
 browser: ## the pages and the session cookie in a real Chromium, which is installed from Debian's packages where we may
 	deploy/browser/with $(TESTED) -tags browser -count=1 -timeout 10m -run Browser ./cmd/ringfence
 
-goldens: ## rewrites the golden files and the README's table of settings; look at the diff
+goldens: ## rewrites the golden files and the README's tables; look at the diff
 	go test -count=1 $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
 	deploy/helm/with go test -count=1 -tags charts -run Chart ./deploy -update
 

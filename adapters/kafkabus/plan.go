@@ -78,6 +78,7 @@ func (l Layout) filled() (Layout, error) {
 
 // Topics are those of a layout.
 func (l Layout) Topics() []Topic {
+	l, _ = l.filled() // what cannot be is told by Plan
 	names := bus.TopicsUnder(l.Prefix)
 	settings := func(keep time.Duration) map[string]string {
 		return map[string]string{

@@ -225,6 +225,9 @@ func TestEachBrokerIsAnsweredByTheOneRuleInItsOwnWords(t *testing.T) {
 			if s.publish(a, user, mark, other.Source.String()+"-gw", own.Up()) {
 				t.Error("a client id of another source's publishes")
 			}
+			if s.keepsMarks && (s.publish(a, user, "", user+"-"+accessor(own), own.Up()) || s.subscribe(a, user, "undefined", user+"-"+accessor(own), own.Down()+"/#")) {
+				t.Error("who has no mark, and so was let in by somebody else, is taken for who its client id names")
+			}
 			elsewhere := asking{t: t, h: w.endpoint()} // another process, or this one after a restart
 			if !s.publish(elsewhere, user, mark, client, own.Up()) || !s.subscribe(elsewhere, user, mark, client, own.Down()+"/#") {
 				t.Error("another process does not know the client")

@@ -1,6 +1,7 @@
 package brokerauth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -109,13 +110,14 @@ func emqx() shape {
 				return verdict{}
 			}
 			q.origin.Address = addressOf(f.PeerHost)
+			mark := cmp.Or(marked(f.Mark), noMark)
 			switch {
 			case q.name == "authn":
 				return e.connect(ctx, q, f.Username, f.Password, f.ClientID, f.PeerHost, false)
 			case f.Action == "publish":
-				return e.publish(ctx, q, f.Username, marked(f.Mark), f.ClientID, f.Topic, bool(f.Retain))
+				return e.publish(ctx, q, f.Username, mark, f.ClientID, f.Topic, bool(f.Retain))
 			case f.Action == "subscribe":
-				return e.subscribe(ctx, q, f.Username, marked(f.Mark), f.ClientID, f.Topic)
+				return e.subscribe(ctx, q, f.Username, mark, f.ClientID, f.Topic)
 			}
 			return verdict{}
 		},

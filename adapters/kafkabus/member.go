@@ -116,8 +116,8 @@ func (b *Bus) missed(ctx context.Context, group string, all []place, seen map[st
 	if err != nil {
 		return false
 	}
-	first, _, err := b.ends(ctx, all)
-	return err == nil && slices.ContainsFunc(all, func(at place) bool { return marks[at] >= 0 && marks[at] < first[at] })
+	first, end, err := b.ends(ctx, all)
+	return err == nil && slices.ContainsFunc(all, func(at place) bool { return marks[at] >= 0 && (marks[at] < first[at] || marks[at] > end[at]) })
 }
 
 // wake is called with the lock held.

@@ -102,11 +102,8 @@ func (c *consuming) lose(topic string, err error) {
 func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan decided), asides: newAsides(max(o.Writers, 1))}
 	topics := g.durable.Topics
-	if c.main, err = c.join(ctx, o.Group, topics.Uplinks); err != nil {
+	if err := c.join(ctx); err != nil {
 		return err
-	}
-	if c.later, err = c.join(ctx, o.Later, topics.Later); err != nil {
-		return errors.Join(err, c.main.m.Close()) // else it kept partitions that nobody reads
 	}
 	members := []*committer{c.main, c.later}
 	g.consuming.set(func(s *consuming) { s.running, s.since = true, g.enter.Now() })
@@ -170,15 +167,23 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 	return nil
 }
 
-// join waits for the bus as long as it takes.
-func (c *consumer) join(ctx context.Context, group, topic string) (*committer, error) {
-	var m bus.Member
-	err := c.insist(ctx, "the bus cannot be joined", func(ctx context.Context) (err error) {
-		m, err = c.g.durable.Bus.Join(ctx, group, topic)
+// join waits for the bus as long as it takes. Who cannot join the second group leaves the first: else it kept partitions there that
+// nobody reads.
+func (c *consumer) join(ctx context.Context) error {
+	d := c.g.durable
+	return c.insist(ctx, "the bus cannot be joined", func(ctx context.Context) error {
+		later, err := d.Bus.Join(ctx, c.o.Later, d.Topics.Later)
+		if err == nil {
+			var main bus.Member
+			if main, err = d.Bus.Join(ctx, c.o.Group, d.Topics.Uplinks); err == nil {
+				c.main, c.later = newCommitter(c.g, main), newCommitter(c.g, later)
+			} else {
+				err = errors.Join(err, later.Close())
+			}
+		}
 		c.g.consuming.set(func(s *consuming) { s.unjoined = err })
 		return err
 	})
-	return newCommitter(c.g, m), err
 }
 
 // insist does something until it is done or refused for another reason than that something is away.

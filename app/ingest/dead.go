@@ -219,7 +219,7 @@ func (g *Ingest) reclaimed(ctx context.Context, e uplink.Event) (uplink.Event, e
 		_, err = g.through(ctx, t, s)
 	}
 	e.Tenant, e.Source, e.Via = t, s, uplink.ViaConnection+name
-	if e.Reason != uplink.TopicMismatch { // what was wrong with the other's source or tenant is not the heir's
+	if e.Reason != uplink.TopicMismatch && e.Reason != uplink.WrongFormat { // what was wrong with the other's source or tenant is not the heir's
 		e.Reason = ""
 	}
 	return e, err

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -33,5 +34,15 @@ func certify(t *testing.T, dir string) {
 		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// prepares runs the script that makes what the chart's values name, in a folder of the test.
+func prepares(t *testing.T, database, at string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "helm/prepare", database, "ringfence.example.com", at)
+	cmd.Env = append(os.Environ(), "RINGFENCE="+filepath.Join(os.Getenv(built), "ringfence"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
 	}
 }

@@ -55,16 +55,6 @@ func unpacked(t *testing.T, secrets, name, dir string, replace ...string) (path 
 	return path
 }
 
-// testbed is what deploy/testbed/with says of a server.
-func testbed(t *testing.T, variable string) string {
-	t.Helper()
-	said := os.Getenv(variable)
-	if said == "" {
-		t.Fatal(variable + " is not in the environment: run the test by deploy/testbed/with")
-	}
-	return said
-}
-
 // entrypoint is how a service is started from there.
 func entrypoint(t *testing.T, name string, path func(string) string, programs ...string) *exec.Cmd {
 	t.Helper()
@@ -91,7 +81,7 @@ func ours(t *testing.T, name string, path func(string) string, replace ...string
 // gives them their topics.
 func TestTheComposeFilesKafkaKnowsItsUsers(t *testing.T) {
 	secrets := prepared(t)
-	java := "#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -Xmx512m -cp '" + filepath.Join(testbed(t, "TESTBED_KAFKA_HOME"), "*") + "' "
+	java := "#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -Xmx512m -cp '" + filepath.Join(servers.Program(t, "Kafka", "TESTBED_KAFKA_HOME"), "*") + "' "
 	var path func(string) string
 	kafka := servers.Command(t, "Kafka", 2, func(dir string, ports []int) (func() *exec.Cmd, string) {
 		sasl, controller := strconv.Itoa(ports[0]), strconv.Itoa(ports[1])
@@ -140,8 +130,37 @@ func TestTheComposeFilesKafkaKnowsItsUsers(t *testing.T) {
 	}
 }
 
+// signIn has each role sign in by its URL, and fail to with another password.
+func signIn(t *testing.T, of func(role string) string) {
+	t.Helper()
+	ping := func(at string) error {
+		db, err := sql.Open("pgx", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		return db.PingContext(t.Context())
+	}
+	for _, role := range []string{"owner", "runtime", "reader", "retention", "relay"} {
+		if err := ping(of(role)); err != nil {
+			t.Errorf("%s: %v", role, err)
+		}
+	}
+	for _, role := range []string{"owner", "runtime", "reader", "retention", "relay", "backup"} { // of which the last has no password at all
+		at, err := url.Parse(of("owner"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at.User = url.UserPassword("ringfence_"+role, "hunter2")
+		if err := ping(at.String()); err == nil || !strings.Contains(err.Error(), "28P01") { // invalid_password
+			t.Errorf("%s with a password that nobody gave it is answered %v", role, err)
+		}
+	}
+}
+
 // The compose file's roles sign in with the passwords that were made, to the one database, and its owner makes the schema there.
 func TestTheComposeFilesRolesSignIn(t *testing.T) {
+	psql := servers.PostgresClients(t)
 	secrets := prepared(t)
 	s, admin := servers.Postgres(t)
 	by, err := url.Parse(admin)
@@ -154,31 +173,14 @@ func TestTheComposeFilesRolesSignIn(t *testing.T) {
 	}
 	path := unpacked(t, secrets, "roles", t.TempDir(), "PGHOST=postgres", "PGHOST="+by.Hostname()+" PGPORT="+by.Port())
 	for range 2 { // again: the same
-		if out, err := entrypoint(t, "roles", path, testbed(t, "TESTBED_POSTGRES_BIN")).CombinedOutput(); err != nil {
+		if out, err := entrypoint(t, "roles", path, psql).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
 	here := func(file string) string {
 		return strings.Replace(strings.TrimSpace(read(t, file)), "@postgres:5432/", "@"+s.Addr()+"/", 1)
 	}
-	signIn := func(at string) error {
-		db, err := sql.Open("pgx", at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = db.Close() }()
-		return db.PingContext(t.Context())
-	}
-	for _, role := range []string{"owner", "runtime", "reader", "retention", "relay"} {
-		if err := signIn(here(filepath.Join(secrets, "urls", role))); err != nil {
-			t.Errorf("%s: %v", role, err)
-		}
-	}
-	for _, role := range []string{"owner", "runtime", "reader", "retention", "relay", "backup"} { // of which the last has no password at all
-		if err := signIn("postgres://ringfence_" + role + ":hunter2@" + s.Addr() + "/ringfence?sslmode=disable"); err == nil {
-			t.Errorf("%s signs in with a password that nobody gave it", role)
-		}
-	}
+	signIn(t, func(role string) string { return here(filepath.Join(secrets, "urls", role)) })
 	path = unpacked(t, secrets, "migrate", t.TempDir())
 	file := path("/run/secrets/owner-url")
 	if err := os.WriteFile(file, []byte(here(file)), 0o600); err != nil {
@@ -187,8 +189,41 @@ func TestTheComposeFilesRolesSignIn(t *testing.T) {
 	ours(t, "migrate", path)
 }
 
+// What is prepared for the database's administrator makes the roles that the chart's URLs are for, by TLS that is verified as in the
+// cluster, and the database, whose owner makes the schema there.
+func TestTheRolesThatArePreparedForTheChartSignIn(t *testing.T) {
+	psql, by, dir := servers.PostgresClients(t), servers.NewAuthority(t), t.TempDir()
+	s, admin := servers.SecuredPostgres(t, by)
+	if err := os.MkdirAll(filepath.Join(dir, "tls"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	certify(t, filepath.Join(dir, "tls"))
+	if err := os.WriteFile(filepath.Join(dir, "tls", "ca.crt"), []byte(read(t, by.File())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	prepares(t, s.Addr(), dir)
+	for range 2 { // again: the same
+		run := exec.CommandContext(t.Context(), filepath.Join(psql, "psql"), admin, "-v", "ON_ERROR_STOP=1", "-f", filepath.Join(dir, "roles.sql")) // as README.md says it
+		if out, err := run.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	here := func(role string) string { // the pods have the certificate elsewhere
+		return strings.Replace(read(t, dir, "urls", role), "/run/ringfence/database-ca/", filepath.Join(dir, "tls")+"/", 1)
+	}
+	signIn(t, here)
+	file := filepath.Join(dir, "owner")
+	if err := os.WriteFile(file, []byte(here("owner")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs, code := ran(t, nil, "ringfence", "migrate", "up", "--url-file", file); code != 0 {
+		t.Errorf("migrate up: exit %d %s%s", code, out, errs)
+	}
+}
+
 // The compose file's broker knows its users, and lets each say and hear what its list has.
 func TestTheComposeFilesBrokerKnowsItsUsers(t *testing.T) {
+	mosquitto := servers.Program(t, "Mosquitto", "TESTBED_MOSQUITTO")
 	secrets := prepared(t)
 	var path func(string) string
 	broker := servers.Command(t, "Mosquitto", 1, func(dir string, ports []int) (func() *exec.Cmd, string) {
@@ -198,7 +233,7 @@ func TestTheComposeFilesBrokerKnowsItsUsers(t *testing.T) {
 		}
 		path = unpacked(t, secrets, "mosquitto", dir, "listener 1883", listener)
 		return func() *exec.Cmd {
-			return entrypoint(t, "mosquitto", path, filepath.Dir(testbed(t, "TESTBED_MOSQUITTO")))
+			return entrypoint(t, "mosquitto", path, filepath.Dir(mosquitto))
 		}, " running\n"
 	})
 	connect := func(user, password string) (*paho.Client, error) {

@@ -13,16 +13,6 @@ import (
 	"testing"
 )
 
-// prepares runs the script that makes what the chart's values name, in a folder of the test.
-func prepares(t *testing.T, at string) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "helm/prepare", "db.example.com:5432", "ringfence.example.com", at)
-	cmd.Env = append(os.Environ(), "RINGFENCE="+filepath.Join(os.Getenv(built), "ringfence"))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, out)
-	}
-}
-
 // wrongPrepared is what pods of the chart would miss, and what its servers would not let in.
 func wrongPrepared(t *testing.T, rendered []obj, secrets, roles, users string) (wrong []string) {
 	t.Helper()
@@ -88,7 +78,7 @@ func TestTheChartFindsWhatItsScriptPrepares(t *testing.T) {
 		t.Fatal(err)
 	}
 	certify(t, filepath.Join(dir, "tls"))
-	prepares(t, dir)
+	prepares(t, "db.example.com:5432", dir)
 	_, page, _ := strings.Cut(read(t, root, "README.md"), "```yaml\n")
 	values, _, ok := strings.Cut(page, "```")
 	if !ok || !strings.Contains(values, "publicUrl") {
@@ -141,7 +131,7 @@ func TestTheChartFindsWhatItsScriptPrepares(t *testing.T) {
 			t.Errorf("%s: %v %v", name, info, err)
 		}
 	}
-	if prepares(t, dir); read(t, dir, "secrets.yaml") != secrets || read(t, dir, "roles.sql") != roles {
+	if prepares(t, "db.example.com:5432", dir); read(t, dir, "secrets.yaml") != secrets || read(t, dir, "roles.sql") != roles {
 		t.Error("it was made anew")
 	}
 }

@@ -16,6 +16,21 @@ postgres_programs() {
     postgres_found 18 18.1.0
     newest=$found
   fi
+  [ -z "${TESTBED_POSTGRES_CLIENTS:-}" ] || return 0
+  if ! postgres_clients && installs; then
+    install postgresql-client || fail "postgresql-client could not be installed"
+    postgres_clients || true
+  fi
+  if [ -n "$found" ]; then export TESTBED_POSTGRES_CLIENTS=$found; else leave "PostgreSQL's clients" "psql and pg_dump, 15 or newer: apt-get install postgresql-client, or brew install libpq"; fi
+}
+
+# postgres_clients makes $found a folder with psql and pg_dump, which Maven has not; a pg_dump older than the server refuses it.
+postgres_clients() {
+  for found in "$TESTBED_POSTGRES_BIN" "$(dirname "$(command -v pg_dump || echo /none/pg_dump)")" /opt/homebrew/opt/libpq/bin /usr/local/opt/libpq/bin; do
+    if [ -x "$found/psql" ] && [ -x "$found/pg_dump" ] && "$found/pg_dump" --version 2>/dev/null | grep -qE ' (1[5-9]|[2-9][0-9])'; then return; fi
+  done
+  found=
+  return 1
 }
 
 # postgres_found MAJOR VERSION makes $found the folder of a server's programs; VERSION is the one that Maven has.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/eclipse/paho.golang/paho"
 
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/testkit/redacttest"
 )
@@ -96,7 +97,7 @@ func (d *deployment) left() map[string][]byte {
 		}
 		out["records of "+topic] = all.Bytes()
 	}
-	dump := exec.Command(filepath.Join(os.Getenv("TESTBED_POSTGRES_BIN"), "pg_dump"), "--dbname", d.backup, "--inserts")
+	dump := exec.Command(filepath.Join(servers.PostgresClients(d.t), "pg_dump"), "--dbname", d.backup, "--inserts")
 	text, err := dump.CombinedOutput()
 	if err != nil || !bytes.Contains(text, []byte("INSERT INTO public.devices")) {
 		d.t.Fatalf("pg_dump as ringfence_backup: %v: %.500s", err, text)
@@ -107,6 +108,7 @@ func (d *deployment) left() map[string][]byte {
 
 // Whatever goes wrong, no process of the deployment lets slip what it was given.
 func TestNoSecretOfTheDeploymentSlips(t *testing.T) {
+	servers.PostgresClients(t)
 	d := deploy(t)
 	d.env = append(d.env, "RINGFENCE_LOG_LEVEL=debug")
 	d.end(d.api, syscall.SIGTERM)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 	"github.com/ringfence/ringfence/testkit/redacttest"
 )
 
@@ -63,6 +64,7 @@ func (d *deployment) change(statement string) {
 // PostgreSQL refuses to read or to keep what is in each table in turn, in words that hold the row and a secret: message, detail and hint,
 // under numbers of every kind. No answer, log line, metric, entry or record of the deployment says any of it.
 func TestNothingThatTheDatabaseSaysOfARefusalReachesAnybody(t *testing.T) {
+	servers.PostgresClients(t)
 	d := deploy(t)
 	d.env = append(d.env, "RINGFENCE_LOG_LEVEL=debug")
 	d.end(d.api, syscall.SIGTERM)

@@ -27,7 +27,7 @@ type Options struct {
 // its own settings when (autosave_interval).
 func Mosquitto(t testing.TB, o Options) *Server {
 	t.Helper()
-	program := program(t, "Mosquitto", "TESTBED_MOSQUITTO")
+	program := Program(t, "Mosquitto", "TESTBED_MOSQUITTO")
 	return start(t, "Mosquitto", 1, func(dir string, ports []int) *Server {
 		lines := []string{
 			"persistence true",

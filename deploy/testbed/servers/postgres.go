@@ -13,6 +13,13 @@ import (
 	"testing"
 )
 
+// PostgresClients is the folder of psql and pg_dump, which are not everywhere that the server is. Whoever needs them late in a
+// test asks early too: the test is left out where they are.
+func PostgresClients(t testing.TB) string {
+	t.Helper()
+	return Program(t, "PostgreSQL's clients", "TESTBED_POSTGRES_CLIENTS")
+}
+
 // Postgres is a cluster of PostgreSQL 15 of the test's own, and the URL of its administrator.
 func Postgres(t testing.TB) (s *Server, url string) {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 // /topic, and takes "allow" or "deny".
 func RabbitMQ(t testing.TB, authURL string) *Server {
 	t.Helper()
-	program := program(t, "RabbitMQ", "TESTBED_RABBITMQ")
+	program := Program(t, "RabbitMQ", "TESTBED_RABBITMQ")
 	mapper := portMapper(t)
 	_, mapperPort, err := net.SplitHostPort(mapper.Addr())
 	if err != nil {

@@ -302,9 +302,9 @@ func told(t testing.TB, variable, remedy string) string {
 	return said
 }
 
-// program is where the one of a server is. Where somebody may not install it, deploy/testbed/with leaves it out, says so and goes on,
-// and so do the tests that ask for it; CI leaves nothing out.
-func program(t testing.TB, name, variable string) string {
+// Program is where the one of a server is, or what belongs to it, as a variable says. Where somebody may not install it,
+// deploy/testbed/with leaves it out, says so and goes on, and so do the tests that ask for it; CI leaves nothing out.
+func Program(t testing.TB, name, variable string) string {
 	t.Helper()
 	if slices.Contains(strings.Split(os.Getenv("TESTBED_LEFT_OUT"), ","), name) && os.Getenv("CI") != "true" {
 		t.Skip("left out: " + name)

@@ -302,3 +302,28 @@ func (l *lines) all() string {
 }
 
 func (l *lines) has(what string) int { return strings.Count(l.all(), what) }
+
+// Each broker has a line of its own: one that is away is told, and keeps the others' messages waiting for nothing.
+func TestABrokerThatIsAwayHoldsUpNoOther(t *testing.T) {
+	one, two := mosquitto(t, servers.Options{}), mosquitto(t, servers.Options{})
+	s := newSink()
+	other := two.connection()
+	other.Name = "other"
+	o := options(s)
+	o.DownAlarm = 200 * time.Millisecond
+	ls := open(t, o, one.connection(), other)
+	ready(t, ls)
+	comes := func(b broker, prefix string, all int) {
+		t.Helper()
+		publish(t, client(t, b.url()), prefix, 20, 4)
+		eventually(t, "all that was published to "+prefix, func() bool { return s.distinct() == all })
+	}
+	comes(one, "a", 20)
+	comes(two, "b", 40)
+	one.Stop()
+	eventually(t, "told", func() bool { return ls.Ready() != nil })
+	comes(two, "c", 60)
+	one.Start()
+	ready(t, ls)
+	comes(one, "d", 80)
+}

@@ -163,15 +163,19 @@ func TestEveryPlantedBugOfAGateIsCaught(t *testing.T) {
 			reading(func(r store.Reader) store.Reader { return blind{r, false, true} })},
 	} {
 		t.Run(strings.ReplaceAll(c.bug+" "+c.check, " ", "_"), func(t *testing.T) {
-			p := parts(t, c.open)
-			p.Changes, p.Worlds, p.Patience = 1000, 400, time.Second/5
-			for _, check := range accesstest.GateChecks() {
-				if check.Name != c.check {
-					continue
+			caught, said := false, ""
+			for tries := 0; tries < 20 && !caught; tries++ { // some bugs need two callers to meet: on a busy machine they may not at once
+				p := parts(t, c.open)
+				p.Changes, p.Worlds, p.Patience = 1000, 400, time.Second/5
+				for _, check := range accesstest.GateChecks() {
+					if check.Name == c.check {
+						said = ran(t, func(r *recorder) { check.Run(r, p) })
+						caught = strings.Contains(said, c.says)
+					}
 				}
-				if said := ran(t, func(r *recorder) { check.Run(r, p) }); !strings.Contains(said, c.says) {
-					t.Errorf("not caught: %q", said)
-				}
+			}
+			if !caught {
+				t.Errorf("not caught: %q", said)
 			}
 		})
 	}

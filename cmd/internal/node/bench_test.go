@@ -280,11 +280,17 @@ func (s *stages) write(b *testing.B, events int) time.Duration {
 	for range writers {
 		hands.Go(func() {
 			for parts := range batches {
-				for _, err := range s.store.IngestBatch(b.Context(), parts) {
-					if err != nil {
-						b.Errorf("batch: %v", err)
-						return
+				for left := parts; len(left) > 0; {
+					var busy []store.Part // a job is at their tenants
+					for i, err := range s.store.IngestBatch(b.Context(), left) {
+						if errors.Is(err, store.ErrBusy) {
+							busy = append(busy, left[i])
+						} else if err != nil {
+							b.Errorf("batch: %v", err)
+							return
+						}
 					}
+					left = busy
 				}
 			}
 		})

@@ -4,6 +4,7 @@
 package brokerauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -91,6 +92,7 @@ type shape struct {
 	questions []string
 	types     []string
 	limit     int64
+	unmarked  bool // it keeps no mark
 	decide    func(e *Endpoint, ctx context.Context, q question) verdict
 	answer    func(w http.ResponseWriter, question string, v verdict)
 }
@@ -103,6 +105,7 @@ type question struct {
 	header http.Header
 	origin access.Origin
 
+	unmarked  bool
 	admission *admission
 }
 
@@ -154,7 +157,7 @@ func (e *Endpoint) judge(w http.ResponseWriter, r *http.Request, sh shape, name,
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	q := question{name: name, header: r.Header, form: kind == formType, origin: access.Origin{Node: e.o.Node}, admission: &admission{}}
+	q := question{name: name, header: r.Header, form: kind == formType, origin: access.Origin{Node: e.o.Node}, unmarked: sh.unmarked, admission: &admission{}}
 	body, err := e.read(ctx, w, r, sh.limit)
 	if errors.Is(err, errAbsent) {
 		e.limited.Add(1)
@@ -193,9 +196,9 @@ func (e *Endpoint) broker(r *http.Request, shown string) bool {
 	return secret.New(string(digest[:])).Equal(secret.New(string(e.secret[:])))
 }
 
-// connect is the question who a client is. Of a broker that keeps no mark (unmarked), the client id has to name the key: another
+// connect is the question who a client is. Of a broker that keeps no mark, the client id has to name the key: another
 // process of ours may be asked next, and the client may have another key tomorrow.
-func (e *Endpoint) connect(ctx context.Context, q question, user, password, client, address string, unmarked bool) verdict {
+func (e *Endpoint) connect(ctx context.Context, q question, user, password, client, address string) verdict {
 	q.origin.Address = addressOf(address)
 	shown := nameAndPassword(user, password)
 	if !e.admit(q, user, q.origin.Address, !e.proven.has(shown)) {
@@ -207,7 +210,7 @@ func (e *Endpoint) connect(ctx context.Context, q question, user, password, clie
 		e.refused(ctx, q, err)
 		return verdict{}
 	}
-	if unmarked && !p.Names() {
+	if q.unmarked && !p.Names() {
 		e.o.Log.WarnContext(ctx, "a client is refused since its id does not name its key: want SOURCE-ACCESSOR, or more behind another hyphen",
 			slog.String("request_id", q.origin.Request.String()), slog.String("source_id", p.Source.String()))
 		return verdict{}
@@ -231,17 +234,21 @@ func (e *Endpoint) known(ctx context.Context, q question, user, mark, client str
 	if !e.admit(q, user, "", false) {
 		return enter.Publisher{}, errAbsent
 	}
-	if mark == "" {
-		var err error
-		if mark, err = e.o.Gate.MarkOf(ctx, user, client); err != nil {
-			return enter.Publisher{}, err
-		}
-		if mark == "" {
-			return enter.Publisher{}, errAbsent
-		}
+	if !q.unmarked {
+		return e.o.Gate.Resume(ctx, user, cmp.Or(mark, noMark), client)
+	}
+	mark, err := e.o.Gate.MarkOf(ctx, user, client)
+	if err == nil && mark == "" {
+		err = errAbsent
+	}
+	if err != nil {
+		return enter.Publisher{}, err
 	}
 	return e.o.Gate.Resume(ctx, user, mark, client)
 }
+
+// noMark stands for a mark that is not there: whoever has none, of a broker that keeps them, was let in by somebody else.
+const noMark = "none"
 
 var errAbsent = errors.New("brokerauth: the client did not connect, or asks too much")
 

@@ -1,7 +1,6 @@
 package brokerauth
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -61,7 +60,7 @@ func say(w http.ResponseWriter, v any) {
 // and drop it.
 func mosquitto() shape {
 	return shape{
-		questions: []string{"user", "superuser", "acl"}, types: []string{jsonType, formType}, limit: maxQuestion,
+		questions: []string{"user", "superuser", "acl"}, types: []string{jsonType, formType}, limit: maxQuestion, unmarked: true,
 		decide: func(e *Endpoint, ctx context.Context, q question) verdict {
 			f, ok := readJSON(q.body)
 			if q.form {
@@ -75,7 +74,7 @@ func mosquitto() shape {
 			case !ok || q.name == "superuser": // nobody is above the rule
 				return verdict{}
 			case q.name == "user":
-				return e.connect(ctx, q, f.Username, f.Password, f.ClientID, "", true)
+				return e.connect(ctx, q, f.Username, f.Password, f.ClientID, "")
 			}
 			switch f.Access {
 			case 1, 4: // a message that is delivered is asked for as its topic, which is a filter too
@@ -110,14 +109,13 @@ func emqx() shape {
 				return verdict{}
 			}
 			q.origin.Address = addressOf(f.PeerHost)
-			mark := cmp.Or(marked(f.Mark), noMark)
 			switch {
 			case q.name == "authn":
-				return e.connect(ctx, q, f.Username, f.Password, f.ClientID, f.PeerHost, false)
+				return e.connect(ctx, q, f.Username, f.Password, f.ClientID, f.PeerHost)
 			case f.Action == "publish":
-				return e.publish(ctx, q, f.Username, mark, f.ClientID, f.Topic, bool(f.Retain))
+				return e.publish(ctx, q, f.Username, marked(f.Mark), f.ClientID, f.Topic, bool(f.Retain))
 			case f.Action == "subscribe":
-				return e.subscribe(ctx, q, f.Username, mark, f.ClientID, f.Topic)
+				return e.subscribe(ctx, q, f.Username, marked(f.Mark), f.ClientID, f.Topic)
 			}
 			return verdict{}
 		},
@@ -145,7 +143,7 @@ func marked(s string) string {
 // verneMQ is its webhooks: JSON, the hook in a header, and the message with the topic.
 func verneMQ() shape {
 	return shape{
-		questions: []string{"hook"}, types: []string{jsonType}, limit: maxMessage,
+		questions: []string{"hook"}, types: []string{jsonType}, limit: maxMessage, unmarked: true,
 		decide: func(e *Endpoint, ctx context.Context, q question) verdict {
 			f, ok := readJSON(q.body)
 			if !ok || len(q.header.Values("Vernemq-Hook")) != 1 {
@@ -154,7 +152,7 @@ func verneMQ() shape {
 			q.origin.Address = addressOf(f.Peer)
 			switch q.header.Get("Vernemq-Hook") {
 			case "auth_on_register", "auth_on_register_m5":
-				return e.connect(ctx, q, f.Username, f.Password, f.Client, f.Peer, true)
+				return e.connect(ctx, q, f.Username, f.Password, f.Client, f.Peer)
 			case "auth_on_publish", "auth_on_publish_m5":
 				return e.publish(ctx, q, f.Username, "", f.Client, f.Topic, bool(f.Retain))
 			case "auth_on_subscribe", "auth_on_subscribe_m5":

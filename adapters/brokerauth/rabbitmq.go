@@ -24,7 +24,7 @@ func rabbitMQ() shape {
 				if f["vhost"] != vhost {
 					return verdict{}
 				}
-				return e.connect(ctx, q, user, f["password"], client, "", false)
+				return e.connect(ctx, q, user, f["password"], client, "")
 			case "vhost":
 				return e.stands(ctx, q, user, mark, client, f["vhost"] == vhost)
 			case "resource":
@@ -51,14 +51,10 @@ func rabbitMQ() shape {
 const (
 	vhost    = "/"
 	exchange = "amq.topic"
-	noMark   = "none" // for a mark that is not there: it keeps them, so whoever has none was let in by somebody else
 )
 
 // stands asks whether a client is still one, and whether what it asks for is right.
 func (e *Endpoint) stands(ctx context.Context, q question, user, mark, client string, right bool) verdict {
-	if mark == "" {
-		mark = noMark
-	}
 	_, err := e.known(ctx, q, user, mark, client)
 	v := e.verdict(ctx, q, err)
 	v.yes = v.yes && right
@@ -86,9 +82,6 @@ func (e *Endpoint) routed(ctx context.Context, q question, f map[string]string, 
 	key, client := f["routing_key"], f["variable_map.client_id"]
 	if f["vhost"] != vhost || f["resource"] != "topic" || f["name"] != exchange || f["variable_map.username"] != f["username"] || strings.ContainsAny(key, "/+") {
 		return verdict{}
-	}
-	if mark == "" {
-		mark = noMark
 	}
 	topic := strings.NewReplacer(".", "/", "*", "+").Replace(key)
 	switch f["permission"] {

@@ -62,7 +62,7 @@ func work(ctx, _ context.Context, n *node.Node) error {
 		if err := n.Ingest.Consuming(); err != nil {
 			return err
 		}
-		return errors.Join(n.There(ctx, n.Group, n.Topics.Dead), n.Enter.Ready(ctx)) // without the dead letters it stands still at the first
+		return errors.Join(n.There(ctx, n.Topics.Dead), n.Enter.Ready(ctx)) // without the dead letters it stands still at the first
 	})
 	var waiting sync.WaitGroup
 	defer waiting.Wait()

@@ -139,7 +139,7 @@ func work(ctx, late context.Context, n *node.Node) error {
 		if err := errors.Join(links.Ready(), n.Enter.Following()); err != nil { // without the store it goes on by what it remembers, for a while
 			return err
 		}
-		return n.There(ctx, n.Later, n.Topics.Uplinks, n.Topics.Later, n.Topics.Dead)
+		return n.There(ctx, n.Topics.Uplinks, n.Topics.Later, n.Topics.Dead)
 	})
 	var following sync.WaitGroup
 	following.Go(func() { _ = n.Ingest.FollowLater(ctx, n.Later) })

@@ -63,6 +63,7 @@ type Node struct {
 	Keys    *keyring.Keyring
 	Store   store.Store
 	Bus     bus.Bus
+	There   func(ctx context.Context, topics ...string) error // whether the bus is reached and has them, in one question
 	Topics  bus.Topics
 	Group   string // in which events are finished
 	Later   string // in which those that were put off are
@@ -300,7 +301,7 @@ func (n *Node) open(ctx context.Context, spec Spec) (err error) {
 	if err != nil {
 		return err
 	}
-	n.Bus = carrier
+	n.Bus, n.There = carrier, carrier.Check
 	n.Metrics.Watch(carrier.Watch)
 	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }} // never fails: the runtime stops the program
 	n.Limiter = memlimit.New(time.Now, limitedKeys)
@@ -349,16 +350,6 @@ func (n *Node) Decoders() int {
 		return d
 	}
 	return runtime.GOMAXPROCS(0)
-}
-
-// There answers nil if topics are on the bus, which is asked in a group's name.
-func (n *Node) There(ctx context.Context, group string, topics ...string) error {
-	for _, topic := range topics {
-		if _, err := n.Bus.Lags(ctx, group, topic); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (n *Node) close(ctx context.Context) error {

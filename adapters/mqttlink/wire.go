@@ -30,9 +30,9 @@ type wire struct {
 	buf    []byte
 
 	mu     sync.Mutex // while paho writes a packet: paho finds Lock and Unlock by itself
-	out    []byte
-	acks   []byte // what was written and has not left: acknowledgements, that go with those that follow at once
-	held   int    // how many
+	out    []byte     // what was written and has not left: acknowledgements, that go with those that follow at once, and a packet
+	from   int        // where that begins
+	held   int        // acknowledgements in it
 	broken error
 	sent   int // acknowledgements
 	marked int // acknowledgements that are wanted
@@ -101,7 +101,7 @@ func (w *wire) lost() bool {
 // Lock begins a packet.
 func (w *wire) Lock() {
 	w.mu.Lock()
-	w.out = w.out[:0]
+	w.from = len(w.out)
 }
 
 // Write adds to the packet.
@@ -116,14 +116,12 @@ func (w *wire) Write(p []byte) (int, error) {
 // Unlock sends the packet, unless it is an acknowledgement that others are to follow.
 func (w *wire) Unlock() {
 	defer w.mu.Unlock()
-	if w.broken != nil || len(w.out) == 0 {
+	if w.broken != nil || len(w.out) == w.from {
 		return
 	}
-	first := len(w.acks) == 0
-	w.acks = append(w.acks, w.out...)
-	if w.out[0]>>4 == packets.PUBACK {
+	if w.out[w.from]>>4 == packets.PUBACK {
 		if w.held++; w.sent+w.held < w.marked && w.held < maxHeld {
-			if first { // those that were to follow may be kept from it
+			if w.from == 0 { // those that were to follow may be kept from it
 				time.AfterFunc(acksEvery, w.flush)
 			}
 			return
@@ -139,7 +137,7 @@ const maxHeld = 512
 func (w *wire) flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.broken == nil && len(w.acks) > 0 {
+	if w.broken == nil && len(w.out) > 0 {
 		w.send()
 	}
 }
@@ -148,7 +146,7 @@ func (w *wire) flush() {
 func (w *wire) send() {
 	err := w.SetWriteDeadline(time.Now().Add(writeFor))
 	if err == nil {
-		_, err = w.Conn.Write(w.acks)
+		_, err = w.Conn.Write(w.out)
 	}
 	if err != nil {
 		w.broken = errors.Join(errUnsent, err)
@@ -156,7 +154,7 @@ func (w *wire) send() {
 		return
 	}
 	w.sent += w.held
-	w.acks, w.held = w.acks[:0], 0
+	w.out, w.held = w.out[:0], 0
 }
 
 func (w *wire) mark() {

@@ -134,11 +134,10 @@ func (r *relay) run(ctx context.Context, first int) {
 			pause = min(2*pause, retryMost)
 			r.g.counts.add("ringfence_outbox_failures_total", 1)
 			r.g.log.WarnContext(ctx, "what goes out cannot be read or let go of", slog.String("cause", fault.Cause(err)), slog.Duration("again", pause))
-		case sent > 0:
-			pause = relayIdle
-			continue
 		default:
-			pause = relayIdle
+			if pause = relayIdle; sent > 0 {
+				continue
+			}
 		}
 		timer := time.NewTimer(pause)
 		select {

@@ -59,8 +59,8 @@ type arrival struct {
 }
 
 // Receive makes messages of a connection durable on the bus, and answers one error a message, in their order. Nil is to be
-// acknowledged: the message is durable as an event, refused ones among them, or as a dead letter, or it was dropped and counted. Any error is
-// of kind Unavailable: the message is to be given again.
+// acknowledged: the message is durable as an event, refused ones among them, or as a dead letter, or it was dropped and counted.
+// Any error is of kind Unavailable: the message is to be given again.
 func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []error {
 	errs := make([]error, len(ds))
 	out := make([]arrival, len(ds))

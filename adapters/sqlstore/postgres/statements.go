@@ -23,8 +23,8 @@ const showFree = "SELECT set_config('app.tenant', CASE WHEN pg_try_advisory_xact
 // showShared says it too, and waits for changes of that tenant.
 const showShared = "SELECT pg_advisory_xact_lock_shared(hashtextextended(set_config('app.tenant', ?, true), 2))"
 
-// sooner is the statement, with its arguments as they are written there, that notes when a key is over, if nothing is due for jobs before. Counters are noticed by a trigger; keys are too many for
-// one, and mostly later than what is due anyway.
+// sooner is the statement, with its arguments as they are written there, that notes when a key is over, if nothing is due for jobs
+// before. Counters are noticed by a trigger; keys are too many for one, and mostly later than what is due anyway.
 func sooner(moment, tenant string) string {
 	return "UPDATE known SET due = " + moment + " WHERE tenant = " + tenant + " AND due + 0 > " + moment // not by the index of all that is due
 }

@@ -22,8 +22,8 @@ type Login struct{ User, Password string }
 // names that no other has.
 func SharedKafka(t testing.TB) (addr string, admin Login) {
 	t.Helper()
-	user, password, _ := strings.Cut(told(t, "TESTBED_KAFKA_ADMIN", ""), ":")
-	return told(t, "TESTBED_KAFKA", ""), Login{User: user, Password: password}
+	user, password, _ := strings.Cut(told(t, "TESTBED_KAFKA_ADMIN"), ":")
+	return told(t, "TESTBED_KAFKA"), Login{User: user, Password: password}
 }
 
 // Secured is a Kafka's way in by TLS.
@@ -39,9 +39,9 @@ type Secured struct {
 // SharedSecured is how the broker that all tests have in common is reached by TLS.
 func SharedSecured(t testing.TB) Secured {
 	t.Helper()
-	dir := told(t, "TESTBED_KAFKA_CERTIFICATES", "")
+	dir := told(t, "TESTBED_KAFKA_CERTIFICATES")
 	return Secured{
-		TLS: told(t, "TESTBED_KAFKA_TLS", ""), Mutual: told(t, "TESTBED_KAFKA_MUTUAL", ""),
+		TLS: told(t, "TESTBED_KAFKA_TLS"), Mutual: told(t, "TESTBED_KAFKA_MUTUAL"),
 		CAFile: filepath.Join(dir, "broker.pem"), CertFile: filepath.Join(dir, "admin.pem"), KeyFile: filepath.Join(dir, "admin.key"),
 	}
 }
@@ -57,7 +57,7 @@ func Kafka(t testing.TB) (*Server, Login) {
 // SecuredKafka is one, and how it is reached by TLS.
 func SecuredKafka(t testing.TB) (*Server, Login, Secured) {
 	t.Helper()
-	jars := filepath.Join(told(t, "TESTBED_KAFKA_HOME", ""), "*")
+	jars := filepath.Join(told(t, "TESTBED_KAFKA_HOME"), "*")
 	admin := Login{User: "testbed-admin", Password: rand.Text()}
 	by := NewAuthority(t)
 	secured := Secured{CAFile: by.File(), Authority: by}

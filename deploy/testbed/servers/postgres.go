@@ -34,7 +34,7 @@ func SecuredPostgres(t testing.TB, by *Authority) (s *Server, url string) {
 
 func postgres(t testing.TB, by *Authority) (s *Server, url string) {
 	t.Helper()
-	bin := told(t, "TESTBED_POSTGRES_BIN", "")
+	bin := told(t, "TESTBED_POSTGRES_BIN")
 	password := rand.Text()
 	as := unprivileged(t)
 	s = start(t, "PostgreSQL", 1, func(dir string, ports []int) *Server {

@@ -293,11 +293,11 @@ func containsLiving(pids []int) bool {
 }
 
 // told is what deploy/testbed/with says about a server.
-func told(t testing.TB, variable, remedy string) string {
+func told(t testing.TB, variable string) string {
 	t.Helper()
 	said := os.Getenv(variable)
 	if said == "" {
-		t.Fatal(variable + " is not in the environment: run the test by deploy/testbed/with" + remedy)
+		t.Fatal(variable + " is not in the environment: run the test by deploy/testbed/with")
 	}
 	return said
 }
@@ -309,7 +309,7 @@ func Program(t testing.TB, name, variable string) string {
 	if slices.Contains(strings.Split(os.Getenv("TESTBED_LEFT_OUT"), ","), name) && os.Getenv("CI") != "true" {
 		t.Skip("left out: " + name)
 	}
-	return told(t, variable, "")
+	return told(t, variable)
 }
 
 // write makes a file of lines.

@@ -50,7 +50,8 @@ func (v verdict) err() error {
 	return nil
 }
 
-// judge reads the events of one run in which servers were left out, prints a line per suite with its time, what failed with its output, and the sums.
+// judge reads the events of one run in which servers were left out, prints a line per suite with its time, what failed with its
+// output, and the sums.
 func judge(events io.Reader, w io.Writer, left []string) (verdict, error) {
 	var v verdict
 	output := map[string][]string{} // by package and test, kept until it is known whether it passed

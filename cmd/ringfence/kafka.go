@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/kafkabus"
-	"github.com/ringfence/ringfence/cmd/internal/node"
+	"github.com/ringfence/ringfence/cmd/internal/settings"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/bus"
 )
@@ -58,7 +58,7 @@ func (k kafkaTopicsCmd) Run(ctx context.Context, env environment) error {
 		return fmt.Errorf("%w: --cert-file and --key-file belong together; give both, or neither", errConfig)
 	}
 	if k.CAFile != "" || k.CertFile != "" || k.TLS {
-		if o.TLS, err = node.TLS(k.CAFile, k.CertFile, k.KeyFile); err != nil {
+		if o.TLS, err = settings.TLS(k.CAFile, k.CertFile, k.KeyFile); err != nil {
 			return err
 		}
 	}

@@ -4,10 +4,8 @@ package node
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
@@ -100,28 +98,5 @@ func KafkaTLS(c settings.Config) (*tls.Config, error) {
 	if c.Str("kafka_ca_file") == "" && c.Str("kafka_cert_file") == "" && (c.Flag("kafka_plaintext") || all) {
 		return nil, nil
 	}
-	return TLS(c.Str("kafka_ca_file"), c.Str("kafka_cert_file"), c.Str("kafka_key_file"))
-}
-
-// TLS verifies a server by the certificates of a file, and shows a client's own.
-func TLS(ca, cert, key string) (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		pem, err := os.ReadFile(ca) //nolint:gosec // named by the operator
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", settings.Err, err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%w: %s holds no certificate in PEM", settings.Err, ca)
-		}
-	}
-	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w; want a certificate chain and its key, both PEM", settings.Err, err)
-		}
-		t.Certificates = []tls.Certificate{pair}
-	}
-	return t, nil
+	return settings.TLS(c.Str("kafka_ca_file"), c.Str("kafka_cert_file"), c.Str("kafka_key_file"))
 }

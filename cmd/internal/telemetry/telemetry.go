@@ -5,13 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
-	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -80,31 +78,21 @@ func Together(c settings.Config) (wrong []error) {
 
 // Files reads what these settings name.
 func Files(c settings.Config) error {
-	_, err := secured(c)
+	_, err := trust(c)
 	return err
 }
 
-// secured is how a collector is verified, and what it is shown.
-func secured(c settings.Config) (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if file := c.Str("otlp_ca_file"); file != "" {
-		pem, err := os.ReadFile(file) //nolint:gosec // named by the operator
-		if err != nil {
-			return nil, fmt.Errorf("%w: otlp_ca_file: %w", settings.Err, err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%w: otlp_ca_file: %s holds no certificate in PEM", settings.Err, file)
-		}
+// trust is how a collector is verified, and what it is shown.
+func trust(c settings.Config) (*tls.Config, error) {
+	cert, key := c.Str("otlp_cert_file"), c.Str("otlp_key_file")
+	if key == "" { // that they belong together is said by Together
+		cert = ""
 	}
-	if cert, key := c.Str("otlp_cert_file"), c.Str("otlp_key_file"); cert != "" && key != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("%w: otlp_cert_file, otlp_key_file: %w; want a certificate chain and its key, both PEM", settings.Err, err)
-		}
-		t.Certificates = []tls.Certificate{pair}
+	t, err := settings.TLS(c.Str("otlp_ca_file"), cert, key)
+	if err != nil {
+		err = fmt.Errorf("otlp_ca_file, otlp_cert_file, otlp_key_file: %w", err)
 	}
-	return t, nil
+	return t, err
 }
 
 // output is where a log's lines go, and to whom beside.
@@ -138,7 +126,7 @@ func Open(c settings.Config, m *httpapi.Metrics, service, version, instance stri
 	if c.Str("otlp_endpoint") == "" {
 		return nil, func(context.Context) {}, nil
 	}
-	trust, err := secured(c)
+	verified, err := trust(c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,7 +135,7 @@ func Open(c settings.Config, m *httpapi.Metrics, service, version, instance stri
 		return nil, nil, err
 	}
 	e, err := otlp.Open(otlp.Options{
-		Endpoint: c.Str("otlp_endpoint"), Headers: c.Secret("otlp_headers"), TLS: trust, Ratio: kept, Logs: c.Flag("otlp_logs"), Service: service, Version: version, Instance: instance,
+		Endpoint: c.Str("otlp_endpoint"), Headers: c.Secret("otlp_headers"), TLS: verified, Ratio: kept, Logs: c.Flag("otlp_logs"), Service: service, Version: version, Instance: instance,
 		Metrics: func() otlp.Metrics {
 			series, took := m.Read()
 			return otlp.Metrics{Series: series, Histograms: []otlp.Histogram{otlp.Histogram(took)}}

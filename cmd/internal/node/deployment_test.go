@@ -386,43 +386,47 @@ const personsPassword = "four random words here"
 
 type object map[string]any
 
+// tells asks a process something, and answers what it says, whatever that is.
+func (d *deployment) tells(base, method, path, credential, rev string, body object) (status int, text []byte, header http.Header, err error) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	req, err := http.NewRequestWithContext(d.t.Context(), method, base+path, bytes.NewReader(raw))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if credential != "" {
+		req.Header.Set("Authorization", "Bearer "+credential)
+	}
+	if rev != "" {
+		req.Header.Set("If-Match", rev)
+	}
+	res, err := (&http.Client{Timeout: time.Minute}).Do(req)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err = io.ReadAll(res.Body)
+	return res.StatusCode, text, res.Header, err
+}
+
 // ask asks the API and wants an answer of a status.
 func (d *deployment) ask(method, path string, body object, status int) object {
 	d.t.Helper()
-	raw, err := json.Marshal(body)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(d.t.Context(), method, d.base+path, bytes.NewReader(raw))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if d.token != "" {
-		req.Header.Set("Authorization", "Bearer "+d.token)
-	}
-	if rev, ok := body["-rev"].(string); ok {
-		req.Header.Set("If-Match", rev)
-		delete(body, "-rev")
-		raw, _ = json.Marshal(body)
-		req.Body = io.NopCloser(bytes.NewReader(raw))
-		req.ContentLength = int64(len(raw))
-	}
-	res, err := new(http.Client).Do(req)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	text, err := io.ReadAll(res.Body)
+	rev, _ := body["-rev"].(string)
+	delete(body, "-rev")
+	got, text, header, err := d.tells(d.base, method, path, d.token, rev, body)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	out := object{}
 	_ = json.Unmarshal(text, &out)
-	if res.StatusCode != status {
-		d.t.Fatalf("%s %s: %d %s", method, path, res.StatusCode, text)
+	if got != status {
+		d.t.Fatalf("%s %s: %d %s", method, path, got, text)
 	}
-	out["-etag"] = res.Header.Get("Etag")
+	out["-etag"] = header.Get("Etag")
 	return out
 }
 

@@ -341,19 +341,6 @@ func rev(record object) string { return fmt.Sprintf(`"%v"`, record["rev"]) }
 
 // status asks one process, and answers what it says.
 func (d *deployment) status(base, method, path, credential string, body object) (int, error) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return 0, err
-	}
-	req, err := http.NewRequestWithContext(d.t.Context(), method, base+path, bytes.NewReader(raw))
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+credential)
-	res, err := new(http.Client).Do(req)
-	if err != nil {
-		return 0, err
-	}
-	return res.StatusCode, res.Body.Close()
+	status, _, _, err := d.tells(base, method, path, credential, "", body)
+	return status, err
 }

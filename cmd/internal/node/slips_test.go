@@ -106,15 +106,21 @@ func (d *deployment) left() map[string][]byte {
 	return out
 }
 
-// Whatever goes wrong, no process of the deployment lets slip what it was given.
-func TestNoSecretOfTheDeploymentSlips(t *testing.T) {
-	servers.PostgresClients(t)
-	d := deploy(t)
+// talks has every process say all that it can, and a tenant's decoded events go out.
+func (d *deployment) talks() {
+	d.t.Helper()
 	d.env = append(d.env, "RINGFENCE_LOG_LEVEL=debug")
 	d.end(d.api, syscall.SIGTERM)
 	d.start(d.api)
 	d.await("the API", time.Minute, func() error { return d.ready(d.base) })
 	d.output("acme-consumer")
+}
+
+// Whatever goes wrong, no process of the deployment lets slip what it was given.
+func TestNoSecretOfTheDeploymentSlips(t *testing.T) {
+	servers.PostgresClients(t)
+	d := deploy(t)
+	d.talks()
 	early := "early" + word() // in a log's first line, before a start, a crash and more than anybody keeps in memory
 	_ = d.say(d.workers["event-worker"], early+"\n"+strings.Repeat(strings.Repeat(".", 99)+"\n", 20_000)).Close()
 	d.run("mqtt-ingestion-worker")

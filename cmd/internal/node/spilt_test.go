@@ -4,46 +4,15 @@ package node_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ringfence/ringfence/deploy/testbed/servers"
 	"github.com/ringfence/ringfence/testkit/redacttest"
 )
-
-// heard asks the API something, whatever it answers.
-func (d *deployment) heard(method, path, credential string, body object) (int, []byte) {
-	d.t.Helper()
-	raw, err := json.Marshal(body)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(d.t.Context(), method, d.base+path, bytes.NewReader(raw))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("If-Match", `"1"`)
-	if credential != "" {
-		req.Header.Set("Authorization", "Bearer "+credential)
-	}
-	res, err := (&http.Client{Timeout: time.Minute}).Do(req)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return res.StatusCode, text
-}
 
 // tables are those that tenants' records stand in.
 func (d *deployment) tables() []string {
@@ -66,11 +35,7 @@ func (d *deployment) change(statement string) {
 func TestNothingThatTheDatabaseSaysOfARefusalReachesAnybody(t *testing.T) {
 	servers.PostgresClients(t)
 	d := deploy(t)
-	d.env = append(d.env, "RINGFENCE_LOG_LEVEL=debug")
-	d.end(d.api, syscall.SIGTERM)
-	d.start(d.api)
-	d.await("the API", time.Minute, func() error { return d.ready(d.base) })
-	d.output("acme-consumer")
+	d.talks()
 	d.run("mqtt-ingestion-worker")
 	d.run("event-worker")
 	d.publish(0, 5)
@@ -104,7 +69,10 @@ func TestNothingThatTheDatabaseSaysOfARefusalReachesAnybody(t *testing.T) {
 			if name, ok := q.body["name"].(string); ok {
 				q.body["name"] = fmt.Sprint(name, " ", made)
 			}
-			status, text := d.heard(q.method, q.path, q.credential, q.body)
+			status, text, _, err := d.tells(d.base, q.method, q.path, q.credential, `"1"`, q.body)
+			if err != nil {
+				t.Fatal(err)
+			}
 			if how == "" && status >= 300 && status != http.StatusUnauthorized {
 				t.Errorf("while nothing is wrong: %s %s: %d %s", q.method, q.path, status, text)
 			}

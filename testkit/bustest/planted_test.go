@@ -210,8 +210,10 @@ func (w *wrapped) Join(ctx context.Context, group string, topics ...string) (bus
 	case "all groups are one":
 		group = "one"
 	case "everybody is a group":
+		s.mu.Lock()
 		s.n++
 		group = fmt.Sprint(group, s.n)
+		s.mu.Unlock()
 	case "no name is a name":
 		if !bus.Named(group) {
 			group = "nameless"
@@ -226,7 +228,9 @@ func (w *wrapped) Join(ctx context.Context, group string, topics ...string) (bus
 		return nil, err
 	}
 	r := &reader{Member: m, w: w, group: group, topics: topics}
+	s.mu.Lock()
 	w.members = append(w.members, r)
+	s.mu.Unlock()
 	if fresh && s.bug == "a new group begins with the newest" {
 		_, _ = m.Fetch(ctx, 1<<20, 0)
 	}
@@ -236,7 +240,9 @@ func (w *wrapped) Join(ctx context.Context, group string, topics ...string) (bus
 func (w *wrapped) Browse(ctx context.Context, topic string, partition int, from int64, limit int) ([]bus.Record, error) {
 	switch w.s.bug {
 	case "browsing moves marks":
+		w.s.mu.Lock()
 		w.s.browsed++
+		w.s.mu.Unlock()
 	case "browsing begins where it likes":
 		from = 0
 	}

@@ -117,6 +117,7 @@ var advice = map[string]string{
 	"store_certificate":      "The database's certificate cannot be trusted. Its operator gives it another, or names its authority by sslrootcert in the URL.",
 	"store_closed":           "The server is stopping. Send the request again.",
 	"store_plain":            "The database does not speak TLS, and its URL wants it. Its operator sets ssl, ssl_cert_file and ssl_key_file there.",
+	"store_refused_us":       "The database does not take the server's certificate. Its operator names another by sslcert and sslkey in the URL.",
 	"store_unavailable":      "The store cannot be reached or is full. Send the request again after Retry-After.",
 	"tenant_busy":            "The tenant's records are being changed, and that takes long. Send the request again after Retry-After.",
 	"bus_changed":            "A topic of the bus is not what it was, or forgot what was not read. Nothing is lost of what you send; the operator looks at what the log says and accepts it.",

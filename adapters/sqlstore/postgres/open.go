@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -192,12 +193,15 @@ func readOnly(ctx context.Context, db *bun.DB) error {
 // as it should be, which its operator mends at the server; anything else is to be mended here.
 func looked(at string, err error) error {
 	var unverified *tls.CertificateVerificationError
+	var op *net.OpError
 	asked, _ := refused(err)
 	switch {
 	case asked:
 		return fmt.Errorf("%s: %w", at, err)
 	case errors.As(err, &unverified):
 		return fault.Wrap(err, fault.Unavailable, "store_certificate", "The database's certificate is for another name than its URL has, or nobody that we trust vouches for it, or it is out of its time. Name its authority's by sslrootcert in the URL, or give the database another.")
+	case errors.As(err, &op) && op.Op == "remote error": // an alert of TLS
+		return fault.Wrap(err, fault.Unavailable, "store_refused_us", "The database does not take our certificate, or wants one and is shown none. Name one that its ssl_ca_file vouches for, and its key, by sslcert and sslkey in the URL.")
 	case strings.HasSuffix(err.Error(), "server refused TLS connection"): // the driver has no type for it
 		return fault.Wrap(err, fault.Unavailable, "store_plain", "The database does not speak TLS, and its URL wants it. Set ssl, ssl_cert_file and ssl_key_file at the database.")
 	}

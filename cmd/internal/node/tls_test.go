@@ -25,13 +25,14 @@ func with(p *process, env ...string) *process {
 	}}
 }
 
-// verifying is a process whose database's URLs want TLS, verified by an authority.
-func verifying(p *process, authority string) *process {
+// verifying is a process whose database's URLs want TLS, verified by an authority, and show a certificate that another signed.
+func verifying(p *process, authority, signer *servers.Authority) *process {
+	cert, key := signer.Issue("worker")
 	return &process{name: p.name, make: func() *exec.Cmd {
 		c := p.make()
 		for i, v := range c.Env {
 			if url, _, found := strings.Cut(v, "?sslmode="); found {
-				c.Env[i] = url + "?sslmode=verify-full&sslrootcert=" + authority
+				c.Env[i] = url + "?sslmode=verify-full&sslrootcert=" + authority.File() + "&sslcert=" + cert + "&sslkey=" + key
 			}
 		}
 		return c
@@ -89,7 +90,7 @@ func TestTheDeploymentTalksToKafkaAndPostgreSQLByTLS(t *testing.T) {
 		"platform-api": byTLS, "mqtt-ingestion-worker": byTLS,
 		"event-worker": append(byTLS, "RINGFENCE_KAFKA_BROKERS="+d.secured.Mutual, "RINGFENCE_KAFKA_USER=", "RINGFENCE_KAFKA_PASSWORD=", "RINGFENCE_KAFKA_CERT_FILE="+cert, "RINGFENCE_KAFKA_KEY_FILE="+key),
 	} {
-		d.workers[name] = verifying(with(d.workers[name], env...), d.pgBy.File())
+		d.workers[name] = verifying(with(d.workers[name], env...), d.pgBy, d.pgBy)
 	}
 	d.api = d.workers["platform-api"]
 	d.start(d.api)
@@ -99,9 +100,9 @@ func TestTheDeploymentTalksToKafkaAndPostgreSQLByTLS(t *testing.T) {
 	d.publish(0, 50)
 	d.post(0, 50)
 	d.whole(100, 30*time.Second)
-	const sessions = "SELECT count(*) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE usename LIKE 'ringfence%' AND ssl = "
-	if clear, secured := d.count(sessions+"false"), d.count(sessions+"true"); clear != 0 || secured < 3 {
-		t.Errorf("%d connections to PostgreSQL in clear, %d by TLS", clear, secured)
+	const sessions = "SELECT count(*) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE usename LIKE 'ringfence%' AND "
+	if others, secured := d.count(sessions+"client_dn IS DISTINCT FROM '/CN=worker'"), d.count(sessions+"ssl AND client_dn = '/CN=worker'"); others != 0 || secured < 3 {
+		t.Errorf("%d connections to PostgreSQL by TLS with a certificate of ours, %d otherwise", secured, others)
 	}
 	d.doctored()
 
@@ -129,11 +130,15 @@ func TestTheDeploymentTalksToKafkaAndPostgreSQLByTLS(t *testing.T) {
 	}
 	for name, p := range d.workers {
 		d.end(p, syscall.SIGKILL)
-		astray := verifying(p, stranger.File())
-		d.workers[name] = astray
-		d.start(astray)
-		d.unready(astray, "sslrootcert")
-		d.end(astray, syscall.SIGKILL)
+		for _, c := range []struct {
+			astray *process
+			want   string
+		}{{verifying(p, stranger, d.pgBy), "sslrootcert"}, {verifying(p, d.pgBy, stranger), "sslcert and sslkey"}} {
+			d.workers[name] = c.astray
+			d.start(c.astray)
+			d.unready(c.astray, c.want)
+			d.end(c.astray, syscall.SIGKILL)
+		}
 		d.workers[name] = p
 	}
 	d.api = with(d.workers["platform-api"], "RINGFENCE_KAFKA_CA_FILE="+stranger.File())

@@ -26,7 +26,7 @@ func Postgres(t testing.TB) (s *Server, url string) {
 	return postgres(t, nil)
 }
 
-// SecuredPostgres is one that also speaks TLS, with a certificate of an authority's.
+// SecuredPostgres is one that also speaks TLS, with a certificate of an authority's, and asks for one of its clients'.
 func SecuredPostgres(t testing.TB, by *Authority) (s *Server, url string) {
 	t.Helper()
 	return postgres(t, by)
@@ -47,7 +47,8 @@ func postgres(t testing.TB, by *Authority) (s *Server, url string) {
 		if by != nil {
 			cert, key := by.Issue("127.0.0.1")
 			cert, key = write(t, filepath.Join(dir, "server.pem"), read(t, cert)), write(t, filepath.Join(dir, "server.key"), read(t, key))
-			own, more = append(own, cert, key), []string{"-c", "ssl=on", "-c", "ssl_cert_file=" + cert, "-c", "ssl_key_file=" + key}
+			ca := write(t, filepath.Join(dir, "clients.pem"), read(t, by.File()))
+			own, more = append(own, cert, key, ca), []string{"-c", "ssl=on", "-c", "ssl_cert_file=" + cert, "-c", "ssl_key_file=" + key, "-c", "ssl_ca_file=" + ca}
 		}
 		if as != nil {
 			for _, file := range own {

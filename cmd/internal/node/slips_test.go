@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +42,21 @@ func (d *deployment) secrets() map[string]string {
 				}
 			}
 		}
+	}
+	settings, err := os.ReadFile(filepath.Join(d.dir, "connections.yaml"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, p := range d.workers {
+		settings = append(settings, strings.Join(p.make().Env, "\n")...)
+	}
+	for _, file := range regexp.MustCompile(`/[^\s=&]+\.key\b`).FindAllString(string(settings), -1) { // of certificates that we show
+		raw, err := os.ReadFile(file)
+		lines := strings.Split(string(raw), "\n")
+		if err != nil || len(lines) < 4 {
+			d.t.Fatalf("%s: %v, %d lines", file, err, len(lines))
+		}
+		out["the private key "+filepath.Base(file)] = lines[2] // the first one begins as all keys do
 	}
 	files, err := filepath.Glob(filepath.Join(d.dir, "keys", "*.key"))
 	if err != nil || len(files) < 3 {
@@ -116,10 +132,29 @@ func (d *deployment) talks() {
 	d.output("acme-consumer")
 }
 
+// showsKeys gives every process a collector that is not there, and the MQTT worker a broker, that both want a certificate.
+func (d *deployment) showsKeys() {
+	d.t.Helper()
+	by := servers.NewAuthority(d.t)
+	cert, key := by.Issue("a client")
+	d.env = append(d.env, "RINGFENCE_OTLP_ENDPOINT=https://"+freePort(d.t), "RINGFENCE_OTLP_CA_FILE="+by.File(), "RINGFENCE_OTLP_CERT_FILE="+cert, "RINGFENCE_OTLP_KEY_FILE="+key)
+	broker := servers.Mosquitto(d.t, servers.Options{TLS: by, Config: []string{"require_certificate true"}})
+	cert, key = by.Issue("the MQTT worker")
+	file, err := os.OpenFile(filepath.Join(d.dir, "connections.yaml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if _, err = fmt.Fprintf(file, "- {name: secured, url: mqtts://%s, ca_file: %s, cert_file: %s, key_file: %s, filters: [up/+], format: plain, tenant_from: fixed, tenant: %s, source: %s, presence: false}\n", broker.Addr(), by.File(), cert, key, d.tenant, d.source); err != nil || file.Close() != nil {
+		d.t.Fatal(err)
+	}
+}
+
 // Whatever goes wrong, no process of the deployment lets slip what it was given.
 func TestNoSecretOfTheDeploymentSlips(t *testing.T) {
 	servers.PostgresClients(t)
 	d := deploy(t)
+	d.byTLS()
+	d.showsKeys()
 	d.talks()
 	early := "early" + word() // in a log's first line, before a start, a crash and more than anybody keeps in memory
 	_ = d.say(d.workers["event-worker"], early+"\n"+strings.Repeat(strings.Repeat(".", 99)+"\n", 20_000)).Close()
@@ -183,11 +218,20 @@ func TestNoSecretOfTheDeploymentSlips(t *testing.T) {
 	if !bytes.Contains(left["records of rf.uplinks.dead"], []byte(shown)) {
 		t.Error("what could not be read is not in the dead letters")
 	}
-	for _, where := range []string{"event-worker's log", "pg_dump", "records of rf.out." + d.tenant} { // and it would have been found
-		text := append(bytes.Clone(left[where]), secrets["event-worker's RINGFENCE_DATABASE_URL"]...)
-		if len(redacttest.Slips(secrets, map[string][]byte{where: text})) == 0 {
-			t.Errorf("a planted URL in %s was not found", where)
+	var shownKeys int
+	for what, value := range secrets { // and each would have been found
+		if strings.HasPrefix(what, "the private key ") {
+			shownKeys++
 		}
+		for _, where := range []string{"event-worker's log", "pg_dump", "records of rf.out." + d.tenant} {
+			text := append(bytes.Clone(left[where]), value...)
+			if len(redacttest.Slips(secrets, map[string][]byte{where: text})) == 0 {
+				t.Errorf("%s, planted in %s, was not found", what, where)
+			}
+		}
+	}
+	if shownKeys != 6 { // each process's for PostgreSQL, and for Kafka, a broker and the collector
+		t.Errorf("%d keys of certificates were looked for", shownKeys)
 	}
 	if found := redacttest.Slips(map[string]string{"an early line": early}, left); len(found) != 1 || !strings.HasPrefix(found[0], "event-worker's log: ") {
 		t.Errorf("what was said at a log's beginning was found so: %q", found)

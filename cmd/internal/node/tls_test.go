@@ -78,23 +78,26 @@ func (d *deployment) unready(p *process, want string) {
 	}
 }
 
-// Events go through all three binaries with every connection to Kafka and PostgreSQL by TLS, one of them known to Kafka by its
-// certificate alone; and none goes on where TLS is not as it should be.
-func TestTheDeploymentTalksToKafkaAndPostgreSQLByTLS(t *testing.T) {
-	d := deploy(t)
+// byTLS has every process talk to Kafka and PostgreSQL by TLS, and show both a certificate.
+func (d *deployment) byTLS() {
+	d.t.Helper()
 	cert, key := d.secured.Authority.Issue("events")
-	byTLS := []string{"RINGFENCE_KAFKA_BROKERS=" + d.secured.TLS, "RINGFENCE_KAFKA_CA_FILE=" + d.secured.CAFile}
-	plain := d.workers["event-worker"]
 	d.end(d.api, syscall.SIGKILL)
-	for name, env := range map[string][]string{
-		"platform-api": byTLS, "mqtt-ingestion-worker": byTLS,
-		"event-worker": append(byTLS, "RINGFENCE_KAFKA_BROKERS="+d.secured.Mutual, "RINGFENCE_KAFKA_USER=", "RINGFENCE_KAFKA_PASSWORD=", "RINGFENCE_KAFKA_CERT_FILE="+cert, "RINGFENCE_KAFKA_KEY_FILE="+key),
-	} {
-		d.workers[name] = verifying(with(d.workers[name], env...), d.pgBy, d.pgBy)
+	for name, p := range d.workers {
+		d.workers[name] = verifying(with(p, "RINGFENCE_KAFKA_BROKERS="+d.secured.TLS, "RINGFENCE_KAFKA_CA_FILE="+d.secured.CAFile, "RINGFENCE_KAFKA_CERT_FILE="+cert, "RINGFENCE_KAFKA_KEY_FILE="+key), d.pgBy, d.pgBy)
 	}
 	d.api = d.workers["platform-api"]
 	d.start(d.api)
 	d.await("the API", time.Minute, func() error { return d.ready(d.base) })
+}
+
+// Events go through all three binaries with every connection to Kafka and PostgreSQL by TLS, one of them known to Kafka by its
+// certificate alone; and none goes on where TLS is not as it should be.
+func TestTheDeploymentTalksToKafkaAndPostgreSQLByTLS(t *testing.T) {
+	d := deploy(t)
+	plain := d.workers["event-worker"]
+	d.byTLS()
+	d.workers["event-worker"] = with(d.workers["event-worker"], "RINGFENCE_KAFKA_BROKERS="+d.secured.Mutual, "RINGFENCE_KAFKA_USER=", "RINGFENCE_KAFKA_PASSWORD=")
 	d.run("mqtt-ingestion-worker")
 	d.run("event-worker")
 	d.publish(0, 50)

@@ -16,6 +16,9 @@ func TestAPlainEventIsToldWhatIsWrongWithIt(t *testing.T) {
 	key.call("POST", "/v1/ingest/plain", `{"device":"serial-17","address_kind":"serial","f_port":300,"payload":"AQ=="}`).names(422, "bad_message", "/f_port", "")
 	key.call("POST", "/v1/ingest/plain", `{"device":17}`).names(422, "bad_message", "/device", "")
 	key.call("POST", "/v1/ingest/plain", `{"payload_hex":17}`).names(422, "bad_message", "/payload_hex", "")
+	for _, at := range []string{"9999-12-31T23:59:59-01:00", "0000-01-01T00:59:59+01:00"} { // of no year that can be written
+		key.call("POST", "/v1/ingest/plain", `{"device":"serial-17","address_kind":"serial","payload":"AQ==","time":"`+at+`"}`).names(422, "bad_message", "/time", "")
+	}
 	for ok := true; ok; {
 		_, ok = h.API.o.Limiter.Enter("ingest "+h.ten[0], h.API.o.Limits.InFlight)
 	}

@@ -141,6 +141,15 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 		a.record = g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: uplink.ViaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told, Size: d.Size, Hash: d.Hash}, d.Payload, a.sent)
 		return nil
 	}
+	goes := func(topic string, e uplink.Event, result string) error {
+		r, err := g.durable.record(topic, e, a.sent)
+		if err != nil { // a defect of ours: given again it would only fail again
+			g.lost(ctx, e.Tenant, "a message could not be written for the bus", err)
+			return dead(e.Tenant, fault.As(err).Code)
+		}
+		a.record, a.event, a.result = r, e, result
+		return nil
+	}
 	if d.Bad != "" {
 		return dead(ident.Tenant{}, d.Bad)
 	}
@@ -187,10 +196,8 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 			a.result = "refused_dropped"
 			return nil
 		}
-		a.result, e.Reason = "refused", cmp.Or(e.Reason, reason) // what is wrong with the message stays so when its source is on again
-		a.event = e
-		a.record, err = g.durable.record(g.durable.Topics.Uplinks, e, a.sent)
-		return err
+		e.Reason = cmp.Or(e.Reason, reason) // what is wrong with the message stays so when its source is on again
+		return goes(g.durable.Topics.Uplinks, e, "refused")
 	}
 	if err != nil {
 		return dead(t, fault.As(err).Code)
@@ -199,18 +206,14 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	if err != nil {
 		return err
 	}
-	switch {
-	case topic == "":
+	switch topic {
+	case "":
 		a.result = "over_backlog"
 		return nil
-	case topic == g.durable.Topics.Later:
-		a.result = "later"
-	default:
-		a.result = "accepted"
+	case g.durable.Topics.Later:
+		return goes(topic, e, "later")
 	}
-	a.event = e
-	a.record, err = g.durable.record(topic, e, a.sent)
-	return err
+	return goes(topic, e, "accepted")
 }
 
 // refusal reports whether an answer of the gate's refuses a source, and as what the message goes to quarantine: "" if nowhere.
@@ -232,6 +235,9 @@ func (g *Ingest) message(t ident.Tenant, via string, src source.Source, format s
 	m, err := uplink.Parse(string(format), payload, told.Event)
 	if err != nil {
 		return uplink.Event{}, err
+	}
+	if len(told.Application) > uplink.MaxText { // as in a message: it could not be read again
+		return uplink.Event{}, fault.New(fault.Invalid, "bad_topic", "The topic names an application of more than %d bytes.", uplink.MaxText)
 	}
 	disagrees := told.Disagrees(m)
 	if told.Application != "" { // what the payload says otherwise is a reason, and chooses nothing

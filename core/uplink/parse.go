@@ -128,7 +128,10 @@ func moment(r *strictjson.Reader, pointer string, into *time.Time) error {
 			return missing(pointer)
 		}
 	}
-	*into = t.UTC()
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 { // an offset leads out of the years that can be written again
+		return missing(pointer)
+	}
+	*into = t
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 
 	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/fault"
@@ -59,8 +60,7 @@ func (d *Dialect) refused(err error) error {
 var ErrApart = errors.New("a part that is to be written apart")
 
 // batch writes parts together as if no key of theirs were taken. Those that have one, or all if that was refused, are written once
-// more with care, and each alone if that was refused too: whose fault it was shows then. Of several tenants none waits for changes
-// of another.
+// more with care, and each alone if that was refused too: whose fault it was shows then.
 func (p *pooled) batch(ctx context.Context, parts []*store.Part) []error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -68,7 +68,7 @@ func (p *pooled) batch(ctx context.Context, parts []*store.Part) []error {
 	if p.shut {
 		return all(errs, store.ErrClosed)
 	}
-	wait := len(parts) > 0 && parts[0].Scope.Tenant() == parts[len(parts)-1].Scope.Tenant() // they are in order
+	wait := !slices.ContainsFunc(parts, func(p *store.Part) bool { return !p.Wait })
 	together, err := p.together(ctx, parts, Manner{Plain: true, Wait: wait})
 	if asked, _ := p.d.Refused(err); err != nil && (!asked || ctx.Err() != nil) {
 		return all(errs, p.d.refused(err))

@@ -44,7 +44,7 @@ func (c *consumer) lane(ctx context.Context, t ident.Tenant) {
 		case b.places <- struct{}{}:
 		}
 		parts := b.take(t)
-		_ = c.settle(ctx, parts) // what is left is not finished, and read again by whoever comes next
+		_ = c.settle(ctx, parts, true) // what is left is not finished, and read again by whoever comes next
 		<-b.places
 		if len(parts) == 0 {
 			return

@@ -408,7 +408,7 @@ func (c *consumer) decode(ctx, working context.Context) {
 // write writes parts and commits what is finished.
 func (c *consumer) write(ctx context.Context) {
 	for d := range c.decided {
-		left := c.settle(ctx, d.parts)
+		left := c.settle(ctx, d.parts, false)
 		if d.span.Place.Kept {
 			d.span.Ended, d.span.Failed = c.g.enter.Now(), len(left) > 0
 			c.g.durable.Tracer.Tell(d.span)
@@ -416,10 +416,10 @@ func (c *consumer) write(ctx context.Context) {
 	}
 }
 
-// settle writes parts, again and again until none is left or the context ends.
-func (c *consumer) settle(ctx context.Context, parts []*part) []*part {
+// settle writes parts, again and again until none is left or the context ends. Only who has nobody else's waits for changes.
+func (c *consumer) settle(ctx context.Context, parts []*part, wait bool) []*part {
 	for pause := retryLeast; len(parts) > 0; {
-		left := c.stored(ctx, parts)
+		left := c.stored(ctx, parts, wait)
 		if len(left) < len(parts) {
 			pause = retryLeast
 		}
@@ -439,10 +439,11 @@ func (c *consumer) settle(ctx context.Context, parts []*part) []*part {
 }
 
 // stored writes parts once, and answers those that are to be tried again.
-func (c *consumer) stored(ctx context.Context, parts []*part) (left []*part) {
+func (c *consumer) stored(ctx context.Context, parts []*part, wait bool) (left []*part) {
 	rows := make([]store.Part, len(parts))
 	for i, p := range parts {
 		rows[i] = p.Part
+		rows[i].Wait = wait
 	}
 	began := c.g.enter.Now()
 	for i, err := range c.g.store.IngestBatch(ctx, rows) {
@@ -461,7 +462,7 @@ func (c *consumer) stored(ctx context.Context, parts []*part) (left []*part) {
 			c.rooms.forget(p.Scope.Tenant())
 			c.g.counts.add("ringfence_events_decided_again_total", 1)
 			left = append(left, c.decide(ctx, p.of)...)
-		case errors.Is(err, store.ErrBusy): // the others do not wait for it
+		case errors.Is(err, store.ErrBusy): // neither the others nor the writer wait for it
 			c.aside(ctx, p)
 		case fault.Is(err, fault.Unavailable):
 			c.g.consuming.set(func(s *consuming) { s.unstored = err })

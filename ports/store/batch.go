@@ -31,6 +31,7 @@ type Part struct {
 	Scope access.Scope
 	Seen  Seen
 	Rows  []Finished
+	Wait  bool // for Changes of its tenant that are under way, as long as they take, and keep the batch's others waiting
 }
 
 // Seen are the revisions of what a part's rows were decided from; a record of revision 0 was not there.

@@ -61,8 +61,8 @@ type Store interface {
 	//   - refuse with ErrStale a part of which anything in Seen is otherwise by now, and tell Revised the tenant, with revision 0.
 	//     Once a Change of what was seen has returned, nothing is written any more that was decided from how it was before: a
 	//     part waits for Changes of its tenant that are under way, and their fn run after the parts that are;
-	//   - where other tenants' parts can be written meanwhile, keep none waiting: if the batch is of several tenants, refuse with
-	//     ErrBusy each part that would have to wait, and those of its tenant behind it. Given again, without others', they wait;
+	//   - where other tenants' parts can be written meanwhile, keep nobody waiting who did not ask for it: refuse with ErrBusy each
+	//     part that would have to wait, and those of its tenant behind it, unless all parts of the batch say Wait;
 	//   - refuse a part of more than MaxRows, or each part if there are more than MaxParts (fault Invalid).
 	IngestBatch(ctx context.Context, parts []Part) []error
 

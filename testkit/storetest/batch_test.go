@@ -224,6 +224,22 @@ func TestEachPlantedBugOfBatchesIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		}},
 		{"what was seen is looked at once more before it is compared", "NothingIsWrittenUnderAStateThatWasReplaced", byParts(anew)},
 		{"who would wait is refused", "BatchesThatOverlapAllComeThrough", hurried()},
+		{"who asked to wait is refused", "OnlyWhoAskedToWaitsForAChange", func(s store.Store, ctx context.Context, parts []store.Part) []error {
+			errs := s.IngestBatch(ctx, parts)
+			for i := range errs {
+				if parts[i].Wait {
+					errs[i] = store.ErrBusy
+				}
+			}
+			return errs
+		}},
+		{"whoever is alone in a batch waits", "OnlyWhoAskedToWaitsForAChange", func(s store.Store, ctx context.Context, parts []store.Part) []error {
+			if parts[0].Scope.Tenant() == (ident.Tenant{0xa}) {
+				return s.IngestBatch(ctx, parts)
+			}
+			go s.IngestBatch(ctx, parts) // another's goes through
+			return make([]error, len(parts))
+		}},
 		{"a key is taken twice", "BatchesThatOverlapAllComeThrough", byRows(func(f *store.Finished) {
 			if f.Uplink.DedupeKey[2] == 3 {
 				f.Uplink.DedupeKey = [32]byte{}

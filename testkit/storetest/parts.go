@@ -265,7 +265,7 @@ func batchRace(t testing.TB, w *World) {
 		if err := w.Store.View(w.ctx, w.A, func(ctx context.Context, r store.Reader) (err error) { seen, times, err = h.seen(ctx, r); return err }); err != nil {
 			return err
 		}
-		err := w.Store.IngestBatch(w.ctx, append([]store.Part{{Scope: w.A, Seen: seen, Rows: []store.Finished{row(times)}}}, besides...))[0]
+		err := w.Store.IngestBatch(w.ctx, append([]store.Part{{Scope: w.A, Seen: seen, Rows: []store.Finished{row(times)}, Wait: len(besides) == 0}}, besides...))[0]
 		if errors.Is(err, store.ErrStale) || errors.Is(err, store.ErrBusy) && len(besides) > 0 {
 			return nil
 		}
@@ -304,6 +304,66 @@ func batchRace(t testing.TB, w *World) {
 	}
 	if all == 0 {
 		t.Error("nothing was written meanwhile")
+	}
+}
+
+// batchAsked writes while a tenant is being changed. If another's part is written meanwhile, so that it could be, who did not ask
+// to wait is told at once, alone in a batch too; who did has waited, whatever the store.
+func batchAsked(t testing.TB, w *World) {
+	const meanwhile, atOnce = 300 * time.Millisecond, 5 * time.Second // shorter than any store waits for what it cannot have
+	ev := w.event("x")
+	part := func(s access.Scope, wait bool) []store.Part {
+		return []store.Part{{Scope: s, Seen: w.seen(t, s), Rows: []store.Finished{w.held(0, "p")}, Wait: wait}}
+	}
+	others, asked, unasked, beside := part(w.B, false), part(w.A, true), part(w.A, false), append(part(w.A, true), part(w.B, false)...)
+	begun, over, changed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	begin, end := sync.OnceFunc(func() { close(begun) }), sync.OnceFunc(func() { close(over) })
+	defer end()
+	go func() {
+		changed <- w.Store.Change(w.ctx, w.A, func(context.Context, store.Writer) ([]audit.Event, error) {
+			begin()
+			<-over
+			return []audit.Event{ev}, nil
+		})
+	}()
+	<-begun
+	write := func(parts []store.Part) chan []error {
+		done := make(chan []error, 1)
+		go func() { done <- w.Store.IngestBatch(w.ctx, parts) }()
+		return done
+	}
+	waits := write(asked)
+	free, all := write(others), []chan []error{write(unasked), write(beside)}
+	var told [][]error
+	select {
+	case errs := <-free:
+		wantIs(t, errs[0], nil, "another tenant's part")
+		for _, done := range all {
+			select {
+			case errs := <-done:
+				wantIs(t, errs[0], store.ErrBusy, "of a tenant that is being changed, for who does not wait")
+				told = append(told, errs[1:])
+			case <-time.After(atOnce):
+				t.Error("a part waits for a change, and so does whoever gave it")
+			}
+		}
+		select {
+		case errs := <-waits:
+			t.Errorf("a part that asked to wait has not: %v", errs)
+			waits <- errs
+		default:
+		}
+		end()
+	case <-time.After(meanwhile): // nothing can be written meanwhile
+		end()
+		wantIs(t, (<-free)[0], nil, "another tenant's part")
+	}
+	wantIs(t, <-changed, nil, "the change")
+	wantIs(t, (<-waits)[0], nil, "a part that asked to wait")
+	for _, errs := range told {
+		for _, err := range errs {
+			wantIs(t, err, nil, "another tenant's part beside it")
+		}
 	}
 }
 

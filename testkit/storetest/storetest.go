@@ -223,6 +223,7 @@ func Checks() []Check {
 		{"BatchKeepsItsBounds", batchBounds},
 		{"NothingIsWrittenUnderAStateThatWasReplaced", batchRace},
 		{"BatchesThatOverlapAllComeThrough", batchOverlap},
+		{"OnlyWhoAskedToWaitsForAChange", batchAsked},
 		{"CountsOfManyAtOnceMissNobody", tallied},
 		{"CountersAreExact", folds},
 		{"KeysMarksStay", marks},

@@ -284,6 +284,7 @@ func (s *stages) write(b *testing.B, events int) time.Duration {
 					var busy []store.Part // a job is at their tenants
 					for i, err := range s.store.IngestBatch(b.Context(), left) {
 						if errors.Is(err, store.ErrBusy) {
+							left[i].Wait = true
 							busy = append(busy, left[i])
 						} else if err != nil {
 							b.Errorf("batch: %v", err)

@@ -69,6 +69,7 @@ func TestGrantedLimitsAreInForceAtOnceAndForOneTenant(t *testing.T) {
 	send(1).ok(202)
 	grant(4, `{"backlog":1}`).ok(200)
 	send(2).bad(429, "limited_backlog")
+	on := h.stop()
 	grant(5, `{"backlog":null,"source_rate":1,"source_burst":1}`).ok(200)
 	refused := 0
 	for n := 3; n < 6; n++ {
@@ -76,7 +77,7 @@ func TestGrantedLimitsAreInForceAtOnceAndForOneTenant(t *testing.T) {
 			refused++
 		}
 	}
-	if refused == 0 {
+	if refused < 2 {
 		t.Error("three events at once under a burst of one")
 	}
 	grant(6, `{"tenant_rate":1}`).ok(200)
@@ -87,6 +88,7 @@ func TestGrantedLimitsAreInForceAtOnceAndForOneTenant(t *testing.T) {
 	if codes[429] == 0 || other.call("GET", h.at(1, ""), "").Code != 200 {
 		t.Errorf("a tenant with one request a second: %v", codes)
 	}
+	on()
 	grant(7, `{"tenant_rate":null}`).ok(200)
 	for _, log := range []string{"/v1/platform/audit/entries?limit=200", h.at(0, "/audit/entries?limit=200")} {
 		if got := admin.call("GET", log, "").ok(200).Body.String(); strings.Count(got, `"tenant_limits_changed"`) != 7 {

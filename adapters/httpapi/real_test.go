@@ -52,6 +52,7 @@ func (plainEngine) Close(context.Context) error { return nil }
 type house struct {
 	*stand
 	mu    sync.Mutex
+	still time.Time     // what the clock says that was stopped
 	ahead time.Duration // of the clock
 	owner [2]string     // access tokens
 	ten   [2]string
@@ -60,10 +61,32 @@ type house struct {
 
 const password = "correct horse battery staple 9"
 
-func (h *house) now() time.Time {
+// clock is what limits go by: it never goes back.
+func (h *house) clock() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return time.Now().Add(h.ahead)
+	if !h.still.IsZero() {
+		return h.still
+	}
+	return time.Now()
+}
+
+// stop holds the clock, so that what a test does takes no time, until it goes on.
+func (h *house) stop() (on func()) {
+	set := func(at time.Time) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.still = at
+	}
+	set(time.Now())
+	return func() { set(time.Time{}) }
+}
+
+func (h *house) now() time.Time {
+	at := h.clock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return at.Add(h.ahead)
 }
 
 func (h *house) advance(d time.Duration) {
@@ -93,7 +116,7 @@ func newHouse(t *testing.T, change ...func(*ingest.Ingest)) *house {
 	t.Cleanup(func() { must(st.Close()) })
 	words, err := localauth.New(localauth.Options{Cost: localauth.Cost{Memory: 64, Time: 1}, TestCost: true})
 	must(err)
-	limiter := memlimit.New(time.Now, 1000)
+	limiter := memlimit.New(h.clock, 1000)
 	o.Enter = enter.New(st, cache, enter.Recorder{Mint: m, Sealer: keys, Peppers: keys}, o.Log)
 	o.SignIn = signin.New(o.Enter, st, words, limiter)
 	o.Ingest = ingest.New(o.Enter, st, plainEngine{}, limiter, o.Limits, o.Log)

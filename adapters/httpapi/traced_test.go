@@ -38,6 +38,7 @@ func TestARequestIsASpanOfItsCallersTrace(t *testing.T) {
 	s.ask("GET", s.path("?name="+hidden), "", "Traceparent: 00-"+id+"-b7ad6b7169203331-00", "User-Agent: "+hidden)
 	s.ask("GET", s.path(""), "", "Traceparent: "+hidden)
 	s.ask("GET", "/"+hidden, "")
+	r.Await(3)
 	e.Close(t.Context())
 	spans := r.Spans()
 	if len(spans) != 3 || len(at) != 2 {

@@ -445,6 +445,7 @@ func TestAMessageIsASpanOfItsPublishersTrace(t *testing.T) {
 		}
 	}
 	_ = c.Disconnect(&paho.Disconnect{})
+	r.Await(6)
 	e.Close(t.Context())
 	var receive, accept []otlptest.Span
 	for _, span := range r.Spans() {

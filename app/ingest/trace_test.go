@@ -58,6 +58,7 @@ func TestOneTraceRunsFromAMessageToItsReading(t *testing.T) {
 		}
 	}
 	s.consume()
+	r.Await(15)
 	e.Close(t.Context())
 	if len(s.readings()) != 2 {
 		t.Fatalf("%d readings", len(s.readings()))
@@ -198,6 +199,7 @@ func TestOneTraceRunsFromARequestToItsReadingWithoutABus(t *testing.T) {
 	if readings, _ := b.process(); readings != 2 {
 		t.Fatalf("%d readings", readings)
 	}
+	r.Await(4)
 	e.Close(t.Context())
 	of := map[string]otlptest.Span{}
 	for _, span := range r.Spans() {

@@ -200,6 +200,26 @@ func (r *Receiver) Spans(traces ...string) (out []Span) {
 	return out
 }
 
+// Await are all that came, once there are so many: an exporter that is closed has two seconds for what it has not sent yet, which is
+// not enough on a machine that does much else.
+func (r *Receiver) Await(n int) []Span {
+	r.t.Helper()
+	tick, late := time.NewTicker(5*time.Millisecond), time.NewTimer(time.Minute)
+	defer tick.Stop()
+	defer late.Stop()
+	for {
+		got := r.Spans()
+		if len(got) >= n {
+			return got
+		}
+		select {
+		case <-tick.C:
+		case <-late.C:
+			r.t.Fatalf("%d spans within a minute, want %d: %+v", len(got), n, got)
+		}
+	}
+}
+
 // Metric is the last that a service told of a metric; nil: none.
 func (r *Receiver) Metric(service, name string) *metrics.Metric {
 	r.mu.Lock()

@@ -54,6 +54,9 @@ func TestACollectorThatWantsAClientCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 		tracer.Tell(trace.Span{Name: "write", Kind: trace.Client, Place: tracer.Below(trace.Place{Kept: true})})
+		if c.told {
+			r.Await(1)
+		}
 		closed(t.Context())
 		if n := len(r.Spans()); (n == 1) != c.told || (len(r.Raw()) > 0) != c.told {
 			t.Errorf("%s: the collector has %d spans, %d bytes", c.who, n, len(r.Raw()))

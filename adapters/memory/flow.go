@@ -97,6 +97,17 @@ func (h *handle) replace(u uplink.Uplink) (uplink.Uplink, error) {
 	return u, nil
 }
 
+// Recheck compares what was seen.
+func (f flow) Recheck(_ context.Context, seen store.Seen) error {
+	if err := f.h.alive(); err != nil {
+		return err
+	}
+	if f.h.otherwise(seen) {
+		return store.ErrStale
+	}
+	return nil
+}
+
 // Finish writes what became of an uplink.
 func (f flow) Finish(_ context.Context, done store.Finished) error {
 	u := done.Uplink

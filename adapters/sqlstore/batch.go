@@ -154,10 +154,7 @@ func (p *pooled) onConn(ctx context.Context, parts []*store.Part, how Manner) (e
 
 // part writes one tenant's part, row by row.
 func (h *handle) part(ctx context.Context, p *store.Part) error {
-	if stale, err := h.stale(ctx, &p.Seen); err != nil || stale {
-		if err == nil {
-			err = store.ErrStale
-		}
+	if err := h.recheck(ctx, &p.Seen); err != nil {
 		return err
 	}
 	for i := range p.Rows {
@@ -168,11 +165,23 @@ func (h *handle) part(ctx context.Context, p *store.Part) error {
 	return nil
 }
 
+// recheck refuses what was decided from anything that is otherwise now.
+func (h *handle) recheck(ctx context.Context, seen *store.Seen) error {
+	stale, err := h.stale(ctx, seen)
+	if err == nil && stale {
+		err = store.ErrStale
+	}
+	return err
+}
+
 // stale reports whether anything that was seen is otherwise now. A record that is not there has revision 0.
 func (h *handle) stale(ctx context.Context, seen *store.Seen) (bool, error) {
 	k, err := h.kept(ctx)
 	if err != nil || k.revision != seen.Revision {
 		return true, err
+	}
+	if seen.Entries > 0 && k.head.Size == seen.Entries { // each Change leaves an entry
+		return false, nil
 	}
 	for _, otherwise := range []func(context.Context) (bool, error){
 		func(ctx context.Context) (bool, error) { return otherwise(ctx, h, "sources", seen.Sources) },

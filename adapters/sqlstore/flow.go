@@ -123,6 +123,14 @@ func (h *handle) claim(ctx context.Context, u *uplink.Uplink) (*firstUplink, err
 	return &firstUplink{ident.Uplink(id), [32]byte(hash)}, nil
 }
 
+// Recheck has Changes wait until what is written behind it is committed; those that were under way are waited for.
+func (f flow) Recheck(ctx context.Context, seen store.Seen) error {
+	if err := f.h.joined(ctx); err != nil {
+		return err
+	}
+	return f.h.recheck(ctx, &seen)
+}
+
 func (f flow) Finish(ctx context.Context, done store.Finished) error {
 	if _, err := f.h.replace(ctx, done.Uplink); err != nil {
 		return err
@@ -264,7 +272,7 @@ func (f flow) Checkpoint(ctx context.Context, c audit.StoredCheckpoint) error {
 	return err
 }
 
-// joined has Rest wait for what this transaction writes that will be due for jobs.
+// joined has Rest and Changes wait for what this transaction writes: of what will be due for jobs, and of what was decided.
 func (h *handle) joined(ctx context.Context) error {
 	if h.session.d.ShowShared == "" || h.session.shared == h.tenant {
 		return nil

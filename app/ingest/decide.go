@@ -183,7 +183,7 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending)
 		return nil, err
 	}
 	made.Part, made.of = store.Part{Scope: q.scope, Rows: make([]store.Finished, 0, len(ps))}, ps
-	seen := sightings{sources: map[ident.Source]uint64{}, keys: map[ident.Key]uint64{}, devices: map[ident.Device]uint64{}, decoders: map[ident.Decoder]uint64{}, unknown: map[device.Address]bool{}}
+	seen := newSightings()
 	for i, p := range ps {
 		u := us[i]
 		src := q.sources[u.Source]
@@ -314,6 +314,10 @@ type sightings struct {
 	devices  map[ident.Device]uint64
 	decoders map[ident.Decoder]uint64
 	unknown  map[device.Address]bool
+}
+
+func newSightings() *sightings {
+	return &sightings{sources: map[ident.Source]uint64{}, keys: map[ident.Key]uint64{}, devices: map[ident.Device]uint64{}, decoders: map[ident.Decoder]uint64{}, unknown: map[device.Address]bool{}}
 }
 
 func (s *sightings) note(rm *room, u uplink.Uplink) {

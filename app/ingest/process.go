@@ -111,15 +111,28 @@ type room struct {
 	decoders map[ident.Decoder]decoder.Decoder
 	versions map[ident.Version]decoder.Version
 	uplinks  []uplink.Uplink
-	wants    bool // its decoded events on the bus
-	out      bool // and gets them
+	seen     store.Seen // what they are decided from
+	wants    bool       // its decoded events on the bus
+	out      bool       // and gets them
 }
 
 // Process decodes one batch of a tenant, and answers how many uplinks it finished or put off: with many of a paused version
 // ahead, the next batch follows at once. That is no endless loop, for what is put off is due later than now; nor do those that
 // come due again keep the healthy ones waiting, as long as all of a backlog is put off within versionPause (the default one in
-// 20 s on a busy machine). Everything is checked again as it is now: the source, the device, the decoder.
+// 20 s on a busy machine). Everything is checked again as it is now, the source, the device, the decoder, and whether it still is so
+// in the write. Where something was changed meanwhile less is decided again; after some tries it is put off to the next turn.
 func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
+	for some := batch; some > 0; some /= 8 {
+		n, err := g.some(ctx, t, some)
+		if !errors.Is(err, store.ErrStale) {
+			return n, err
+		}
+		g.counts.add("ringfence_events_decided_again_total", 1)
+	}
+	return 0, nil
+}
+
+func (g *Ingest) some(ctx context.Context, t ident.Tenant, limit int) (int, error) {
 	granted, err := g.enter.Limits(ctx, t)
 	if err != nil {
 		return 0, err
@@ -128,7 +141,7 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	if err := g.hasten(ctx, rm.scope); err != nil {
 		return 0, err
 	}
-	if err := g.store.View(ctx, rm.scope, func(ctx context.Context, r store.Reader) error { return rm.read(ctx, r, g.enter.Now()) }); err != nil {
+	if err := g.store.View(ctx, rm.scope, func(ctx context.Context, r store.Reader) error { return rm.read(ctx, r, g.enter.Now(), limit) }); err != nil {
 		return 0, err
 	}
 	if rm.out, err = g.goesOut(ctx, t, rm.wants && len(rm.uplinks) > 0); err != nil {
@@ -150,6 +163,9 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	written, done, began := 0, 0, g.enter.Now()
 	err = g.store.Ingest(ctx, rm.scope, func(ctx context.Context, f store.Flow) error {
 		written, done = 0, 0 // this may be run again
+		if err := f.Recheck(ctx, rm.seen); err != nil {
+			return err
+		}
 		for _, one := range finished {
 			err := f.Finish(ctx, one)
 			if errors.Is(err, store.ErrRevision) {
@@ -186,7 +202,7 @@ func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	return written, err
 }
 
-func (rm *room) read(ctx context.Context, r store.Reader, now time.Time) error {
+func (rm *room) read(ctx context.Context, r store.Reader, now time.Time, limit int) error {
 	*rm = room{
 		scope: rm.scope, fuel: rm.fuel, sources: map[ident.Source]source.Source{}, devices: map[device.Address]*device.Device{}, nodes: map[ident.Uplink]ident.Node{},
 		decoders: map[ident.Decoder]decoder.Decoder{}, versions: map[ident.Version]decoder.Version{},
@@ -199,7 +215,7 @@ func (rm *room) read(ctx context.Context, r store.Reader, now time.Time) error {
 		return nil // what a suspended tenant sent before waits until it is resumed
 	}
 	rm.wants = own.KafkaOutput
-	if rm.uplinks, err = r.Uplinks().Due(ctx, now, batch); err != nil {
+	if rm.uplinks, err = r.Uplinks().Due(ctx, now, limit); err != nil || len(rm.uplinks) == 0 {
 		return err
 	}
 	nodes, err := r.Nodes().All(ctx)
@@ -207,6 +223,7 @@ func (rm *room) read(ctx context.Context, r store.Reader, now time.Time) error {
 		return err
 	}
 	rm.tree = org.NewTree(nodes)
+	seen := newSightings()
 	for _, u := range rm.uplinks {
 		if err := rm.source(ctx, r, u.Source); err != nil {
 			return err
@@ -214,8 +231,16 @@ func (rm *room) read(ctx context.Context, r store.Reader, now time.Time) error {
 		if err := rm.device(ctx, r, u); err != nil {
 			return err
 		}
+		seen.note(rm, u)
 	}
-	return nil
+	rev, err := r.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	head, err := r.Audit().Head(ctx)
+	rm.seen = seen.seen(rev)
+	rm.seen.Entries = head.Size
+	return err
 }
 
 func (rm *room) source(ctx context.Context, r store.Reader, id ident.Source) error {

@@ -34,9 +34,10 @@ type Part struct {
 	Wait  bool // for Changes of its tenant that are under way, as long as they take, and keep the batch's others waiting
 }
 
-// Seen are the revisions of what a part's rows were decided from; a record of revision 0 was not there.
+// Seen are the revisions of what rows were decided from; a record of revision 0 was not there.
 type Seen struct {
 	Revision uint64 // the tenant's policy revision: nodes, and whether the tenant is active
+	Entries  uint64 // of the tenant's audit log, if that was looked at: while it has no more, all else here is as it was
 	Sources  map[ident.Source]uint64
 	Keys     map[ident.Key]uint64
 	Devices  map[ident.Device]uint64

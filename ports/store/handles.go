@@ -100,6 +100,10 @@ type Flow interface {
 	// the reason duplicate_mismatch. Verdicts come in the order of the uplinks. A key expires DedupeWindow after arrival.
 	Accept(ctx context.Context, us []uplink.Uplink) ([]Verdict, error)
 
+	// Recheck refuses with ErrStale if anything in Seen is otherwise by now. It comes before all else in its Ingest: once a Change of
+	// what was seen has returned, nothing is written any more behind a Recheck that has found it as it was before.
+	Recheck(ctx context.Context, seen Seen) error
+
 	// Finish writes what became of an accepted uplink, comparing its Rev: its row, and if there are any its reading, its
 	// outcome, the device's last-seen and the device's latest reading, which never goes back. An uplink that goes to
 	// quarantine is no sign of life of the device that it names: whoever knows an address could send it.

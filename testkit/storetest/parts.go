@@ -113,30 +113,7 @@ func batchStale(t testing.TB, w *World) {
 		}
 		w.trace(t, w.A).is(t, what, 2*written, written, written, min(written, 1))
 	}
-	for n := range homeKinds {
-		seen, _ := w.seenOf(t, w.A, h)
-		try(fmt.Sprintf("what is as it was (%d)", n), seen, false)
-		w.change(t, w.A, func(ctx context.Context, wr store.Writer) error { return h.put(ctx, wr, n) })
-		try(fmt.Sprintf("a record of kind %d that was changed", n), seen, true)
-	}
-	seen, _ := w.seenOf(t, w.A, h)
-	gone := seen
-	gone.Devices = map[ident.Device]uint64{h.device.ID: 0}
-	try("a device that was not there, and is", gone, true)
-	gone.Devices = map[ident.Device]uint64{{9}: 1}
-	try("a device that was there, and is not", gone, true)
-	gone.Devices = map[ident.Device]uint64{{9}: 0}
-	try("a device that was not there, and is not", gone, false)
-	gone.Unknown = []device.Address{{Kind: device.Serial, Value: "b"}, {Kind: device.DevEUI, Value: "a"}}
-	try("addresses that nobody has", gone, false)
-	gone.Unknown = append(gone.Unknown, h.device.Addresses[0])
-	try("an address that was nobody's, and is a device's", gone, true)
-	h.device.DeletedAt = w.now.Add(time.Minute)
-	w.change(t, w.A, func(ctx context.Context, wr store.Writer) error { return h.put(ctx, wr, 3) })
-	try("an address whose device is buried", gone, false)
-	gone.Revision++
-	try("a revision that is not there yet", gone, true)
-	try("nothing", store.Seen{}, true)
+	w.overs(t, &h, try)
 }
 
 func batchFails(t testing.TB, w *World) {
@@ -236,75 +213,15 @@ func batchBounds(t testing.TB, w *World) {
 	wantIs(t, w.Store.IngestBatch(w.ctx, one)[0], store.ErrClosed, "when the store is closed")
 }
 
-// batchRace changes what rows are decided from, a thousand times, while batches are written: what is counted of a state's readings
-// when the Change that replaced it has returned is all that there ever is of it. A reading's time says what it was decided from.
 func batchRace(t testing.TB, w *World) {
-	const tries, writers = 1_000, 3
-	h := w.home(t, w.A)
-	_, begun := w.seenOf(t, w.A, h)
-	moment := func(times uint64) time.Time { return w.now.Add(time.Duration(times) * time.Second) } //nolint:gosec // thousands
-	of := func(times uint64) (n int) {
-		w.view(t, w.A, func(ctx context.Context, r store.Reader) error {
-			page, err := r.Readings().Find(ctx, store.Query{Reach: access.Everywhere}, store.ReadingFilter{From: moment(times), To: moment(times + 1)})
-			n = len(page.Items)
-			return err
-		})
-		return n
-	}
-	var ids sync.Mutex
-	row := func(times uint64) (f store.Finished) {
-		ids.Lock()
-		f = w.row(h.device.ID, 0, "p")
-		ids.Unlock()
-		f.Uplink.ReceivedAt, f.Reading.At = moment(times), moment(times)
-		return f
-	}
-	write := func(besides ...store.Part) error {
-		var seen store.Seen
-		var times uint64
-		if err := w.Store.View(w.ctx, w.A, func(ctx context.Context, r store.Reader) (err error) { seen, times, err = h.seen(ctx, r); return err }); err != nil {
-			return err
-		}
-		err := w.Store.IngestBatch(w.ctx, append([]store.Part{{Scope: w.A, Seen: seen, Rows: []store.Finished{row(times)}, Wait: len(besides) == 0}}, besides...))[0]
-		if errors.Is(err, store.ErrStale) || errors.Is(err, store.ErrBusy) && len(besides) > 0 {
+	w.race(t, func(n int, seen store.Seen, row store.Finished) error {
+		besides := []store.Part{{Scope: w.B}}[:n%2] // some with another tenant's part
+		err := w.Store.IngestBatch(w.ctx, append([]store.Part{{Scope: w.A, Seen: seen, Rows: []store.Finished{row}, Wait: len(besides) == 0}}, besides...))[0]
+		if errors.Is(err, store.ErrBusy) && len(besides) > 0 {
 			return nil
 		}
 		return err
-	}
-	counted, now := make([]int, tries), h
-	for i := range tries {
-		ev := w.event("x") // before anybody else takes ids
-		var wg sync.WaitGroup
-		for n := range writers {
-			wg.Go(func() {
-				if err := write([]store.Part{{Scope: w.B}}[:n%2]...); err != nil { // some with another tenant's part
-					t.Error(err)
-				}
-			})
-		}
-		next := now
-		err := w.Store.Change(w.ctx, w.A, func(ctx context.Context, wr store.Writer) ([]audit.Event, error) {
-			next = now // this may run again
-			return []audit.Event{ev}, next.put(ctx, wr, i%homeKinds)
-		})
-		counted[i], now = of(begun+uint64(i)), next //nolint:gosec // counts up
-		wg.Wait()
-		if err != nil {
-			t.Errorf("change %d: %v", i, err)
-			return
-		}
-	}
-	all := 0
-	for i, n := range counted {
-		if now := of(begun + uint64(i)); now != n { //nolint:gosec // counts up
-			t.Errorf("of state %d there were %d readings when it was over, and then %d", i, n, now)
-			return
-		}
-		all += n
-	}
-	if all == 0 {
-		t.Error("nothing was written meanwhile")
-	}
+	})
 }
 
 // batchAsked writes while a tenant is being changed. If another's part is written meanwhile, so that it could be, who did not ask

@@ -209,6 +209,8 @@ func Checks() []Check {
 		{"LatestReadingNeverGoesBack", latest},
 		{"ReadingsAreInTheOrderOfTheirDevice", readingOrder},
 		{"FinishComparesTheRevision", finish},
+		{"WhatWasDecidedFromWhatIsOverIsNotFinished", recheckStale},
+		{"NothingIsFinishedUnderAStateThatWasReplaced", recheckRace},
 		{"RowsOfABatchAreWrittenAsTheySay", batchRows},
 		{"RowThatCameAgainLeavesNoTrace", redelivered},
 		{"DuplicateInABatchIsToldWithTheFirst", batchDuplicate},

@@ -273,7 +273,7 @@ func (c *consumer) read(ctx, working context.Context, m *committer, topic string
 			c.w.begin(at)
 			e, reason := readEvent(r, c.g.durable.Topics)
 			if reason != "" {
-				if err := c.bury(working, r, ident.Tenant{}, reason); err != nil {
+				if err := c.bury(working, []bus.Record{r}, ident.Tenant{}, reason); err != nil {
 					return nil //nolint:nilerr // told to stop: it is read again
 				}
 				m.add(c.w.done(at))
@@ -349,15 +349,28 @@ func said(r bus.Record) uplink.Said {
 	return uplink.Said{Key: short(r.Key), Event: one(bus.EventHeader), Tenant: one(bus.TenantHeader)}
 }
 
-// bury publishes a record that cannot be used to the dead letters, however long that takes.
-func (c *consumer) bury(ctx context.Context, r bus.Record, of ident.Tenant, reason string) error {
-	l := c.g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: r.Topic, Origin: fmt.Sprintf("%d/%d", r.Partition, r.Offset), At: c.g.enter.Now(), Said: said(r)}, r.Value, trace.Parse(header(r, bus.TraceHeader)))
-	err := c.insist(ctx, "a dead letter cannot be published", func(ctx context.Context) error {
-		return away(c.g.durable.Bus.Publish(ctx, []bus.Record{l})[0])
+// bury publishes records that cannot be used to the dead letters, together, however long that takes.
+func (c *consumer) bury(ctx context.Context, rs []bus.Record, of ident.Tenant, reason string) error {
+	letters := make([]bus.Record, len(rs))
+	for i, r := range rs {
+		letters[i] = c.g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: r.Topic, Origin: fmt.Sprintf("%d/%d", r.Partition, r.Offset), At: c.g.enter.Now(), Said: said(r)}, r.Value, trace.Parse(header(r, bus.TraceHeader)))
+	}
+	err := c.insist(ctx, "dead letters cannot be published", func(ctx context.Context) error {
+		var left []bus.Record
+		var failed error
+		for i, err := range c.g.durable.Bus.Publish(ctx, letters) {
+			if err != nil {
+				left, failed = append(left, letters[i]), away(err)
+			}
+		}
+		letters = left
+		return failed
 	})
 	if err == nil {
-		c.g.counts.add(`ringfence_dead_letters_total{from="bus"}`, 1)
-		c.g.log.WarnContext(ctx, "a record went to the dead letters", slog.String("reason", reason), slog.String("topic", r.Topic), slog.Int("partition", r.Partition), slog.Int64("offset", r.Offset))
+		c.g.counts.add(`ringfence_dead_letters_total{from="bus"}`, int64(len(rs)))
+		for _, r := range rs {
+			c.g.log.WarnContext(ctx, "a record went to the dead letters", slog.String("reason", reason), slog.String("topic", r.Topic), slog.Int("partition", r.Partition), slog.Int64("offset", r.Offset))
+		}
 	}
 	return err
 }
@@ -480,7 +493,7 @@ func (c *consumer) stored(ctx context.Context, parts []*part, wait bool) (left [
 				continue
 			}
 			c.g.lost(ctx, p.Scope.Tenant(), "an event cannot be stored", err)
-			c.refuse(ctx, p.of[0], "cannot_be_stored")
+			c.refuse(ctx, p.of, "cannot_be_stored")
 		}
 	}
 	return left
@@ -505,11 +518,17 @@ func (c *consumer) finish(ps []*pending) {
 	c.later.add(later)
 }
 
-// refuse buries one event and lets it go.
-func (c *consumer) refuse(ctx context.Context, p *pending, reason string) {
-	r, _ := c.g.durable.record(p.topic, p.event, p.at) // its form was read, so that it can be written
-	r.Topic, r.Partition, r.Offset = p.topic, p.partition, p.offset
-	if c.bury(ctx, r, p.event.Tenant, reason) == nil {
-		c.finish([]*pending{p})
+// refuse buries events of one tenant and lets them go.
+func (c *consumer) refuse(ctx context.Context, ps []*pending, reason string) {
+	if len(ps) == 0 {
+		return
+	}
+	rs := make([]bus.Record, len(ps))
+	for i, p := range ps {
+		rs[i], _ = c.g.durable.record(p.topic, p.event, p.at) // its form was read, so that it can be written
+		rs[i].Topic, rs[i].Partition, rs[i].Offset = p.topic, p.partition, p.offset
+	}
+	if c.bury(ctx, rs, ps[0].event.Tenant, reason) == nil {
+		c.finish(ps)
 	}
 }

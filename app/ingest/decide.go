@@ -58,13 +58,15 @@ func (c *consumer) timely(ctx context.Context, p *part) *part {
 		return p
 	}
 	out := &part{Part: store.Part{Scope: p.Scope, Seen: p.Seen}, tries: p.tries}
+	var not []*pending
 	for i, of := range p.of {
 		if u := p.Rows[i].Uplink; !span.holds(u.ID, u.ReceivedAt) {
-			c.refuse(ctx, of, "time_not_kept")
+			not = append(not, of)
 			continue
 		}
-		out.Rows, out.of = append(out.Rows, p.Rows[i]), append(out.of, p.of[i])
+		out.Rows, out.of = append(out.Rows, p.Rows[i]), append(out.of, of)
 	}
+	c.refuse(ctx, not, "time_not_kept")
 	return out
 }
 
@@ -133,20 +135,16 @@ func (c *consumer) decide(ctx context.Context, batch []*pending) []*part {
 		case ctx.Err() != nil:
 			return nil
 		case fault.Is(err, fault.NotFound):
-			for _, p := range byTenant[t] {
-				c.refuse(ctx, p, "tenant_gone")
-			}
+			c.refuse(ctx, byTenant[t], "tenant_gone")
 		case err != nil && len(byTenant[t]) > 1: // one of them is to blame: each for itself
 			for i := range byTenant[t] {
 				parts = append(parts, c.decide(ctx, byTenant[t][i:i+1])...)
 			}
 		case err != nil:
 			c.g.lost(ctx, t, "an event cannot be decided", err)
-			c.refuse(ctx, byTenant[t][0], "cannot_be_decided")
+			c.refuse(ctx, byTenant[t], "cannot_be_decided")
 		default:
-			for _, p := range made.astray {
-				c.refuse(ctx, p, "not_its_tenants")
-			}
+			c.refuse(ctx, made.astray, "not_its_tenants")
 			if len(made.of) > 0 {
 				parts = append(parts, made)
 			}

@@ -177,9 +177,7 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending)
 	if err := c.furnish(ctx, q, t, known, us); err != nil {
 		return nil, err
 	}
-	if q.out, err = g.goesOut(ctx, t, known.Tenant().KafkaOutput); err != nil {
-		return nil, err
-	}
+	q.out = g.goesOut(ctx, t, known.Tenant().KafkaOutput)
 	made.Part, made.of = store.Part{Scope: q.scope, Rows: make([]store.Finished, 0, len(ps))}, ps
 	seen := newSightings()
 	for i, p := range ps {

@@ -28,7 +28,8 @@ type Durable struct {
 	Group    string        // in which events are finished
 	Tracer   trace.Tracer  // nil: nobody is told of traces
 
-	Span func(context.Context) (Span, error) // nil: the store keeps events of any time
+	There func(ctx context.Context, topics ...string) error // asks for topics alone, not for what is in them; nil: by Bus.Lags
+	Span  func(context.Context) (Span, error)               // nil: the store keeps events of any time
 }
 
 // Span is for which times the store can keep events, prepared for all of them or not yet.
@@ -42,6 +43,12 @@ func (s Span) holds(id ident.Uplink, received time.Time) bool {
 // Over makes a bus the durable step. It is called before anything is accepted.
 func (g *Ingest) Over(d Durable) {
 	d.Replicas = max(d.Replicas, 1)
+	if d.There == nil {
+		d.There = func(ctx context.Context, topics ...string) error {
+			_, err := d.Bus.Lags(ctx, d.Group, topics...)
+			return err
+		}
+	}
 	if d.Span != nil {
 		d.Span = kept(d.Span, g.enter.Now)
 	}

@@ -144,9 +144,7 @@ func (g *Ingest) some(ctx context.Context, t ident.Tenant, limit int) (int, erro
 	if err := g.store.View(ctx, rm.scope, func(ctx context.Context, r store.Reader) error { return rm.read(ctx, r, g.enter.Now(), limit) }); err != nil {
 		return 0, err
 	}
-	if rm.out, err = g.goesOut(ctx, t, rm.wants && len(rm.uplinks) > 0); err != nil {
-		return 0, err
-	}
+	rm.out = g.goesOut(ctx, t, rm.wants && len(rm.uplinks) > 0)
 	finished := make([]store.Finished, 0, len(rm.uplinks))
 	for _, u := range rm.uplinks {
 		began := g.enter.Now()

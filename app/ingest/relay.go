@@ -28,6 +28,7 @@ const (
 type outs struct {
 	mu    sync.Mutex
 	known map[ident.Tenant]outTopic
+	away  time.Time // until when nobody is asked: there was no answer
 }
 
 type outTopic struct {
@@ -35,11 +36,18 @@ type outTopic struct {
 	until time.Time
 }
 
-func (o *outs) get(t ident.Tenant, now time.Time) (topic outTopic, fresh bool) {
+// get answers whether a tenant's topic is there, as far as is known, and whether that is to be asked now.
+func (o *outs) get(t ident.Tenant, now time.Time) (there, ask bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	topic, ok := o.known[t]
-	return topic, ok && now.Before(topic.until)
+	topic, known := o.known[t]
+	return topic.there || !known, !now.Before(topic.until) && !now.Before(o.away)
+}
+
+func (o *outs) unanswered(now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.away = now.Add(outMissing)
 }
 
 func (o *outs) set(t ident.Tenant, there bool, now time.Time) {
@@ -71,30 +79,26 @@ func (o *outs) missing(now time.Time) (ts []ident.Tenant) {
 func (g *Ingest) OverBus() bool { return g.durable != nil }
 
 // goesOut reports whether a tenant's decoded events go out: it wants them, and an operator has made its topic. What is written for a topic
-// that is not there would wait for ever.
-func (g *Ingest) goesOut(ctx context.Context, t ident.Tenant, wanted bool) (bool, error) {
+// that is not there would wait for ever. While nobody answers it is as it was, and one that was never seen is taken to be there: its
+// records wait for it, as others' events must not.
+func (g *Ingest) goesOut(ctx context.Context, t ident.Tenant, wanted bool) bool {
 	if !wanted || g.durable == nil {
-		return false, nil
+		return false
 	}
 	now := g.enter.Now()
-	last, fresh := g.outs.get(t, now)
-	if fresh {
-		return last.there, nil
+	there, ask := g.outs.get(t, now)
+	if !ask {
+		return there
 	}
 	asking, end := context.WithTimeout(ctx, lookWait)
 	defer end()
-	_, err := g.durable.Bus.Lags(asking, g.durable.Group, g.durable.Topics.Out(t))
-	switch {
-	case err == nil:
-		g.outs.set(t, true, now)
-		return true, nil
-	case isTopic(err):
-		g.outs.set(t, false, now)
-		return false, nil
-	case last.there: // the bus is away: it is as it was
-		return true, nil
+	if err := g.durable.There(asking, g.durable.Topics.Out(t)); err == nil || isTopic(err) {
+		there = err == nil
+		g.outs.set(t, there, now)
+	} else {
+		g.outs.unanswered(now)
 	}
-	return false, away(err)
+	return there
 }
 
 func isTopic(err error) bool {

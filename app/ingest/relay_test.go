@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/ident"
@@ -108,6 +109,38 @@ func TestDecodedEventsGoOutFromWhenTheTenantWantsThemAndItsTopicIsThere(t *testi
 	s.consume()
 	if n := s.waiting(); n != 0 {
 		t.Errorf("%d records wait although the tenant wants none any more", n)
+	}
+}
+
+// The bus has no answer about one tenant's topic: that holds up neither its events nor anybody's, and what goes out waits.
+func TestATopicThatNobodyKnowsOfHoldsUpNoEvent(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	answer, asked := error(bus.ErrAway), 0
+	s.events.Over(ingest.Durable{Bus: s.bus, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers", There: func(_ context.Context, topics ...string) error {
+		if asked++; len(topics) != 1 || topics[0] != s.topics.Out(s.tenant) {
+			t.Errorf("asked for %v", topics)
+		}
+		return answer
+	}})
+	s.output(true)
+	step := func(what string, waiting, asks int) {
+		t.Helper()
+		s.says(s.scope, s.way, what, known, 0)
+		s.consume()
+		if n := s.waiting(); n != waiting || asked != asks {
+			t.Errorf("%s: %d records wait, want %d; asked %d times, want %d", what, n, waiting, asked, asks)
+		}
+	}
+	step("never seen", 1, 1)
+	step("nobody is asked again at once", 2, 1)
+	s.now, answer = s.now.Add(11*time.Second), bus.ErrTopic
+	step("it is missing", 2, 2)
+	s.now, answer = s.now.Add(11*time.Second), bus.ErrAway
+	step("it was missing", 2, 3)
+	s.now, answer = s.now.Add(11*time.Second), nil
+	step("it is there", 3, 4)
+	if n := len(s.readings()); n != 5 {
+		t.Errorf("%d readings", n)
 	}
 }
 

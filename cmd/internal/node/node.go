@@ -327,7 +327,7 @@ func (n *Node) open(ctx context.Context, spec Spec) (err error) {
 		n.Engine = engine
 	}
 	n.Ingest = ingest.New(n.Enter, n.Store, n.Engine, n.Limiter, c.Limits(), n.Log)
-	n.Ingest.Over(ingest.Durable{Bus: n.Bus, Topics: n.Topics, Version: c.Num("kafka_write_version"), Wait: busWait, Replicas: c.Num("replicas"), Group: n.Group, Tracer: n.Tracer,
+	n.Ingest.Over(ingest.Durable{Bus: n.Bus, There: n.There, Topics: n.Topics, Version: c.Num("kafka_write_version"), Wait: busWait, Replicas: c.Num("replicas"), Group: n.Group, Tracer: n.Tracer,
 		Span: func(ctx context.Context) (s ingest.Span, err error) {
 			s.Uplinks, s.Readings, s.End, err = postgres.Span(ctx, c.Secret("database_url"))
 			return s, err

@@ -4,8 +4,6 @@ package node_test
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -99,20 +97,11 @@ func TestMessagesOfMappedApplicationsGoOnWhileTheDatabaseIsAway(t *testing.T) {
 // metric is one of a process's numbers; 0: it has none such.
 func (d *deployment) metric(process, series string) int {
 	d.t.Helper()
-	res, err := (&http.Client{Timeout: 5 * time.Second}).Get(d.workers[process].metrics() + "/metrics") //nolint:noctx // it has a timeout
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	text, err := io.ReadAll(res.Body)
-	_ = res.Body.Close()
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + ` (\d+)$`).FindSubmatch(text)
+	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + ` (\d+)$`).FindStringSubmatch(d.scraped(d.workers[process]))
 	if found == nil {
 		return 0
 	}
-	n, err := strconv.Atoi(string(found[1]))
+	n, err := strconv.Atoi(found[1])
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -94,10 +94,12 @@ func (p *publisher) send(ctx context.Context, of customer, n int64) error {
 	return err
 }
 
-// flood publishes until so many events were, or the context ends; rate 0 is as fast as the broker takes them.
-func (p *publisher) flood(ctx context.Context, of []customer, rate, events int) {
+// flood publishes until so many events were, or the context ends, and answers how many were acknowledged; rate 0 is as fast as the broker
+// takes them.
+func (p *publisher) flood(ctx context.Context, of []customer, rate, events int) int {
 	p.d.t.Helper()
 	var inFlight sync.WaitGroup
+	var acked atomic.Int64
 	begun := make(chan customer)
 	hands := 128
 	if rate > 0 {
@@ -106,7 +108,10 @@ func (p *publisher) flood(ctx context.Context, of []customer, rate, events int) 
 	for range hands {
 		inFlight.Go(func() {
 			for c := range begun {
-				if err := p.send(p.d.t.Context(), c, p.n.Add(1)); err != nil && ctx.Err() == nil {
+				switch err := p.send(p.d.t.Context(), c, p.n.Add(1)); {
+				case err == nil:
+					acked.Add(1)
+				case ctx.Err() == nil:
 					p.d.t.Errorf("publish: %v", err)
 				}
 			}
@@ -123,6 +128,7 @@ func (p *publisher) flood(ctx context.Context, of []customer, rate, events int) 
 	}
 	close(begun)
 	inFlight.Wait()
+	return int(acked.Load())
 }
 
 // spent is the processor time of processes and all that they began, in seconds.

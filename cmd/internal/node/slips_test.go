@@ -4,9 +4,8 @@ package node_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -85,33 +84,15 @@ func (d *deployment) left() map[string][]byte {
 			d.t.Fatalf("%s config check: %v: %s", name, err, text)
 		}
 		out[name+"'s configuration"] = text
-		res, err := (&http.Client{Timeout: 5 * time.Second}).Get(p.metrics() + "/metrics") //nolint:noctx // it has a timeout
-		if err != nil {
-			d.t.Fatal(err)
+		metrics := d.scraped(p)
+		if len(metrics) < 100 {
+			d.t.Fatalf("%s's metrics: %s", name, metrics)
 		}
-		if text, err = io.ReadAll(res.Body); err != nil || len(text) < 100 {
-			d.t.Fatalf("%s's metrics: %v", name, err)
-		}
-		_ = res.Body.Close()
-		out[name+"'s metrics"] = text
+		out[name+"'s metrics"] = []byte(metrics)
 	}
 	topics := bus.TopicsUnder("rf")
 	for _, topic := range []string{topics.Uplinks, topics.Later, topics.Dead, topics.Expected, topics.Out(d.id())} {
-		var all bytes.Buffer
-		for part := range 4 {
-			rs, err := d.carrier.Browse(d.t.Context(), topic, part, 0, 10_000)
-			if err != nil {
-				break // it has fewer partitions
-			}
-			for _, r := range rs {
-				fmt.Fprintf(&all, "%s %s", r.Key, r.Value)
-				for _, h := range r.Headers {
-					fmt.Fprintf(&all, " %s=%s", h.Name, h.Value)
-				}
-				all.WriteByte('\n')
-			}
-		}
-		out["records of "+topic] = all.Bytes()
+		out["records of "+topic] = d.browsed(topic)
 	}
 	dump := exec.Command(filepath.Join(servers.PostgresClients(d.t), "pg_dump"), "--dbname", d.backup, "--inserts")
 	text, err := dump.CombinedOutput()
@@ -120,6 +101,26 @@ func (d *deployment) left() map[string][]byte {
 	}
 	out["pg_dump"] = text
 	return out
+}
+
+// browsed is what a topic holds.
+func (d *deployment) browsed(topic string) []byte {
+	d.t.Helper()
+	var all bytes.Buffer
+	for part := range 4 {
+		rs, err := d.carrier.Browse(d.t.Context(), topic, part, 0, 10_000)
+		if err != nil {
+			break // it has fewer partitions
+		}
+		for _, r := range rs {
+			fmt.Fprintf(&all, "%s %s", r.Key, r.Value)
+			for _, h := range r.Headers {
+				fmt.Fprintf(&all, " %s=%s", h.Name, h.Value)
+			}
+			all.WriteByte('\n')
+		}
+	}
+	return all.Bytes()
 }
 
 // talks has every process say all that it can, and a tenant's decoded events go out.
@@ -171,6 +172,12 @@ func TestNoSecretOfTheDeploymentSlips(t *testing.T) {
 		}
 	}
 	p.close()
+	d.await("what cannot be read is a dead letter", time.Minute, func() error {
+		if !bytes.Contains(d.browsed("rf.uplinks.dead"), []byte(shown)) {
+			return errors.New("it is none")
+		}
+		return nil
+	})
 	for _, credential := range []string{d.key + "x", shown, "rf_ing_" + shown, d.token[:len(d.token)-3]} {
 		if _, err := d.status(d.base, "POST", "/v1/ingest/plain", credential, object{"device": shown}); err != nil {
 			t.Fatal(err)

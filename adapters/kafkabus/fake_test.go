@@ -90,7 +90,7 @@ func newPlace(o kafkabus.Options, raw *kgo.Client) *place {
 }
 
 func quick(o kafkabus.Options) kafkabus.Options {
-	o.Session, o.Rebalance, o.Heartbeat, o.Backoff, o.Watch = 6*time.Second, 2*time.Second, 200*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
+	o.Session, o.Rebalance, o.Heartbeat, o.Backoff, o.Watch = 6*time.Second, 6*time.Second, 200*time.Millisecond, 100*time.Millisecond, 300*time.Millisecond
 	return o
 }
 

@@ -100,7 +100,8 @@ func TestAKilledKafkaLosesNothingThatWasAcknowledged(t *testing.T) {
 			break
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("%d of %d acknowledged records never came", missing, len(acknowledged))
+			ls, err := b.Lags(soon(t), "g", "stream")
+			t.Fatalf("%d of %d acknowledged records never came; %+v, %v; %v", missing, len(acknowledged), ls, err, b.Watch())
 		}
 		read(500 * time.Millisecond)
 	}

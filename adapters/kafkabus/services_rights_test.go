@@ -34,6 +34,9 @@ type deployment struct {
 	tenants [2]ident.Tenant
 }
 
+// patience is how often something that reaches a broker a moment later is asked for, 50 ms apart.
+const patience = 1200
+
 func tenant() ident.Tenant {
 	var id ident.Tenant
 	_, _ = rand.Read(id[:])
@@ -232,7 +235,7 @@ func TestTheBrokerAllowsWhatTheTableSaysAndNothingElse(t *testing.T) {
 			for _, operation := range operations {
 				want := slices.Contains(allowed[topic], operation) || operation == kafka.ACLOperationTypeDescribe && len(allowed[topic]) > 0
 				err := d.try(t, b, one.user, topic, operation)
-				for n := 0; want && refused(err) && n < 50; n++ { // what was applied reaches a broker a moment later
+				for n := 0; want && refused(err) && n < patience; n++ { // what was applied reaches a broker a moment later
 					<-time.After(50 * time.Millisecond)
 					err = d.try(t, b, one.user, topic, operation)
 				}
@@ -324,7 +327,7 @@ func TestApplyShowsWhatItDoesAndDoesItOnce(t *testing.T) {
 			if p.Done() {
 				return
 			}
-			if n == 50 {
+			if n == patience {
 				t.Fatalf("after it was applied: %q", said(p.Steps))
 			}
 			<-time.After(50 * time.Millisecond)
@@ -363,7 +366,7 @@ func TestApplyShowsWhatItDoesAndDoesItOnce(t *testing.T) {
 	p.ask(t, stranger)
 	note := "strange mallory may read topic " + names.Uplinks
 	for n := 0; !slices.Contains(said(planned().Notes), note); n++ {
-		if n == 50 {
+		if n == patience {
 			t.Fatalf("%q", said(planned().Notes))
 		}
 		<-time.After(50 * time.Millisecond)
@@ -381,7 +384,7 @@ func TestApplyShowsWhatItDoesAndDoesItOnce(t *testing.T) {
 		t.Errorf("%q, %v", said(done.Steps), err)
 	}
 	for n := 0; slices.Contains(said(planned().Notes), note); n++ {
-		if n == 50 {
+		if n == patience {
 			t.Fatal("it is still there")
 		}
 		<-time.After(50 * time.Millisecond)
@@ -402,7 +405,7 @@ func TestApplyShowsWhatItDoesAndDoesItOnce(t *testing.T) {
 		if slices.Contains(said(p.Notes), "not the same "+names.Uplinks+": it was there → missing") && slices.Contains(said(p.Steps), "create topic "+names.Uplinks) {
 			break
 		}
-		if n == 50 {
+		if n == patience {
 			t.Fatalf("%q, %q", said(p.Steps), said(p.Notes))
 		}
 		<-time.After(50 * time.Millisecond)
@@ -428,7 +431,7 @@ func TestApplyShowsWhatItDoesAndDoesItOnce(t *testing.T) {
 	for n := 0; ; n++ {
 		if errs := api.Publish(soon(t), sent(names.Uplinks, 5, 100, 20)); errs[0] == nil {
 			break
-		} else if n == 50 {
+		} else if n == patience {
 			t.Fatal(errs[0])
 		}
 		<-time.After(50 * time.Millisecond)
@@ -486,7 +489,7 @@ func TestWhoWasNamedBeforeKeepsTheirRightsUntilTheyAreNamedAsFormerOnes(t *testi
 			if slices.Equal(steps, is("take away", takes)) && slices.Equal(notes, is("not named", leaves)) {
 				return
 			}
-			if n == 50 {
+			if n == patience {
 				t.Fatalf("%s: %q, and notes %q", when, steps, notes)
 			}
 			<-time.After(50 * time.Millisecond)

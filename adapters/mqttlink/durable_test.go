@@ -218,12 +218,12 @@ func TestWhatIsInFlightIsBoundedWhileNobodyTakes(t *testing.T) {
 	s := newSink()
 	s.held(true)
 	c := b.connection()
-	c.MaxInFlight, c.KeepAlive, c.ReceiveMaximum = 100, 1e9, 1_000
+	c.MaxInFlight, c.KeepAlive, c.ReceiveMaximum = 100, 4e9, 1_000
 	ls := open(t, options(s), c)
 	ready(t, ls)
 	publish(t, client(t, b.url()), "", 3_000, 16)
 	eventually(t, "reading stops", func() bool { return count(ls, "paused") == 1 })
-	after(t, 4e9) // four times the keep-alive
+	after(t, 10e9) // two and a half times the keep-alive: a broker that hears nothing for one and a half ends it
 	if n, _ := ls.Highest(); n != 100 {
 		t.Errorf("%d were in flight, at most 100 may be", n)
 	}
@@ -262,7 +262,7 @@ func TestAConnectionThatIsDownIsOneAlarmAndNothingOfAnybodysIsLogged(t *testing.
 	s := newSink()
 	s.err = func(mqttlink.Message) error { return errors.New("KANARIE") }
 	o := options(s)
-	o.Log, o.DownAlarm = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), 200*time.Millisecond
+	o.Log, o.DownAlarm = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), 3*time.Second
 	c := b.connection()
 	c.Username, c.Password, c.Presence = "u", secret.New("KANARIE"), true
 	ls := open(t, o, c)
@@ -275,7 +275,7 @@ func TestAConnectionThatIsDownIsOneAlarmAndNothingOfAnybodysIsLogged(t *testing.
 	if count(ls, "down") != 1 || !strings.Contains(ls.Ready().Error(), "cannot be reached") {
 		t.Errorf("%v", ls.Ready())
 	}
-	after(t, 1500*time.Millisecond)
+	after(t, 4500*time.Millisecond)
 	b.Start()
 	eventually(t, "it is back", func() bool { return ls.Ready() == nil && log.has("is back") == 1 })
 	if log.has("is down") != 1 || log.has("KANARIE") != 0 || log.has("up/") != 0 {

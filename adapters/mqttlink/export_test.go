@@ -44,6 +44,16 @@ func (ls *Links) Cut() {
 	}
 }
 
+// Flushed reports whether the brokers were told all that was acknowledged.
+func (ls *Links) Flushed() bool {
+	for _, l := range ls.lines {
+		if w := l.wire.Load(); w == nil || !w.flushed() {
+			return false
+		}
+	}
+	return true
+}
+
 // Highest is how much was ever in flight at once, over all connections.
 func (ls *Links) Highest() (messages, bytes int) {
 	for _, l := range ls.lines {

@@ -139,7 +139,7 @@ func TestAMemberThatIsKilledAndAdoptedLosesNothing(t *testing.T) {
 
 func adoption(s *sink) mqttlink.Adoption {
 	o := options(s)
-	return mqttlink.Adoption{Take: o.Take, Log: o.Log, Idle: 500 * time.Millisecond, Reach: 3 * time.Second}
+	return mqttlink.Adoption{Take: o.Take, Log: o.Log}
 }
 
 func code(err error) string {
@@ -263,7 +263,7 @@ func TestRetainedMessagesAndWillsAreTold(t *testing.T) {
 	ready(t, ls)
 	eventually(t, "what is retained comes", func() bool { return s.distinct() == 5 })
 	eventually(t, "all is acknowledged", func() bool { return count(ls, "in_flight") == 0 })
-	after(t, 50*time.Millisecond) // and said so
+	eventually(t, "and said so", ls.Flushed)
 	ls.Cut()
 	eventually(t, "it is connected again", func() bool { return count(ls, "subscribes_total") == 2 })
 

@@ -310,7 +310,6 @@ func (l *line) pause(d time.Duration, w *wire) bool {
 // isDown is called when a connection that was up has ended, all its messages handed over; true: go on.
 func (l *line) isDown() bool {
 	w := l.wire.Load()
-	l.counts.disconnects.Add(1)
 	if w.code.Load() == packets.DisconnectSessionTakenOver {
 		l.counts.takeovers.Add(1)
 	}
@@ -325,6 +324,7 @@ func (l *line) isDown() bool {
 		l.reason = "The connection was lost. Look whether the broker runs and can be reached."
 	}
 	l.mu.Unlock()
+	l.counts.disconnects.Add(1)
 	l.o.Log.InfoContext(l.living, "MQTT connection was lost", slog.String("connection", l.c.Name), slog.Int("code", int(w.code.Load())))
 	return !l.role.adopts
 }
@@ -336,12 +336,12 @@ func (l *line) dropped(err error) {
 
 // failed is told why there is no connection.
 func (l *line) failed(err error) {
-	l.counts.connectFailures.Add(1)
 	l.mu.Lock()
 	if !l.up {
 		l.reason = explain(err)
 	}
 	l.mu.Unlock()
+	l.counts.connectFailures.Add(1) // who counts it finds the reason
 	l.o.Log.InfoContext(l.living, "MQTT connection failed", slog.String("connection", l.c.Name), slog.String("cause", fault.Cause(err)))
 }
 
@@ -421,7 +421,7 @@ func (l *line) rest(ctx context.Context) error {
 
 // flush waits until the acknowledgements have left.
 func (l *line) flush(ctx context.Context, w *wire) {
-	ctx, cancel := context.WithTimeout(ctx, 20*acksEvery)
+	ctx, cancel := context.WithTimeout(ctx, connectFor)
 	defer cancel()
 	tick := time.NewTicker(acksEvery)
 	defer tick.Stop()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -23,6 +24,10 @@ func (writes) SetWriteDeadline(time.Time) error { return nil }
 // Acknowledgements of many messages leave together, in their order and before what is written behind them, and none waits for one
 // that does not come.
 func TestAcknowledgementsLeaveTogetherAndNoneIsKeptBack(t *testing.T) {
+	synctest.Test(t, acknowledgements)
+}
+
+func acknowledgements(t *testing.T) {
 	each := make(chan []byte, 16)
 	w := newWire(writes{each: each}, 1<<20, newBudget(100, 1<<20), time.Now())
 	say := func(packet ...byte) {

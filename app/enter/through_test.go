@@ -124,10 +124,10 @@ func (p *post) mapped(e *enter.Enter) bool {
 	return err == nil
 }
 
-// soon waits for what another process notices within a second, or two on a busy machine.
+// soon waits for what another process notices within a second, or later on a busy machine.
 func (p *post) soon(what string, is func() bool) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

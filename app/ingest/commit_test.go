@@ -50,7 +50,7 @@ func TestASlowCommitHoldsUpNothingAndIsMadeUpFor(t *testing.T) {
 	for n := range events {
 		s.says(s.scope, s.way, fmt.Sprint(n), known, 0)
 	}
-	ctx, end := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, end := context.WithTimeout(t.Context(), hang)
 	defer end()
 	ended := make(chan error, 1)
 	go func() {

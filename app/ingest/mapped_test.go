@@ -212,7 +212,7 @@ func TestWhatAProcessDecidesThatDoesNotKnowOfTheEndOfAMappingIsNotWritten(t *tes
 	m.consume()
 	m.gone()
 	m.brings("")
-	ctx, end := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, end := context.WithTimeout(t.Context(), hang)
 	defer end()
 	ended := make(chan error, 1)
 	go func() {

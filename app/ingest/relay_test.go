@@ -28,7 +28,7 @@ func (s *stream) output(wanted bool) {
 // relay sends what there is to send.
 func (s *stream) relay(o store.Outbox) {
 	s.t.Helper()
-	ctx, end := context.WithTimeout(s.t.Context(), 10*time.Second)
+	ctx, end := context.WithTimeout(s.t.Context(), hang)
 	defer end()
 	done := make(chan struct{})
 	go func() { s.events.Relay(ctx, o, 3); close(done) }()
@@ -158,7 +158,7 @@ func TestWhatCannotGoOutKeepsNobodyElseWaiting(t *testing.T) {
 		{Tenant: ident.Tenant{2}, Outgoing: store.Outgoing{Event: ident.Uplink{3}, Key: "k", Value: []byte("behind it")}},
 		{Tenant: ident.Tenant{3}, Outgoing: store.Outgoing{Event: ident.Uplink{4}, Key: "k", Value: []byte("another's")}},
 	}}
-	ctx, end := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, end := context.WithTimeout(t.Context(), hang)
 	defer end()
 	box.done = func() {
 		if len(box.left) == 1 && box.excepted {

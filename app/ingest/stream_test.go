@@ -50,10 +50,13 @@ func streamOf(b *bench) *stream {
 	return s
 }
 
+// hang is how long a test waits for what does not end.
+const hang = 5 * time.Minute
+
 // consume works until as many events as are on the bus are finished.
 func (s *stream) consume() {
 	s.t.Helper()
-	ctx, end := context.WithTimeout(s.t.Context(), 30*time.Second)
+	ctx, end := context.WithTimeout(s.t.Context(), hang)
 	defer end()
 	ended := make(chan error, 1)
 	go func() {

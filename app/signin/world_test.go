@@ -66,7 +66,10 @@ type world struct {
 	again     func() *signin.SignIn // the same after a restart: nothing remembered but what is stored
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return costing(t, localauth.Cost{Memory: 64, Time: 1}) }
+
+// costing is a world in which a password costs so much.
+func costing(t *testing.T, cost localauth.Cost) *world {
 	t.Helper()
 	w := &world{t: t, clock: &clock{}}
 	w.clock.ns.Store(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC).UnixNano())
@@ -83,7 +86,7 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	cheap, err := localauth.New(localauth.Options{Cost: localauth.Cost{Memory: 64, Time: 1}, TestCost: true, Waiting: 1000})
+	cheap, err := localauth.New(localauth.Options{Cost: cost, TestCost: true, Waiting: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

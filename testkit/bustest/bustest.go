@@ -236,6 +236,19 @@ func behind(t testing.TB, b bus.Bus, group string, topics ...string) (n int64) {
 	return n
 }
 
+// lagsOf asks until every partition answers: those of a topic that was just made may have nobody yet who leads them.
+func lagsOf(t testing.TB, b bus.Bus, group, topic string) (ls []bus.Lag) {
+	t.Helper()
+	eventually(t, "all partitions answer", func() (told bool) {
+		var err error
+		if ls, err = b.Lags(soon(t), group, topic); err != nil && !errors.Is(err, bus.ErrAway) {
+			t.Fatalf("lags: %v", err)
+		}
+		return err == nil
+	})
+	return ls
+}
+
 // values are the records' values, sorted, each once.
 func values(rs []bus.Record) []string {
 	all := make([]string, len(rs))

@@ -191,8 +191,8 @@ func missing(t testing.TB, s *Server) {
 	}
 	s.Create(t, name, 3)
 	eventually(t, "the topic is found once it is made", func() bool { return b.Publish(soon(t), numbered(name, 1, 0, 1))[0] == nil })
-	if ls, err := b.Lags(soon(t), named("group"), name); err != nil || len(ls) != 3 {
-		t.Errorf("%v, %v", ls, err)
+	if ls := lagsOf(t, b, named("group"), name); len(ls) != 3 {
+		t.Errorf("%v", ls)
 	}
 }
 

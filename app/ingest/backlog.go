@@ -3,6 +3,7 @@ package ingest
 import (
 	"cmp"
 	"context"
+	"sync"
 	"time"
 
 	"github.com/ringfence/ringfence/core/access"
@@ -12,11 +13,20 @@ import (
 	"github.com/ringfence/ringfence/ports/store"
 )
 
-// looked is what a process that does not finish events itself knows of a tenant's backlog.
+// backlogs is what a process over a bus knows of tenants' backlogs.
+type backlogs struct {
+	mu    sync.Mutex
+	known map[ident.Tenant]*looked
+	line  []ident.Tenant // of whom the store is to be asked, in turn
+	ends  []ends         // of the topic of what is put off, that were not read when they were seen
+}
+
+// looked is what is known of one tenant's.
 type looked struct {
-	at      time.Time
-	waiting int
+	waiting int        // in the store, when that was last asked; none before it was
+	asked   bool       // it stands in line
 	later   []diverted // what this process put off since its start and nobody has read yet, oldest first
+	unread  int        // all of later
 }
 
 // diverted is how many events of one second were put off.
@@ -27,7 +37,8 @@ type diverted struct {
 
 const (
 	lookEvery  = time.Second
-	lookWait   = 500 * time.Millisecond
+	lookWait   = 2 * time.Second
+	lookMost   = 200    // tenants that the store is asked of at once: with more of them it is each one's turn less often
 	maxLooked  = 10_000 // tenants
 	maxSeconds = 3_600  // beyond it the oldest two count as one
 )
@@ -54,8 +65,9 @@ func (g *Ingest) fuel(granted tenant.Limits) int64 {
 }
 
 // behind is how many of a tenant's events wait: those that are accepted in the store, whoever let them in, and over a bus those
-// that were put off and that nobody has read, of which this process knows its own and takes the others to have as many. The store
-// is asked once a second at most.
+// that were put off and that nobody has read, of which this process knows those that it put off itself and takes the others of its
+// kind to have as many. Over a bus it goes by what is known and waits for nobody: FollowBacklogs asks the store. Until it has
+// asked of a tenant for the first time none wait, so that what comes is let in at its rate for a moment.
 func (g *Ingest) behind(ctx context.Context, t ident.Tenant) (int, error) {
 	if g.durable == nil {
 		n, err := g.waiting(ctx, t)
@@ -64,62 +76,98 @@ func (g *Ingest) behind(ctx context.Context, t ident.Tenant) (int, error) {
 		}
 		return int(n.Load()), nil
 	}
-	now := g.enter.Now()
-	g.mu.Lock()
-	l := g.looked[t]
-	fresh := now.Sub(l.at) < lookEvery
-	if !fresh { // others go on by what is known, while this one asks
-		l.at = now
-		g.look(t, l)
-	}
-	known := l.all(g.replicas())
-	g.mu.Unlock()
-	if fresh {
-		return known, nil
-	}
-	var count int
-	asking, end := context.WithTimeout(ctx, lookWait)
-	defer end()
-	err := g.store.View(asking, g.enter.System(t, "ingest", access.Origin{}), func(ctx context.Context, r store.Reader) (err error) {
-		count, err = r.Uplinks().Backlog(ctx)
-		return err
-	})
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if l = g.looked[t]; err == nil { // while the store is away, what was known last counts: acknowledging needs the bus alone
-		l.waiting = count
-		g.look(t, l)
+	b := &g.backlogs
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.of(t)
+	if !l.asked {
+		l.asked, b.line = true, append(b.line, t)
 	}
 	return l.all(g.replicas()), nil
 }
 
-// look keeps what is known. Under mu.
-func (g *Ingest) look(t ident.Tenant, l looked) {
-	if _, ok := g.looked[t]; !ok && len(g.looked) >= maxLooked {
-		for other, o := range g.looked { // any that has put nothing off
-			if len(o.later) == 0 {
-				delete(g.looked, other)
+// FollowBacklogs asks the store once a second how many events wait, until the context ends: of tenants that something came for
+// since, and of those that had some when it was last asked, so that nothing is dropped for what was true long ago.
+func (g *Ingest) FollowBacklogs(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		g.look(ctx)
+	}
+}
+
+// look asks of those who are next in line, of one after the other, however many there are. While nobody says what changed the store
+// is away, or slow: what is known counts on.
+func (g *Ingest) look(ctx context.Context) {
+	b := &g.backlogs
+	b.mu.Lock()
+	n := min(len(b.line), lookMost)
+	b.mu.Unlock()
+	for ; n > 0 && ctx.Err() == nil && g.enter.Following() == nil; n-- {
+		b.mu.Lock()
+		t := b.line[0]
+		b.mu.Unlock()
+		asking, end := context.WithTimeout(ctx, lookWait)
+		count, err := g.count(asking, t)
+		end()
+		b.mu.Lock()
+		l := b.known[t] // who stands in line is not forgotten
+		if b.line = b.line[1:]; err == nil {
+			l.waiting = count
+		}
+		if l.asked = err != nil || count > 0; l.asked {
+			b.line = append(b.line, t)
+		}
+		b.mu.Unlock()
+	}
+}
+
+// count asks the store how many of a tenant's events wait.
+func (g *Ingest) count(ctx context.Context, t ident.Tenant) (n int, err error) {
+	err = g.store.View(ctx, g.enter.System(t, "ingest", access.Origin{}), func(ctx context.Context, r store.Reader) (err error) {
+		n, err = r.Uplinks().Backlog(ctx)
+		return err
+	})
+	return n, err
+}
+
+// of is what is known of a tenant. Under mu.
+func (b *backlogs) of(t ident.Tenant) *looked {
+	l := b.known[t]
+	if l != nil {
+		return l
+	}
+	if len(b.known) >= maxLooked {
+		for other, o := range b.known { // any of whom nothing is to be known
+			if !o.asked && o.unread == 0 {
+				delete(b.known, other)
 				break
 			}
 		}
 	}
-	g.looked[t] = l
+	if b.known == nil {
+		b.known = map[ident.Tenant]*looked{}
+	}
+	l = &looked{}
+	b.known[t] = l
+	return l
 }
 
-func (l looked) all(replicas int) int {
-	n := 0
-	for _, d := range l.later {
-		n += d.n
-	}
-	return l.waiting + replicas*n
-}
+func (l *looked) all(replicas int) int { return l.waiting + replicas*l.unread }
 
 // putOff notes that events of a tenant were published to be read later.
 func (g *Ingest) putOff(t ident.Tenant, n int) {
 	at := g.enter.Now().Truncate(time.Second)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	l := g.looked[t]
+	b := &g.backlogs
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.of(t)
+	l.unread += n
 	if k := len(l.later); k > 0 && l.later[k-1].at.Equal(at) {
 		l.later[k-1].n += n
 	} else {
@@ -129,7 +177,6 @@ func (g *Ingest) putOff(t ident.Tenant, n int) {
 		l.later[1].n += l.later[0].n
 		l.later = l.later[1:]
 	}
-	g.look(t, l)
 }
 
 // ends is how far the topic of what is put off went at a moment, by partition.
@@ -154,23 +201,24 @@ func (g *Ingest) caughtUp(lags []bus.Lag) {
 		}
 		return true
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.ends = append(g.ends, now); len(g.ends) > maxSeconds {
-		g.ends = g.ends[1:] // the next one says more
+	b := &g.backlogs
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ends = append(b.ends, now); len(b.ends) > maxSeconds {
+		b.ends = b.ends[1:] // the next one says more
 	}
 	var upTo time.Time
-	for len(g.ends) > 0 && read(g.ends[0]) {
-		upTo, g.ends = g.ends[0].at.Truncate(time.Second), g.ends[1:]
+	for len(b.ends) > 0 && read(b.ends[0]) {
+		upTo, b.ends = b.ends[0].at.Truncate(time.Second), b.ends[1:]
 	}
-	for t, l := range g.looked {
+	for _, l := range b.known {
 		i := 0
 		for i < len(l.later) && l.later[i].at.Before(upTo) {
+			l.unread -= l.later[i].n
 			i++
 		}
 		if i > 0 {
 			l.later = l.later[i:]
-			g.looked[t] = l
 		}
 	}
 }

@@ -2,9 +2,11 @@ package ingest_test
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/ringfence/ringfence/adapters/memlimit"
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/decoder"
@@ -20,8 +22,8 @@ func (s *stream) oneOf(replicas int) {
 	s.events.Over(ingest.Durable{Bus: s.bus, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers", Replicas: replicas})
 }
 
-// What waits in the store is everybody's and is held against the whole limit; what is put off, each of the processes knows its own
-// part of.
+// What waits in the store is everybody's and is held against the whole limit; what is put off, each of the processes that do so knows
+// its own part of. HTTP puts nothing off, but refuses it, and is held against what waits in the store alone.
 func TestABacklogIsTheDeploymentsHoweverManyProcessesHoldItsLimit(t *testing.T) {
 	limits := tenant.DefaultLimits
 	limits.FuelPerMinute, limits.Backlog, limits.SourceRate = 1, 40, 4
@@ -30,16 +32,30 @@ func TestABacklogIsTheDeploymentsHoweverManyProcessesHoldItsLimit(t *testing.T) 
 	s.consume()
 	s.oneOf(4)
 	s.now = s.now.Add(2 * time.Second)
-	for backlog, room := range map[int]bool{40: true, 11: true, 10: false} {
-		if _, err := s.events.Admit(t.Context(), s.scope, s.way, tenant.Limits{Backlog: backlog, SourceRate: 1_000, SourceBurst: 1_000}); (err == nil) != room || err != nil && !fault.Is(err, fault.Exhausted) {
-			t.Errorf("with ten that wait and a limit of %d: %v", backlog, err)
+	api := ingest.New(s.gate, s.store, scripted{}, memlimit.New(func() time.Time { return s.now }, 1000), limits, slog.New(slog.DiscardHandler))
+	api.Over(ingest.Durable{Bus: s.bus, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers", Replicas: 4})
+	admits := func(what string, backlog int, room bool) {
+		t.Helper()
+		if _, err := api.Admit(t.Context(), s.scope, s.way, tenant.Limits{Backlog: backlog, SourceRate: 1_000, SourceBurst: 1_000}); (err == nil) != room || err != nil && !fault.Is(err, fault.Exhausted) {
+			t.Errorf("%s, with ten that wait and a limit of %d: %v", what, backlog, err)
 		}
 	}
+	admits("before the store was asked", 10, true)
+	api.Look(t.Context())
+	for backlog, room := range map[int]bool{40: true, 11: true, 10: false} {
+		admits("after it", backlog, room)
+	}
 	c := ingest.Connection{Name: "fixed", Format: source.Plain, Owner: ingest.Fixed, Tenant: s.tenant, Source: s.way.ID, Topics: []uplink.Template{template(t, "up")}}
-	for i := range 20 {
+	receive := func(i int) {
+		t.Helper()
 		if err := s.receive(c, "up", fmt.Sprintf(`{"id":"m%d","device":"%s","payload":"AA=="}`, i, known)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	receive(0)
+	s.events.Look(t.Context())
+	for i := range 19 {
+		receive(1 + i)
 	}
 	counts := s.events.Counts()
 	for result, want := range map[string]int64{"accepted": 1, "later": 8, "over_backlog": 11} { // eight here are 32 of all
@@ -47,6 +63,13 @@ func TestABacklogIsTheDeploymentsHoweverManyProcessesHoldItsLimit(t *testing.T) 
 			t.Errorf("%d messages are %s, want %d", n, result, want)
 		}
 	}
+	admits("beside a topic that is full", 40, true)
+	// What waits is asked again without anybody's message, until nothing does.
+	for _, waiting := s.process(); waiting > 0; _, waiting = s.process() {
+		s.now = s.now.Add(time.Minute)
+	}
+	api.Look(t.Context())
+	admits("once nothing waits", 1, true)
 }
 
 func TestATenantsFuelIsSharedByTheProcessesThatSpendIt(t *testing.T) {

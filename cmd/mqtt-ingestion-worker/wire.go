@@ -143,6 +143,7 @@ func work(ctx, late context.Context, n *node.Node) error {
 	})
 	var following sync.WaitGroup
 	following.Go(func() { _ = n.Ingest.FollowLater(ctx, n.Later) })
+	following.Go(func() { n.Ingest.FollowBacklogs(ctx) })
 	<-ctx.Done()
 	if err := links.Stop(late); err != nil { // the broker keeps what was not acknowledged
 		n.Log.WarnContext(ctx, "not all that was taken is finished", slog.String("cause", fault.Cause(err)))

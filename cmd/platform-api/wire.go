@@ -177,6 +177,7 @@ func work(ctx, late context.Context, n *node.Node) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { repeat(background, n, told) })
+	wg.Go(func() { n.Ingest.FollowBacklogs(background) })
 	wg.Go(func() {
 		if err := server.Serve(bound); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err

@@ -122,6 +122,30 @@ func (d *deployment) away(p *publisher, cs []customer, most map[string]int) erro
 	return nil
 }
 
+// PostgreSQL hangs, which is no refusal: what tenants send that are known goes on to Kafka, whatever is asked of the database meanwhile.
+func TestTenantsThatAreKnownPublishOnWhilePostgreSQLHangs(t *testing.T) {
+	const rate, events = 100, 1_000 // a second, and in all: beyond the seconds after which the gate knows that it is told of nothing
+	d := deploy(t)
+	cs := d.customers(10, light)
+	d.run("mqtt-ingestion-worker")
+	p := d.publisher(4)
+	defer p.close()
+	inKafka := func(within time.Duration) {
+		t.Helper()
+		d.await("what was published is in Kafka", within, func() error {
+			if n, want := d.records()-p.from, p.acked.Load(); n < want {
+				return fmt.Errorf("%d of %d", n, want)
+			}
+			return nil
+		})
+	}
+	p.flood(t.Context(), cs, 0, 2*len(cs))
+	inKafka(time.Minute)
+	d.freeze(d.postgres()...)
+	p.flood(t.Context(), cs, rate, events)
+	inKafka(time.Minute) // two a second would be a fraction
+}
+
 // behind is how much of Kafka is not finished.
 func (d *deployment) behind() (n int64) {
 	d.t.Helper()

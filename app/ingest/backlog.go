@@ -19,6 +19,7 @@ type backlogs struct {
 	known map[ident.Tenant]*looked
 	line  []ident.Tenant // of whom the store is to be asked, in turn
 	ends  []ends         // of the topic of what is put off, that were not read when they were seen
+	last  map[int]int64  // how far it went when it was last seen
 }
 
 // looked is what is known of one tenant's.
@@ -186,12 +187,15 @@ type ends struct {
 }
 
 // caughtUp forgets what was put off and is read by now: what was published before a moment is, once the readers have come to
-// where the topic ended then.
+// where the topic ended then. All of it is forgotten once the topic was made anew, which is seen by an end that went back: it is gone.
 func (g *Ingest) caughtUp(lags []bus.Lag) {
 	now := ends{g.enter.Now(), map[int]int64{}}
 	committed := map[int]int64{}
 	for _, l := range lags {
 		now.next[l.Partition], committed[l.Partition] = l.End, max(l.Committed, l.First)
+		if l.Committed > l.End { // a mark in the topic that was there before
+			committed[l.Partition] = l.First
+		}
 	}
 	read := func(e ends) bool {
 		for partition, next := range e.next {
@@ -204,6 +208,16 @@ func (g *Ingest) caughtUp(lags []bus.Lag) {
 	b := &g.backlogs
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for partition, next := range b.last {
+		if end, ok := now.next[partition]; !ok || end < next {
+			b.ends = nil
+			for _, l := range b.known {
+				l.later, l.unread = nil, 0
+			}
+			break
+		}
+	}
+	b.last = now.next
 	if b.ends = append(b.ends, now); len(b.ends) > maxSeconds {
 		b.ends = b.ends[1:] // the next one says more
 	}

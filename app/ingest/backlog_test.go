@@ -46,6 +46,48 @@ func TestWhatWasPutOffIsForgottenOnceItIsRead(t *testing.T) {
 	}
 }
 
+// Nothing that is put off stays counted for a topic that is gone: the new one's offsets would not come to where that one ended for
+// long, and a tenant at its limit would lose all that it sends until then.
+func TestWhatWasPutOffIsForgottenWhenItsTopicIsMadeAnew(t *testing.T) {
+	for name, anew := range map[string][]bus.Lag{
+		"all of it is shorter":         {{Partition: 0, Committed: -1, End: 2}, {Partition: 1, Committed: -1, End: 1}},
+		"one partition is":             {{Partition: 0, Committed: -1, End: 2}, {Partition: 1, Committed: -1, End: 400}},
+		"it has fewer partitions":      {{Partition: 0, Committed: -1, End: 100}},
+		"with the old topic's mark":    {{Partition: 0, Committed: 90, End: 2}, {Partition: 1, Committed: 300, End: 1}},
+		"and nobody has written to it": {{Partition: 0, Committed: -1}, {Partition: 1, Committed: -1}},
+	} {
+		now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+		g := New(&enter.Enter{Recorder: enter.Recorder{Mint: ident.Mint{Now: func() time.Time { return now }}}}, nil, nil, nil, tenant.DefaultLimits, nil)
+		acme := ident.Tenant{1}
+		see := func(lags []bus.Lag) int {
+			g.caughtUp(lags)
+			now = now.Add(time.Second)
+			return g.backlogs.known[acme].all(1)
+		}
+		g.putOff(acme, 3)
+		if n := see([]bus.Lag{{Partition: 0, Committed: 90, End: 100}, {Partition: 1, Committed: 300, End: 300}}); n != 3 {
+			t.Fatalf("%s: %d wait before", name, n)
+		}
+		if n := see(anew); n != 0 {
+			t.Errorf("%s: %d are still counted", name, n)
+		}
+		g.putOff(acme, 2)
+		now = now.Add(time.Second)
+		for range 2 {
+			if n := see(anew); len(anew) > 1 && anew[0].End > 0 && n != 2 {
+				t.Errorf("%s: %d are counted of two in the new one, which nobody has read", name, n)
+			}
+		}
+		for i := range anew {
+			anew[i].End += 2
+			anew[i].Committed = anew[i].End
+		}
+		if n := see(anew); n != 0 {
+			t.Errorf("%s: %d are counted of what was read of the new one", name, n)
+		}
+	}
+}
+
 // counted is a store that knows how many events of a tenant wait and is asked nothing else.
 type counted struct {
 	store.Store

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -204,21 +204,10 @@ func newChild(t testing.TB, binary string, settings ...string) *child {
 	return c
 }
 
-// free is an address where nobody listens.
-func free(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 func (c *child) begin(settings []string) {
 	t := c.t
 	t.Helper()
-	c.dir, c.address = filepath.Join(t.TempDir(), "data"), free(t)
+	c.dir, c.address = filepath.Join(t.TempDir(), "data"), servers.Free(t)
 	warm(t, c.dir)
 	c.flags = []string{"--config", os.DevNull}
 	for _, s := range append([]string{"data=" + c.dir, "listen=" + c.address, "metrics_listen=", "log_level=warn"}, settings...) {

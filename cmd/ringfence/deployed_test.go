@@ -38,7 +38,7 @@ func deployed(t *testing.T, log io.Writer, settings ...string) (*story, string) 
 		}
 	}
 	said := &output{}
-	dir, listen, prefix := t.TempDir(), free(t), "suite-"+strings.ToLower(rand.Text())
+	dir, listen, prefix := t.TempDir(), servers.Free(t), "suite-"+strings.ToLower(rand.Text())
 	kafka, login := servers.SharedKafka(t)
 	carrier, err := kafkabus.Open(kafkabus.Options{Brokers: []string{kafka}, User: login.User, Password: secret.New(login.Password), Expected: kafkabus.ExpectedTopic(prefix)})
 	must(err)
@@ -53,7 +53,7 @@ func deployed(t *testing.T, log io.Writer, settings ...string) (*story, string) 
 		c := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(os.Getenv(deployedEnv), name))
 		c.Dir, c.Stdout, c.Stderr = dir, said, io.MultiWriter(said, log)
 		c.Env = append(append(os.Environ(), "RINGFENCE_DATABASE_URL="+postgres15().URL(database, "runtime").Reveal(), "RINGFENCE_KAFKA_BROKERS="+kafka, "RINGFENCE_KAFKA_USER="+login.User, "RINGFENCE_KAFKA_PASSWORD="+login.Password,
-			"RINGFENCE_KAFKA_PREFIX="+prefix, "RINGFENCE_LOG_LEVEL=error", "RINGFENCE_METRICS_LISTEN="+free(t), "RINGFENCE_KEYS="+filepath.Join(dir, "keys"), "RINGFENCE_ENGINE="+filepath.Join(dir, "engine")), env...)
+			"RINGFENCE_KAFKA_PREFIX="+prefix, "RINGFENCE_LOG_LEVEL=error", "RINGFENCE_METRICS_LISTEN="+servers.Free(t), "RINGFENCE_KEYS="+filepath.Join(dir, "keys"), "RINGFENCE_ENGINE="+filepath.Join(dir, "engine")), env...)
 		return c
 	}
 	own := []string{"RINGFENCE_LISTEN=" + listen, "RINGFENCE_PUBLIC_URL=http://" + listen, "RINGFENCE_PASSWORD_MEMORY_KIB=19456", "RINGFENCE_PASSWORD_TIME=2"}
@@ -61,7 +61,8 @@ func deployed(t *testing.T, log io.Writer, settings ...string) (*story, string) 
 		key, value, _ := strings.Cut(s, "=")
 		own = append(own, "RINGFENCE_"+strings.ToUpper(key)+"="+value)
 	}
-	for _, c := range []*exec.Cmd{binary("platform-api", own...), binary("event-worker", "RINGFENCE_OUTBOX_DATABASE_URL="+postgres15().URL(database, "relay").Reveal())} {
+	worker := servers.Free(t)
+	for _, c := range []*exec.Cmd{binary("platform-api", own...), binary("event-worker", "RINGFENCE_METRICS_LISTEN="+worker, "RINGFENCE_OUTBOX_DATABASE_URL="+postgres15().URL(database, "relay").Reveal())} {
 		must(c.Start())
 		t.Cleanup(func() {
 			_ = c.Process.Kill()
@@ -69,15 +70,18 @@ func deployed(t *testing.T, log io.Writer, settings ...string) (*story, string) 
 		})
 	}
 	s := &story{ctx: t.Context(), dir: dir, base: "http://" + listen, out: io.Discard, client: &http.Client{Timeout: 20 * time.Second}}
-	up, err := s.wait(1, func() (int, error) {
-		if s.get("", "/readyz").status == http.StatusOK {
-			return 1, nil
+	for _, at := range []string{listen, worker} {
+		probed := &story{ctx: s.ctx, base: "http://" + at, client: s.client}
+		up, err := s.wait(1, func() (int, error) {
+			if probed.get("", "/readyz").status == http.StatusOK {
+				return 1, nil
+			}
+			return 0, nil
+		})
+		must(err)
+		if up == 0 {
+			t.Fatalf("what is at %s does not come up: %s", at, said.text())
 		}
-		return 0, nil
-	})
-	must(err)
-	if up == 0 {
-		t.Fatalf("the API does not come up: %s", said.text())
 	}
 	link := binary("platform-api", own...)
 	link.Args, link.Stdout = append(link.Args, "setup-link"), nil

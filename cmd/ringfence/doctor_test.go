@@ -308,14 +308,7 @@ func proxied(t *testing.T, base string, change func(*http.Response) error) strin
 
 func TestDoctorFindsWhatIsReachedWhereNothingShouldBe(t *testing.T) {
 	open := listening(t, nil, func(net.Conn) {})
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	shut := closed.Addr().String()
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	shut, _ := servers.Shut(t)
 	where := []string{"--profile", "p1", "--server", "https://127.0.0.1:1", "--foreign"}
 	want(t, "an open database", red, open+" is reached", "M72", nil, append(where, "--database", open, "--kafka", shut)...)
 	want(t, "an open Kafka", red, open+" is reached", "M72", nil, append(where, "--database", shut, "--kafka", open)...)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 )
 
 // door makes a source of the plain form at a node and answers its key.
@@ -205,7 +207,7 @@ func TestQuotasThatTookEffectAreInTheMetrics(t *testing.T) {
 		"ringfence_decoder_quarantines_total":                   {"function decodeUplink(input) { for (;;) {} }", "1000000000"},
 		`ringfence_uplinks_deferred_total{reason="fuel"}`:       {"", "1"}, // what the tenant has is enough
 	} {
-		metrics := free(t)
+		metrics := servers.Free(t)
 		s, _, ten := world1(t, "metrics_listen="+metrics, "fuel_per_minute="+c.fuel)
 		count := func() (int, error) {
 			at := *s

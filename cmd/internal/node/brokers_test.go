@@ -17,7 +17,7 @@ import (
 // A broker of the operator's asks the deployment's API who may come in, and a key that is revoked opens nothing within a second.
 func TestARabbitMQAsksTheDeploymentsAPI(t *testing.T) {
 	d := deploy(t)
-	listen, shown := freePort(t), word()
+	listen, shown := servers.Free(t), word()
 	d.end(d.api, syscall.SIGTERM)
 	made := d.api.make
 	d.api.make = func() *exec.Cmd {

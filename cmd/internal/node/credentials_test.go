@@ -30,7 +30,7 @@ func TestWhatATenantSignsInWithOpensNoServerBehindTheAPI(t *testing.T) {
 	kafka, admin := servers.SharedKafka(t)
 	a.mqttUser, a.mqttPassword = "network-server", word()
 	a.mosquitto = a.broker()
-	listen := freePort(t)
+	listen := servers.Free(t)
 	a.base = "http://" + listen
 	env := append(a.env("platform-api"), "RINGFENCE_LISTEN="+listen)
 	a.api = &process{name: "platform-api", make: func() *exec.Cmd {

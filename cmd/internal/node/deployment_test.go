@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -198,16 +197,6 @@ func (d *deployment) logs() {
 	}
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 func word() string {
 	var b [12]byte
 	_, _ = rand.Read(b[:])
@@ -286,7 +275,7 @@ func bare(t testing.TB) *deployment {
 		t.Fatal(err)
 	}
 	d.env = append(os.Environ(), "RINGFENCE_DATABASE_URL="+server.URL(name, "runtime").Reveal(), "RINGFENCE_KAFKA_BROKERS="+d.kafka.Addr(), "RINGFENCE_LOG_LEVEL=warn")
-	listen := freePort(t)
+	listen := servers.Free(t)
 	d.base = "http://" + listen
 	d.api = d.node("platform-api", "api", passwords["api"], "RINGFENCE_KEYS="+keys, "RINGFENCE_LISTEN="+listen, "RINGFENCE_PUBLIC_URL="+d.base, "RINGFENCE_ENGINE="+filepath.Join(d.dir, "engine"),
 		"RINGFENCE_SOURCE_RATE=100000", "RINGFENCE_SOURCE_BURST=100000", "RINGFENCE_INGEST_RATE=100000", "RINGFENCE_INGEST_BURST=100000", "RINGFENCE_PRINCIPAL_RATE=10000", "RINGFENCE_PRINCIPAL_BURST=10000", "RINGFENCE_TENANT_RATE=10000", "RINGFENCE_PASSWORD_MEMORY_KIB=19456", "RINGFENCE_PASSWORD_TIME=2")
@@ -333,7 +322,7 @@ func (d *deployment) node(binary, user, password string, env ...string) *process
 	return &process{name: binary, make: func() *exec.Cmd {
 		c := exec.Command(filepath.Join(d.bin, binary))
 		c.Dir = d.dir
-		c.Env = append(append(append([]string{}, d.env...), env...), "RINGFENCE_KAFKA_USER="+user, "RINGFENCE_KAFKA_PASSWORD="+password, "RINGFENCE_METRICS_LISTEN="+freePort(d.t))
+		c.Env = append(append(append([]string{}, d.env...), env...), "RINGFENCE_KAFKA_USER="+user, "RINGFENCE_KAFKA_PASSWORD="+password, "RINGFENCE_METRICS_LISTEN="+servers.Free(d.t))
 		return c
 	}}
 }

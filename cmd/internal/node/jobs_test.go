@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 	"github.com/ringfence/ringfence/ports/store"
 	"github.com/ringfence/ringfence/testkit/storetest"
 )
@@ -58,10 +59,10 @@ func TestJobsOfManyTenantsAreDoneOnceWhoeverFalls(t *testing.T) {
 	wg.Wait()
 	made, three := d.api.make, [3]*process{}
 	for i := range three {
-		listen := freePort(t)
+		listen := servers.Free(t)
 		three[i] = &process{name: fmt.Sprint("api-", i), make: func() *exec.Cmd {
 			c := made()
-			c.Env = append(c.Env, "RINGFENCE_LISTEN="+listen, "RINGFENCE_METRICS_LISTEN="+freePort(t), "RINGFENCE_DATABASE_URL="+d.runtime+"&application_name=api-"+fmt.Sprint(i))
+			c.Env = append(c.Env, "RINGFENCE_LISTEN="+listen, "RINGFENCE_METRICS_LISTEN="+servers.Free(t), "RINGFENCE_DATABASE_URL="+d.runtime+"&application_name=api-"+fmt.Sprint(i))
 			return c
 		}}
 		d.workers[three[i].name] = three[i]

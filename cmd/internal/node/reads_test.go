@@ -25,6 +25,7 @@ import (
 	"github.com/ringfence/ringfence/adapters/keyring"
 	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 	"github.com/ringfence/ringfence/testkit/measure"
 )
 
@@ -212,7 +213,7 @@ func BenchmarkReads(b *testing.B) {
 	}
 	larger := d.copyDatabase()
 	few, all := d.copied(d.database, m, 10), d.copied(larger, m, 10_000)
-	listen := freePort(b)
+	listen := servers.Free(b)
 	other := &process{name: "platform-api 2", make: func() *exec.Cmd {
 		c := d.api.make()
 		c.Env = append(c.Env, "RINGFENCE_LISTEN="+listen, "RINGFENCE_DATABASE_URL="+renamed(b, d.runtime, larger))

@@ -77,11 +77,11 @@ func (a *alone) env(binary string) []string {
 	addr, admin := servers.SharedKafka(a.t)
 	env := []string{
 		"RINGFENCE_DATABASE_URL=" + a.server.URL(a.database, role(binary)).Reveal(), "RINGFENCE_KAFKA_BROKERS=" + addr, "RINGFENCE_KAFKA_USER=" + admin.User, "RINGFENCE_KAFKA_PASSWORD=" + admin.Password,
-		"RINGFENCE_METRICS_LISTEN=" + freePort(a.t),
+		"RINGFENCE_METRICS_LISTEN=" + servers.Free(a.t),
 	}
 	switch binary {
 	case "platform-api":
-		return append(env, "RINGFENCE_KEYS="+filepath.Join(a.dir, "keys"), "RINGFENCE_LISTEN="+freePort(a.t), "RINGFENCE_PUBLIC_URL=https://iot.example.com", "RINGFENCE_ENGINE="+filepath.Join(a.dir, "engine"))
+		return append(env, "RINGFENCE_KEYS="+filepath.Join(a.dir, "keys"), "RINGFENCE_LISTEN="+servers.Free(a.t), "RINGFENCE_PUBLIC_URL=https://iot.example.com", "RINGFENCE_ENGINE="+filepath.Join(a.dir, "engine"))
 	case "event-worker":
 		return append(env, "RINGFENCE_KEYS="+filepath.Join(a.dir, "keys"), "RINGFENCE_ENGINE="+filepath.Join(a.dir, "engine"))
 	}
@@ -207,15 +207,19 @@ func TestEachBinaryRefusesToStartOnWhatIsNotSafe(t *testing.T) {
 }
 
 // gate is an address that nobody listens at until it is opened; it leads to a server then.
-type gate struct{ at, to string }
+type gate struct {
+	at, to string
+	listen func() net.Listener
+}
 
-func (g gate) open(t *testing.T) {
+func newGate(t *testing.T, to string) gate {
 	t.Helper()
-	l, err := net.Listen("tcp", g.at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
+	at, listen := servers.Shut(t)
+	return gate{at, to, listen}
+}
+
+func (g gate) open() {
+	l := g.listen()
 	go func() {
 		for {
 			in, err := l.Accept()
@@ -272,7 +276,7 @@ func TestEachBinaryWaitsForWhatIsAwayAtStart(t *testing.T) {
 	database := a.server.URL(a.database, "").Reveal()
 	_, host, _ := strings.Cut(database, "@")
 	host, _, _ = strings.Cut(host, "/")
-	toDatabase, toKafka := gate{freePort(t), host}, gate{freePort(t), addr}
+	toDatabase, toKafka := newGate(t, host), newGate(t, addr)
 	for _, binary := range binaries {
 		env := append(a.env(binary), "RINGFENCE_KAFKA_PREFIX="+prefix, "RINGFENCE_KAFKA_BROKERS="+toKafka.at, "RINGFENCE_DATABASE_URL="+strings.Replace(a.server.URL(a.database, role(binary)).Reveal(), host, toDatabase.at, 1))
 		p := &process{name: binary, make: func() *exec.Cmd {
@@ -294,11 +298,11 @@ func TestEachBinaryWaitsForWhatIsAwayAtStart(t *testing.T) {
 			return nil
 		})
 	}
-	toDatabase.open(t)
+	toDatabase.open()
 	a.await("the API", time.Minute, func() error { return a.ready(api.metrics()) })
 	a.unready(events, "The bus cannot be reached")
 	a.unready(mqtt, "broker")
-	toKafka.open(t)
+	toKafka.open()
 	a.await("the event worker", time.Minute, func() error { return a.ready(events.metrics()) })
 	a.unready(mqtt, "broker")
 	broker.Start()

@@ -16,12 +16,14 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 )
 
 // second starts another API, at whose own address brokers ask, and is where it and that are.
 func (d *deployment) second() (base, brokers string) {
 	d.t.Helper()
-	listen, asks, shown := freePort(d.t), freePort(d.t), word()
+	listen, asks, shown := servers.Free(d.t), servers.Free(d.t), word()
 	other := &process{name: "platform-api 2", make: func() *exec.Cmd {
 		c := d.api.make()
 		c.Env = append(c.Env, "RINGFENCE_LISTEN="+listen, "RINGFENCE_BROKER_AUTH_LISTEN="+asks, "RINGFENCE_BROKER_AUTH_SECRET="+shown)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 )
 
 // deaf asks for something again and again and takes no answer, until who answers does not read any more either.
@@ -82,7 +84,7 @@ func stopsInTime(t *testing.T) (missed error) {
 		t.Fatal(err)
 	}
 	defer func() { _ = silent.Close() }()
-	door := freePort(t)
+	door := servers.Free(t)
 	d.env = append(d.env, "RINGFENCE_OTLP_ENDPOINT=http://"+silent.Addr().String(), "RINGFENCE_OTLP_RATIO=1")
 	made := d.api.make
 	d.api.make = func() *exec.Cmd {

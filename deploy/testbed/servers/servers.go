@@ -229,6 +229,44 @@ func folder(t testing.TB) string {
 	return dir
 }
 
+// Free is an address of loopback where nobody listens, for a process that the test starts.
+func Free(t testing.TB) string {
+	t.Helper()
+	return local(free(t, 1)[0])
+}
+
+// Shut is an address of loopback that refuses everybody and that nobody else can have, until it is opened or the test ends.
+func Shut(t testing.TB) (addr string, open func() net.Listener) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	syscall.ForkLock.RLock() // no process that is started now keeps it
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	must(err)
+	file := os.NewFile(uintptr(fd), "shut")
+	t.Cleanup(func() { _ = file.Close() })
+	must(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	at, err := syscall.Getsockname(fd)
+	must(err)
+	return local(at.(*syscall.SockaddrInet4).Port), func() net.Listener {
+		t.Helper()
+		must(syscall.Listen(fd, syscall.SOMAXCONN))
+		l, err := net.FileListener(file) // which has its own
+		must(err)
+		must(file.Close())
+		t.Cleanup(func() { _ = l.Close() })
+		return l
+	}
+}
+
 // free answers ports of loopback that nobody listens at, below those that systems give to clients: while a server is down,
 // nobody else is given its port.
 func free(t testing.TB, n int) []int {

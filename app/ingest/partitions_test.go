@@ -23,7 +23,8 @@ import (
 func TestAnEventOfATimeThatNothingIsKeptOfIsADeadLetterAndOneOfADayThatIsMissingWaits(t *testing.T) {
 	server := pgtest.New(pgtest.Oldest)
 	name := server.Database(t)
-	at := time.Now().UTC().Truncate(24 * time.Hour).Add(12 * time.Hour)
+	server.Recent(t, name)
+	at := pgtest.Day().Truncate(24 * time.Hour).Add(12 * time.Hour)
 	s := streamOf(newBenchOn(t, at, func(now func() time.Time, revised store.Revised) store.Store {
 		st, err := postgres.Open(t.Context(), postgres.Options{URL: server.URL(name, "runtime"), Now: now, Revised: revised})
 		if err != nil {

@@ -243,6 +243,7 @@ func killed(t *testing.T, k *child, want int) survey {
 	}
 	if !r.bad() {
 		c.wg.Wait()
+		decoded(t, k, want/2)
 	}
 	c.stop()
 	if c.s.get(c.ten.token, "/v1/tenants/"+c.ten.id+"/audit/checkpoint").status != http.StatusOK {
@@ -253,6 +254,22 @@ func killed(t *testing.T, k *child, want int) survey {
 		return r
 	}
 	return surveyed(t, k, c, r.kills)
+}
+
+// decoded waits until a server has made so many readings, or for a while: an acknowledgement promises none.
+func decoded(t *testing.T, k *child, enough int) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(k.dir, "ringfence.db")+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	n := 0
+	for late := time.Now().Add(3 * time.Minute); n < enough && time.Now().Before(late); <-time.After(50 * time.Millisecond) {
+		if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM readings").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // surveyed compares what was acknowledged with what the database of a server that has ended holds.

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres/pgtest"
@@ -19,6 +18,7 @@ import (
 
 // An operator's day: the alarm, the command that ends it, several of them at once and again, and what is over is dropped.
 func TestMaintainPreparesTheDaysToComeAndDropsThoseThatAreOver(t *testing.T) {
+	now := pgtest.Day()
 	server := pgtest.New(pgtest.Oldest)
 	name := server.Database(t)
 	dir := t.TempDir()
@@ -35,16 +35,16 @@ func TestMaintainPreparesTheDaysToComeAndDropsThoseThatAreOver(t *testing.T) {
 		code := run(t.Context(), args, environment{lookup: func(string) (string, bool) { return "", false }, stdout: &out, stderr: &told})
 		return code, out.String(), told.String()
 	}
-	day := func(back int) string { return time.Now().UTC().AddDate(0, 0, -back).Format("20060102") }
+	day := func(back int) string { return now.AddDate(0, 0, -back).Format("20060102") }
 	for _, back := range []int{0, 1, 2} { // it was forgotten for longer than it prepares for
 		if err := server.Ask(t.Context(), name, "DROP TABLE IF EXISTS readings_"+day(back)+", uplinks_"+day(back)+", outcomes_"+day(back)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := postgres.Prepare(t.Context(), server.URL(name, "owner"), time.Now().AddDate(0, 0, -3), time.Now().AddDate(0, 0, -3)); err != nil {
+	if _, err := postgres.Prepare(t.Context(), server.URL(name, "owner"), now.AddDate(0, 0, -3), now.AddDate(0, 0, -3)); err != nil {
 		t.Fatal(err)
 	}
-	tomorrow, old := "readings_"+time.Now().UTC().AddDate(0, 0, 1).Format("20060102"), time.Now().UTC().AddDate(-2, 0, 0)
+	tomorrow, old := "readings_"+day(-1), now.AddDate(-2, 0, 0)
 	if err := server.Ask(t.Context(), name, "DROP TABLE "+tomorrow); err != nil {
 		t.Fatal(err)
 	}

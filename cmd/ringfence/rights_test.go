@@ -208,7 +208,8 @@ func TestARoleOpensWhatItNames(t *testing.T) {
 	}
 }
 
-// The answer to another tenant's thing takes as long as that to nothing: 2,000 pairs a class, asked in turn.
+// The answer to another tenant's thing takes as long as that to nothing: 2,000 pairs a class, asked in turn. What the machine does beside
+// them moves a median too, but not three times to the same side.
 func TestAForeignThingTakesAsLongAsAMissingOne(t *testing.T) {
 	e := newEstate(t)
 	s := e.story
@@ -242,18 +243,25 @@ func TestAForeignThingTakesAsLongAsAMissingOne(t *testing.T) {
 		if a.status != 404 || a.status != b.status || a.without("request_id") != b.without("request_id") {
 			t.Fatalf("%s: %s and %s", class, a.text, b.text)
 		}
-		var took [2][]float64
-		for range 2000 {
-			for i, p := range []string{foreign, nobody} {
-				began := time.Now()
-				e.get(other.token, p)
-				took[i] = append(took[i], float64(time.Since(began).Microseconds()))
+		var apart []float64
+		for len(apart) < 3 {
+			var took [2][]float64
+			for range 2000 {
+				for i, p := range []string{foreign, nobody} {
+					began := time.Now()
+					e.get(other.token, p)
+					took[i] = append(took[i], float64(time.Since(began).Microseconds()))
+				}
 			}
+			gap := median(took[0]) - median(took[1])
+			t.Logf("%s: %.0f µs and %.0f µs", class, median(took[0]), median(took[1]))
+			if math.Abs(gap) < 200 || len(apart) > 0 && gap*apart[0] < 0 {
+				break
+			}
+			apart = append(apart, gap)
 		}
-		gap := math.Abs(median(took[0]) - median(took[1]))
-		t.Logf("%s: %.0f µs and %.0f µs", class, median(took[0]), median(took[1]))
-		if gap >= 200 {
-			t.Errorf("%s: medians %.0f µs apart", class, gap)
+		if len(apart) == 3 {
+			t.Errorf("%s: medians %.0f µs apart", class, apart)
 		}
 	}
 }

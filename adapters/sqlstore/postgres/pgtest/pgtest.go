@@ -73,6 +73,23 @@ func (s *Server) Database(t testing.TB) string {
 	return s.made(t, " TEMPLATE "+template)
 }
 
+// Day is the time, of a day that does not end while a test of partitions runs: shortly before one ends, the next is waited for.
+func Day() time.Time {
+	now := time.Now().UTC()
+	if next := now.Truncate(24*time.Hour).AddDate(0, 0, 1); next.Sub(now) < 3*time.Minute {
+		<-time.After(next.Sub(now))
+	}
+	return time.Now().UTC()
+}
+
+// Recent drops the partitions of before the last days: those that the clock of storetest needs, wherever it stands by now.
+func (s *Server) Recent(t testing.TB, database string) {
+	t.Helper()
+	if err := s.Ask(t.Context(), database, "DO $$ DECLARE n text; BEGIN FOR n IN SELECT name FROM partitions() WHERE ends < now() - interval '3 days' LOOP EXECUTE format('DROP TABLE %I', n); END LOOP; END $$"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Empty is a new one without a schema.
 func (s *Server) Empty(t testing.TB) string {
 	t.Helper()

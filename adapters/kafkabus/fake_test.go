@@ -130,7 +130,7 @@ func (p *place) ask(t testing.TB, r kmsg.Request) kmsg.Response {
 func (p *place) server() *bustest.Server {
 	admin := func(t testing.TB, do func(context.Context, *kafkabus.Bus) error) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		b, err := kafkabus.Open(p.options)
 		if err != nil {

@@ -289,7 +289,7 @@ func (e *Engine) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error)
 	defer func() { e.guests <- in }()
 	began := time.Now()
 	secrets := secretsOf(j.Input)
-	im := e.images.get(keyOf(j.Script))
+	im, gave := e.images.get(keyOf(j.Script))
 	var loading int64
 	if im == nil {
 		var used int64
@@ -299,7 +299,9 @@ func (e *Engine) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error)
 			r.Fuel, r.Duration = used, time.Since(began)
 			return r, err
 		}
-		loading = used
+		if !gave { // else it would be here still, but for others'
+			loading = used
+		}
 		e.images.put(keyOf(j.Script), im)
 	}
 	in.restore(im, j.Script.Tenant)

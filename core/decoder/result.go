@@ -78,7 +78,7 @@ type Result struct {
 	Warnings []string
 	Errors   []string      // the script's own errors; a non-empty list is the category exception
 	Fuel     int64         // fuel used, deterministic
-	LoadFuel int64         // fuel that loading the script took before this run; 0 if it was loaded already, so not deterministic
+	LoadFuel int64         // fuel that loading the script took before this run; 0 if it was loaded already, also if it had to make room for other tenants' since, so not deterministic
 	Duration time.Duration // wall clock, not deterministic
 	Message  string        // at most MaxMessage bytes, secrets masked; empty on success
 }

@@ -36,6 +36,7 @@ type Ingest struct {
 	counts    counters
 	consuming consuming
 	outs      outs
+	stuck     stuck
 	lags      lagging
 	traces    traces
 	backlogs  backlogs // over a bus

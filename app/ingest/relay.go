@@ -18,7 +18,10 @@ import (
 const (
 	relayBatch = 500
 	relayIdle  = 200 * time.Millisecond
-	sendWait   = 20 * time.Second // shorter than the store lets a relay be at a shard
+	sendWait   = 5 * time.Second // how long topics that take nothing hold up what is sent beside them; shorter than the store lets a relay be at a shard
+	stuckLeast = time.Second     // how long nothing is sent to a topic that took nothing, at first
+	stuckMost  = 15 * time.Second
+	stuckKept  = time.Minute      // after which who was not tried again has nothing left
 	outThere   = time.Minute      // how long a topic that was there is taken to be
 	outMissing = 10 * time.Second // how long one that was not is taken not to be
 	maxOuts    = 20_000
@@ -63,16 +66,62 @@ func (o *outs) set(t ident.Tenant, there bool, now time.Time) {
 	o.known[t] = outTopic{there, now.Add(life)}
 }
 
-// missing are the tenants whose topics are not there now.
-func (o *outs) missing(now time.Time) (ts []ident.Tenant) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for t, topic := range o.known {
-		if !topic.there && now.Before(topic.until) {
+// stuck are tenants whose topics took nothing lately.
+type stuck struct {
+	mu sync.Mutex
+	of map[ident.Tenant]halted
+}
+
+type halted struct {
+	until time.Time // nobody tries before
+	pause time.Duration
+	open  [store.OutboxShards]bool // of which all went out since
+}
+
+// failed has nothing sent of a tenant's for a while, a longer one each time.
+func (s *stuck) failed(t ident.Tenant, shard int, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of == nil || len(s.of) >= maxOuts {
+		s.of = map[ident.Tenant]halted{}
+	}
+	h := s.of[t]
+	h.open[shard] = false
+	if !now.Before(h.until) { // else it failed in another shard at the same time
+		h.pause = min(max(2*h.pause, stuckLeast), stuckMost)
+		h.until = now.Add(h.pause)
+	}
+	s.of[t] = h
+}
+
+// went has what a shard has of a tenant sent as that of others.
+func (s *stuck) went(t ident.Tenant, shard int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h, ok := s.of[t]; ok {
+		h.open[shard] = true
+		s.of[t] = h
+	}
+}
+
+// except are those of whom a shard's records wait, for who tries again and for who does not, and how many are to be tried again.
+func (s *stuck) except(shard int, now time.Time, again bool) (ts []ident.Tenant, due int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t, h := range s.of {
+		late := now.Sub(h.until)
+		if late > stuckKept {
+			delete(s.of, t)
+			continue
+		}
+		if late >= 0 {
+			due++
+		}
+		if !h.open[shard] && (late < 0 || !again) {
 			ts = append(ts, t)
 		}
 	}
-	return ts
+	return ts, due
 }
 
 // OverBus reports whether tenants can have their decoded events on a bus.
@@ -112,25 +161,29 @@ func goingOut(t ident.Tenant, r uplink.Reading) (*store.Outgoing, error) {
 	return &store.Outgoing{Event: r.Uplink, Key: r.OutKey(t), Value: value}, err
 }
 
-// Relay sends what is written for tenants' own topics, until the context ends, in as many hands as are asked for. What was sent and
-// could not be let go of is sent again: each record says which event it is of.
+// Relay sends what is written for tenants' own topics, until the context ends, in as many hands as are asked for, and in one more that
+// tries those again which took nothing: so one shard at most waits for such. What was sent and could not be let go of is sent again:
+// each record says which event it is of.
 func (g *Ingest) Relay(ctx context.Context, o store.Outbox, hands int) {
 	var all sync.WaitGroup
 	for n := range hands {
-		all.Go(func() { (&relay{g: g, outbox: o}).run(ctx, n*store.OutboxShards/hands) })
+		all.Go(func() { (&relay{g: g, outbox: o, first: n * store.OutboxShards / hands}).run(ctx) })
 	}
+	all.Go(func() { (&relay{g: g, outbox: o, again: true}).run(ctx) })
 	all.Wait()
 }
 
 type relay struct {
 	g      *Ingest
 	outbox store.Outbox
+	first  int  // of the shards that have something, where it begins
+	again  bool // it is there for who is stuck, and works while somebody is to be tried again
 	after  [store.OutboxShards]ident.Tenant
 }
 
-func (r *relay) run(ctx context.Context, first int) {
+func (r *relay) run(ctx context.Context) {
 	for pause := relayIdle; ; {
-		sent, err := r.look(ctx, first)
+		sent, err := r.look(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -153,23 +206,34 @@ func (r *relay) run(ctx context.Context, first int) {
 }
 
 // look sends a part of what each shard has, and answers how many records were sent.
-func (r *relay) look(ctx context.Context, first int) (sent int, err error) {
+func (r *relay) look(ctx context.Context) (sent int, err error) {
+	if _, due := r.g.stuck.except(0, r.g.enter.Now(), true); r.again && due == 0 {
+		return 0, nil
+	}
 	shards, err := r.outbox.Waiting(ctx)
 	for n := 0; n < len(shards) && err == nil && ctx.Err() == nil; n++ {
+		shard := shards[(r.first+n)%len(shards)]
+		except, due := r.g.stuck.except(shard, r.g.enter.Now(), r.again)
+		if r.again && due == 0 {
+			break
+		}
 		var some int
-		some, err = r.round(ctx, shards[(first+n)%len(shards)])
+		some, err = r.round(ctx, shard, except)
 		sent += some
+	}
+	if r.again {
+		r.first++ // what is stuck in one shard keeps another's from nothing
 	}
 	return sent, err
 }
 
 // round sends what a shard has, and answers how many records were sent.
-func (r *relay) round(ctx context.Context, shard int) (sent int, err error) {
-	at := store.Round{Shard: shard, After: r.after[shard], Except: r.g.outs.missing(r.g.enter.Now()), Limit: relayBatch}
+func (r *relay) round(ctx context.Context, shard int, except []ident.Tenant) (sent int, err error) {
+	at := store.Round{Shard: shard, After: r.after[shard], Except: except, Limit: relayBatch}
 	r.after[shard] = ident.Tenant{} // unless there is more
 	_, err = r.outbox.Relay(ctx, at, func(ctx context.Context, rs []store.Sent) []error {
 		r.after[shard] = rs[len(rs)-1].Tenant
-		errs := r.publish(ctx, rs)
+		errs := r.publish(ctx, shard, rs)
 		for _, err := range errs {
 			if err == nil {
 				sent++
@@ -183,30 +247,66 @@ func (r *relay) round(ctx context.Context, shard int) (sent int, err error) {
 	return sent, err
 }
 
-func (r *relay) publish(ctx context.Context, sent []store.Sent) []error {
-	ctx, end := context.WithTimeout(ctx, sendWait)
+// publish sends each tenant's records beside the others', so that none waits behind a topic that takes nothing.
+func (r *relay) publish(ctx context.Context, shard int, sent []store.Sent) []error {
+	errs := make([]error, len(sent))
+	of := map[ident.Tenant][]int{}
+	for i, s := range sent {
+		of[s.Tenant] = append(of[s.Tenant], i)
+	}
+	sending, end := context.WithTimeout(ctx, sendWait)
 	defer end()
-	d, now := r.g.durable, r.g.enter.Now()
+	var all sync.WaitGroup
+	for t, places := range of {
+		all.Go(func() {
+			own := make([]store.Sent, len(places))
+			for n, i := range places {
+				own[n] = sent[i]
+			}
+			whole := true
+			for n, err := range r.publishOf(sending, t, own) {
+				errs[places[n]] = err
+				whole = whole && err == nil
+			}
+			switch {
+			case whole:
+				r.g.stuck.went(t, shard)
+			case ctx.Err() == nil: // else it was told to stop
+				r.g.stuck.failed(t, shard, r.g.enter.Now())
+			}
+		})
+	}
+	all.Wait()
+	return errs
+}
+
+// publishOf sends one tenant's.
+func (r *relay) publishOf(ctx context.Context, t ident.Tenant, sent []store.Sent) []error {
+	d := r.g.durable
 	records := make([]bus.Record, len(sent))
 	for i, s := range sent {
-		records[i] = bus.Record{Topic: d.Topics.Out(s.Tenant), Key: s.Key, Value: s.Value, Headers: []bus.Header{
-			{Name: bus.EventHeader, Value: []byte(s.Event.String())}, {Name: bus.VersionHeader, Value: strconv.AppendInt(nil, uplink.DecodedVersion, 10)}, {Name: bus.TenantHeader, Value: []byte(s.Tenant.String())},
+		records[i] = bus.Record{Topic: d.Topics.Out(t), Key: s.Key, Value: s.Value, Headers: []bus.Header{
+			{Name: bus.EventHeader, Value: []byte(s.Event.String())}, {Name: bus.VersionHeader, Value: strconv.AppendInt(nil, uplink.DecodedVersion, 10)}, {Name: bus.TenantHeader, Value: []byte(t.String())},
 		}}
 	}
 	errs := d.Bus.Publish(ctx, records)
-	told := map[ident.Tenant]bool{}
+	var why error
 	n := int64(0)
 	for i, err := range errs {
 		switch {
 		case err == nil:
 			n++
-		case isTopic(err) && !told[sent[i].Tenant]:
-			told[sent[i].Tenant] = true
-			r.g.outs.set(sent[i].Tenant, false, now)
-			r.g.log.WarnContext(ctx, "a tenant's topic is missing: its decoded events wait until `ringfence kafka topics --apply` has made it", slog.String("tenant_id", sent[i].Tenant.String()))
 		case fault.Is(err, fault.Invalid): // for ever: it must not keep what comes after it
 			errs[i] = r.bury(ctx, sent[i], records[i])
+		default:
+			why = err
 		}
+	}
+	if isTopic(why) {
+		r.g.outs.set(t, false, r.g.enter.Now())
+		r.g.log.WarnContext(ctx, "a tenant's topic is missing: its decoded events wait until `ringfence kafka topics --apply` has made it", slog.String("tenant_id", t.String()))
+	} else if why != nil {
+		r.g.log.WarnContext(ctx, "a tenant's topic takes nothing at the moment: its decoded events wait", slog.String("tenant_id", t.String()), slog.String("cause", fault.Cause(why)))
 	}
 	r.g.counts.add("ringfence_outbox_sent_total", n)
 	if failed := int64(len(errs)) - n; failed > 0 {

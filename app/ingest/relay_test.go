@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -179,8 +180,10 @@ func TestWhatCannotGoOutKeepsNobodyElseWaiting(t *testing.T) {
 	}
 }
 
-// box is an outbox of one shard and one relay.
+// box is an outbox of one shard.
 type box struct {
+	sync.Mutex
+
 	left     []store.Sent
 	excepted bool // a round was asked for without the tenant that has no topic
 	done     func()
@@ -189,6 +192,8 @@ type box struct {
 func (b *box) Waiting(context.Context) ([]int, error) { return []int{0}, nil }
 
 func (b *box) Relay(ctx context.Context, r store.Round, publish func(context.Context, []store.Sent) []error) (bool, error) {
+	b.Lock()
+	defer b.Unlock()
 	defer b.done()
 	if r.Shard != 0 {
 		return true, nil

@@ -69,7 +69,7 @@ func work(ctx, _ context.Context, n *node.Node) error {
 	if url := n.Config.Secret("outbox_database_url"); !url.IsZero() {
 		var box *postgres.Outbox
 		if err := n.Insist(ctx, "the outbox", func(ctx context.Context) (err error) {
-			box, err = postgres.OpenOutbox(ctx, url, n.Config.Num("relays"))
+			box, err = postgres.OpenOutbox(ctx, url, n.Config.Num("relays")+1) // one tries again what could not be sent
 			return err
 		}); err != nil {
 			return err

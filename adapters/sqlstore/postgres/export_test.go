@@ -69,3 +69,6 @@ func BatchTexts() (said map[string]string, set string) {
 	t := newTexts()
 	return map[string]string{"show": t.show, "plain": t.plain, "part": t.part, "duplicates": t.duplicates, "folds": t.folds, "sooner": t.sooner}, t.settings
 }
+
+// HandedText is the statement by which a round takes what it hands over.
+const HandedText = oldest

@@ -52,10 +52,11 @@ const atOnce = 64
 const (
 	lockShard = "SELECT pg_try_advisory_xact_lock(hashtextextended('outbox ' || $1::text, 3))"
 	oldest    = `WITH RECURSIVE t(tenant, n) AS (
-			(SELECT tenant, 1 FROM outbox WHERE shard = $1 AND tenant > $2 AND NOT tenant = ANY($3) ORDER BY tenant LIMIT 1)
-			UNION ALL SELECT (SELECT o.tenant FROM outbox o WHERE o.shard = $1 AND o.tenant > t.tenant AND NOT o.tenant = ANY($3) ORDER BY o.tenant LIMIT 1), n + 1 FROM t WHERE tenant IS NOT NULL AND n < $4)
-		SELECT o.tenant, o.id, o.event, o.key, o.value FROM (SELECT tenant FROM t WHERE tenant IS NOT NULL ORDER BY n) s
-			CROSS JOIN LATERAL (SELECT * FROM outbox b WHERE b.shard = $1 AND b.tenant = s.tenant ORDER BY b.id LIMIT (SELECT greatest($5 / count(*), 1) FROM t WHERE tenant IS NOT NULL)) o`
+			SELECT $2::bytea, 0
+			UNION ALL SELECT x.tenant, n + CASE WHEN x.tenant = ANY($3) THEN 0 ELSE 1 END FROM t CROSS JOIN LATERAL (SELECT o.tenant FROM outbox o WHERE o.shard = $1 AND o.tenant > t.tenant ORDER BY o.tenant LIMIT 1) x WHERE n < $4),
+		s AS MATERIALIZED (SELECT tenant FROM t WHERE tenant > $2 AND NOT tenant = ANY($3))
+		SELECT o.tenant, o.id, o.event, o.key, o.value FROM (SELECT tenant FROM s ORDER BY tenant) s
+			CROSS JOIN LATERAL (SELECT * FROM outbox b WHERE b.shard = $1 AND b.tenant = s.tenant ORDER BY b.id LIMIT (SELECT greatest($5 / count(*), 1) FROM s)) o`
 	letGo = "DELETE FROM outbox WHERE (tenant, id) IN (SELECT * FROM unnest($1::bytea[], $2::bigint[]))"
 )
 

@@ -4,6 +4,8 @@ package postgres_test
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/url"
@@ -282,6 +284,57 @@ func fill(t testing.TB, server *pgtest.Server, name string, tenants, each int) {
 			}
 		}
 	}
+}
+
+// Who cannot be sent anything now may have much that waits: a round passes over it, and looks at no record of it.
+func TestARoundPassesOverWhoIsLeftOut(t *testing.T) {
+	const tenants, each, limit = 50, 400, 100
+	server := pgtest.New(pgtest.Oldest)
+	name := server.Database(t)
+	fill(t, server, name, tenants, each)
+	db, err := sql.Open("pgx", server.URL(name, "relay").Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	one := ident.Tenant{1, 0, tenants - 1}
+	var except [][]byte
+	for n := range tenants - 1 {
+		out := ident.Tenant{1, 0, byte(n)}
+		except = append(except, out[:])
+	}
+	var none ident.Tenant
+	var text string
+	if err := db.QueryRowContext(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+postgres.HandedText, store.OutboxShard(one, "k0"), none[:], except, 64, limit).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	var plans []struct{ Plan measured }
+	if err := json.Unmarshal([]byte(text), &plans); err != nil {
+		t.Fatal(err)
+	}
+	if n := plans[0].Plan.looked(); n < limit || n > limit+2*tenants {
+		t.Errorf("%v records were looked at for %d: %s", n, limit, text)
+	}
+}
+
+// measured is a node of what EXPLAIN ANALYZE says.
+type measured struct {
+	Relation string  `json:"Relation Name"`
+	Rows     float64 `json:"Actual Rows"`
+	Removed  float64 `json:"Rows Removed by Filter"`
+	Loops    float64 `json:"Actual Loops"`
+	Plans    []measured
+}
+
+// looked is how many rows of tables it looked at.
+func (m measured) looked() (n float64) {
+	if m.Relation != "" {
+		n = (m.Rows + m.Removed) * m.Loops
+	}
+	for _, below := range m.Plans {
+		n += below.looked()
+	}
+	return n
 }
 
 // An MQTT worker's role reads what it needs, and a role that may write is refused where nothing is ever written.

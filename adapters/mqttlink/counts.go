@@ -29,6 +29,7 @@ func (l *line) count(out map[string]int64, now time.Time) {
 	}
 	n, bytes := l.budget.now()
 	out["ringfence_mqtt_in_flight"+label], out["ringfence_mqtt_in_flight_bytes"+label] = int64(n), int64(bytes)
+	out["ringfence_mqtt_waiting"+label], out["ringfence_mqtt_held"+label] = l.waiting.Load(), l.held.Load()
 	out["ringfence_mqtt_down"+label], out["ringfence_mqtt_paused"+label] = 0, 0
 	if l.trouble(now) != "" {
 		out["ringfence_mqtt_down"+label] = 1

@@ -44,10 +44,11 @@ func (ls *Links) Cut() {
 	}
 }
 
-// Flushed reports whether the brokers were told all that was acknowledged.
+// Flushed waits until the brokers have read all that was acknowledged.
 func (ls *Links) Flushed() bool {
 	for _, l := range ls.lines {
-		if w := l.wire.Load(); w == nil || !w.flushed() {
+		w := l.wire.Load()
+		if w == nil || !w.told(context.Background()) {
 			return false
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/eclipse/paho.golang/autopaho"
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/eclipse/paho.golang/paho/session"
+	"github.com/eclipse/paho.golang/paho/session/state"
 
 	"github.com/ringfence/ringfence/core/fault"
 )
@@ -25,7 +27,10 @@ type line struct {
 	role role
 
 	budget  *budget
-	queue   chan item // as long as messages may be in flight, so that who fills it never waits
+	aside   aside
+	waiting atomic.Int64 // messages in it that are asked for again
+	held    atomic.Int64 // and that are not
+	queue   chan item    // as long as messages may be in flight, so that who fills it never waits
 	wire    atomic.Pointer[wire]
 	cm      atomic.Pointer[autopaho.ConnectionManager]
 	members *roster
@@ -102,13 +107,12 @@ func (l *line) open(ctx context.Context) error {
 			return l.farewell()
 		},
 		ClientConfig: paho.ClientConfig{
-			ClientID:                   l.id,
-			AuthHandler:                noAuth{},
-			PingHandler:                pinger{l.c.KeepAlive},
-			OnPublishReceived:          []func(paho.PublishReceived) (bool, error){l.received},
-			OnClientError:              l.dropped,
-			EnableManualAcknowledgment: true,
-			SendAcksInterval:           acksEvery,
+			ClientID:          l.id,
+			AuthHandler:       noAuth{},
+			PingHandler:       pinger{l.c.KeepAlive},
+			Session:           silent{state.NewInMemory()},
+			OnPublishReceived: []func(paho.PublishReceived) (bool, error){l.received},
+			OnClientError:     l.dropped,
 		},
 	}
 	cm, err := autopaho.NewConnection(l.living, cfg)
@@ -119,6 +123,11 @@ func (l *line) open(ctx context.Context) error {
 	go l.work()
 	return nil
 }
+
+// silent is a session of paho's that acknowledges nothing: the wire does, when a message is durable.
+type silent struct{ session.SessionManager }
+
+func (silent) Ack(*packets.Publish) error { return nil }
 
 // dial makes a network connection. Files are read anew, so that a renewed certificate counts.
 func (l *line) dial(ctx context.Context) (net.Conn, error) {
@@ -310,6 +319,7 @@ func (l *line) pause(d time.Duration, w *wire) bool {
 // isDown is called when a connection that was up has ended, all its messages handed over; true: go on.
 func (l *line) isDown() bool {
 	w := l.wire.Load()
+	l.counts.disconnects.Add(1)
 	if w.code.Load() == packets.DisconnectSessionTakenOver {
 		l.counts.takeovers.Add(1)
 	}
@@ -324,7 +334,6 @@ func (l *line) isDown() bool {
 		l.reason = "The connection was lost. Look whether the broker runs and can be reached."
 	}
 	l.mu.Unlock()
-	l.counts.disconnects.Add(1)
 	l.o.Log.InfoContext(l.living, "MQTT connection was lost", slog.String("connection", l.c.Name), slog.Int("code", int(w.code.Load())))
 	return !l.role.adopts
 }
@@ -336,12 +345,12 @@ func (l *line) dropped(err error) {
 
 // failed is told why there is no connection.
 func (l *line) failed(err error) {
+	l.counts.connectFailures.Add(1)
 	l.mu.Lock()
 	if !l.up {
 		l.reason = explain(err)
 	}
 	l.mu.Unlock()
-	l.counts.connectFailures.Add(1) // who counts it finds the reason
 	l.o.Log.InfoContext(l.living, "MQTT connection failed", slog.String("connection", l.c.Name), slog.String("cause", fault.Cause(err)))
 }
 
@@ -349,9 +358,9 @@ func (l *line) failed(err error) {
 func (l *line) received(r paho.PublishReceived) (bool, error) {
 	w := l.wire.Load()
 	p, _ := w.next()
-	it := item{wire: w, client: r.Client, pub: r.Packet, piece: p, at: l.o.Now()}
+	it := item{wire: w, pub: r.Packet, piece: p, at: l.o.Now()}
 	if l.members.heard(it) {
-		l.finish(it)
+		l.finish([]item{it})
 		return true, nil
 	}
 	select {
@@ -385,10 +394,13 @@ func (l *line) farewell() *paho.Disconnect {
 func (l *line) close(ctx context.Context) error {
 	l.once.Do(func() { close(l.stopping) })
 	err := l.rest(ctx)
-	if w := l.wire.Load(); w != nil {
-		l.flush(ctx, w)
-	}
 	l.members.leave(ctx)
+	l.mu.Lock()
+	w, up := l.last, l.up
+	l.mu.Unlock()
+	if up {
+		w.told(ctx)
+	}
 	bounded, cancel := context.WithTimeout(ctx, connectFor)
 	defer cancel()
 	if cm := l.cm.Load(); cm != nil {
@@ -417,21 +429,4 @@ func (l *line) rest(ctx context.Context) error {
 	case <-t.C:
 	}
 	return fault.New(fault.Unavailable, "mqtt_stop", "What was taken over connection %s did not become durable in time. It was not acknowledged, and comes again.", l.c.Name)
-}
-
-// flush waits until the acknowledgements have left.
-func (l *line) flush(ctx context.Context, w *wire) {
-	ctx, cancel := context.WithTimeout(ctx, connectFor)
-	defer cancel()
-	tick := time.NewTicker(acksEvery)
-	defer tick.Stop()
-	for !w.flushed() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.gone:
-			return
-		case <-tick.C:
-		}
-	}
 }

@@ -36,8 +36,10 @@ type Message struct {
 }
 
 // Take makes messages durable. It answers one error a message, in their order: nil says that it is durable, or refused for
-// good and recorded as such, and it is acknowledged then. A fault of kind Unavailable is tried again for as long as it takes,
-// with those that failed beside it, in their order; so is any other error, which is logged and counted as a defect of ours.
+// good and recorded as such, and it is acknowledged then. One that fails waits aside with all that comes behind it by its topic, and
+// is tried again, while others go on; so Take answers an error for what stands behind it in the call and must not overtake it, too. A
+// fault of kind Unavailable is tried again for as long as it takes; any other error is logged and counted as a defect of ours, and a
+// message that meets one again and again is tried no more until the broker sends it by the next connection.
 // There is one call at a time for each connection. The context ends when the link stops and will wait no longer.
 type Take func(ctx context.Context, ms []Message) []error
 
@@ -81,11 +83,11 @@ const (
 	gatherFor    = 5 * time.Millisecond
 	crowd        = 16 // messages at once: the next batch is gathered for so many such moments
 	crowdedFor   = 4
-	acksEvery    = 5 * time.Millisecond
 	connectFor   = 2 * time.Second
 	writeFor     = 10 * time.Second
 	retryFirst   = 100 * time.Millisecond
 	retryMost    = 5 * time.Second
+	triesMost    = 5 // of a message that a defect of ours keeps from being durable
 	takenFirst   = 15 * time.Second
 	takenMost    = 5 * time.Minute
 	shortLived   = 10 * time.Second // a connection that ends sooner is followed by a longer wait

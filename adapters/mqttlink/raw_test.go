@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -111,7 +112,7 @@ func (r *raw) serve(c net.Conn, connack []byte, n int, say func(int, io.Writer))
 func (r *raw) acked(id uint16) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return bytes.Contains(fmt.Append(nil, r.acks), fmt.Append(nil, id))
+	return slices.Contains(r.acks, id)
 }
 
 var accepted = []byte{0x20, 3, 1, 0, 0} // with a session

@@ -2,6 +2,7 @@ package mqttlink
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -20,7 +21,7 @@ import (
 // wire is one network connection as paho sees it. It stands between because paho bounds nothing: it would allocate what a packet
 // says of its length, and read on into a buffer of its own while nobody takes. A wire hands over whole packets of the kinds that
 // a broker may send us, none longer than a bound, and stops reading while as much is in flight as may be. What is sent leaves
-// as one write a packet, and acknowledgements of many messages together: each write costs as much as all else about a message.
+// as one write a packet, and acknowledgements of many messages as one: each write costs as much as all else about a message.
 type wire struct {
 	net.Conn
 	in     *bufio.Reader
@@ -30,12 +31,8 @@ type wire struct {
 	buf    []byte
 
 	mu     sync.Mutex // while paho writes a packet: paho finds Lock and Unlock by itself
-	out    []byte     // what was written and has not left: acknowledgements, that go with those that follow at once, and a packet
-	from   int        // where that begins
-	held   int        // acknowledgements in it
+	out    []byte     // what was written and has not left
 	broken error
-	sent   int // acknowledgements
-	marked int // acknowledgements that are wanted
 
 	pieces struct {
 		sync.Mutex
@@ -48,6 +45,7 @@ type wire struct {
 	since   time.Time    // when it was connected
 	gone    chan struct{}
 	once    sync.Once
+	pongs   chan struct{} // told when the broker has answered a ping
 	decided chan struct{} // closed when the next connection is there
 	kept    bool          // then: the broker has the session still, and sends again what was not acknowledged
 }
@@ -65,7 +63,7 @@ var (
 )
 
 func newWire(c net.Conn, most int, b *budget, now time.Time) *wire {
-	w := &wire{Conn: c, most: most, budget: b, since: now, gone: make(chan struct{}), decided: make(chan struct{})}
+	w := &wire{Conn: c, most: most, budget: b, since: now, gone: make(chan struct{}), pongs: make(chan struct{}, 1), decided: make(chan struct{})}
 	w.in = bufio.NewReaderSize(stamped{w}, 32<<10)
 	w.code.Store(-1)
 	w.heard.Store(time.Now().UnixNano())
@@ -99,10 +97,7 @@ func (w *wire) lost() bool {
 }
 
 // Lock begins a packet.
-func (w *wire) Lock() {
-	w.mu.Lock()
-	w.from = len(w.out)
-}
+func (w *wire) Lock() { w.mu.Lock() }
 
 // Write adds to the packet.
 func (w *wire) Write(p []byte) (int, error) {
@@ -113,61 +108,59 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Unlock sends the packet, unless it is an acknowledgement that others are to follow.
+// Unlock sends the packet. Where that fails the connection is closed, which whoever reads notices.
 func (w *wire) Unlock() {
 	defer w.mu.Unlock()
-	if w.broken != nil || len(w.out) == w.from {
+	if w.broken != nil || len(w.out) == 0 {
 		return
 	}
-	if w.out[w.from]>>4 == packets.PUBACK {
-		if w.held++; w.sent+w.held < w.marked && w.held < maxHeld {
-			if w.from == 0 { // those that were to follow may be kept from it
-				time.AfterFunc(acksEvery, w.flush)
-			}
-			return
-		}
-	}
-	w.send()
-}
-
-// maxHeld is how many acknowledgements leave together.
-const maxHeld = 512
-
-// flush sends the acknowledgements that are held.
-func (w *wire) flush() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.broken == nil && len(w.out) > 0 {
-		w.send()
-	}
-}
-
-// send sends what was written. Where that fails the connection is closed, which whoever reads notices.
-func (w *wire) send() {
 	err := w.SetWriteDeadline(time.Now().Add(writeFor))
 	if err == nil {
 		_, err = w.Conn.Write(w.out)
 	}
-	if err != nil {
+	if w.out = w.out[:0]; err != nil {
 		w.broken = errors.Join(errUnsent, err)
 		_ = w.Close()
-		return
 	}
-	w.sent += w.held
-	w.out, w.held = w.out[:0], 0
 }
 
-func (w *wire) mark() {
-	w.mu.Lock()
-	w.marked++
-	w.mu.Unlock()
+// acknowledge tells the broker of messages that are durable; false if the connection is lost. Not paho does it, which would keep one
+// back until all that came before it are: one that waits would stop the broker as soon as it has sent as many as it may. Who sent
+// them finds each by its number, whatever their order.
+func (w *wire) acknowledge(ids []uint16) bool {
+	if len(ids) == 0 || w.lost() {
+		return false
+	}
+	w.Lock()
+	defer w.Unlock()
+	if w.broken != nil {
+		return false
+	}
+	for _, id := range ids {
+		w.out = append(w.out, packets.PUBACK<<4, 2, byte(id>>8), byte(id))
+	}
+	return true
 }
 
-// flushed reports whether all that was acknowledged was told to the broker.
-func (w *wire) flushed() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.sent >= w.marked || w.broken != nil
+// told waits until the broker has answered a question that stands behind the acknowledgements: it has read them by then, which one
+// that sees the connection end may not do.
+func (w *wire) told(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, connectFor)
+	defer cancel()
+	select {
+	case <-w.pongs:
+	default:
+	}
+	if _, err := packets.NewControlPacket(packets.PINGREQ).WriteTo(w); err != nil {
+		return false
+	}
+	select {
+	case <-w.pongs:
+		return true
+	case <-w.gone:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // Read hands over packets.
@@ -204,6 +197,12 @@ func (w *wire) fetch() error {
 		}
 		w.begin(first, length)
 		body, err := w.keep(length)
+		if kind == packets.PINGRESP {
+			select {
+			case w.pongs <- struct{}{}:
+			default:
+			}
+		}
 		if err == nil && kind == packets.DISCONNECT {
 			w.code.Store(0)
 			if len(body) > 0 {

@@ -16,19 +16,20 @@ import (
 
 // item is a message on its way.
 type item struct {
-	wire   *wire
-	client *paho.Client
-	pub    *paho.Publish
-	piece  piece
-	at     time.Time
+	wire  *wire
+	pub   *paho.Publish
+	piece piece
+	at    time.Time
+	tries int // that ended by a defect of ours
 }
 
 // work takes batch after batch.
 func (l *line) work() {
 	defer close(l.working)
+	defer l.abandon()
 	for moments := 1; ; {
-		batch := l.gather(moments)
-		if batch == nil {
+		batch, on := l.gather(moments)
+		if !on {
 			return
 		}
 		l.deliver(batch)
@@ -38,23 +39,31 @@ func (l *line) work() {
 	}
 }
 
-// gather waits for a message, and a moment for more, or several while more come. Nil: there will be none.
-func (l *line) gather(moments int) []item {
-	var batch []item
+// gather waits for a message, and a moment for more, or several while more come; none: what waits aside is to be asked for. False:
+// there will be none.
+func (l *line) gather(moments int) (batch []item, on bool) {
 	var idle <-chan time.Time
-	for begun := l.role.begun; batch == nil; {
+	begun := l.role.begun
+	wakes, stop := l.aside.wakes()
+	defer stop()
+	if wakes != nil {
+		begun = nil
+	}
+	for batch == nil {
 		select {
+		case <-wakes:
+			return nil, true
 		case it := <-l.queue:
 			batch = append(make([]item, 0, max(16, min(len(l.queue)+1, batchMost))), it)
 		case <-l.stopping:
-			return nil
+			return nil, false
 		case <-begun:
 			begun = nil
 			t := time.NewTimer(l.role.idle)
 			defer t.Stop()
 			idle = t.C
 		case <-idle:
-			return nil
+			return nil, false
 		}
 	}
 	t := time.NewTimer(l.o.tuning.gather)
@@ -65,93 +74,55 @@ func (l *line) gather(moments int) []item {
 			batch = append(batch, it)
 		case <-t.C:
 			if moments--; moments == 0 || len(batch) == last { // a broker may send no more before these are acknowledged
-				return batch
+				return batch, true
 			}
 			last = len(batch)
 			t.Reset(l.o.tuning.gather)
 		case <-l.stopping:
-			return batch
+			return batch, true
 		}
 	}
-	return batch
+	return batch, true
 }
 
-// deliver gives a batch to Take until all of it is durable, or the broker will send it again, or the line ends.
-func (l *line) deliver(batch []item) {
-	if l.o.tuning.ackFirst {
-		for _, it := range batch {
-			l.acknowledge(it)
-		}
-	}
-	for wait := l.o.tuning.retry; ; wait = min(2*wait, retryMost) {
-		if batch = l.current(batch); len(batch) == 0 {
-			return
-		}
-		ms := make([]Message, len(batch))
-		for i, it := range batch {
-			ms[i] = l.message(it)
-		}
-		errs := l.take(ms)
-		left, before, why := batch[:0], len(batch), error(nil)
-		for i, it := range batch {
-			if errs[i] == nil {
-				l.finish(it)
-				l.counts.taken.Add(1)
-			} else {
-				left, why = append(left, it), errs[i]
-			}
-		}
-		if batch = left; len(batch) == 0 {
-			return
-		}
-		l.counts.retries.Add(int64(len(batch)))
-		if len(batch) < before {
-			wait = l.o.tuning.retry
-		}
-		if wait >= retryMost/2 { // it lasts
-			l.o.Log.WarnContext(l.living, "messages cannot be made durable, and are tried again", slog.String("connection", l.c.Name), slog.Int("messages", len(batch)), slog.String("cause", fault.Cause(why)), slog.Duration("again", wait))
-		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-l.stopping:
-			t.Stop()
-			for _, it := range batch {
-				l.forget(it)
-			}
-			return
-		}
-	}
-}
-
-// take calls Take, whatever it does.
+// take calls Take, whatever it does. Where that ends without an answer for each, each is asked for alone, so that one that is too much
+// for us is no other's misfortune.
 func (l *line) take(ms []Message) (errs []error) {
-	defer func() {
-		if p := recover(); p != nil {
-			errs = l.defect(len(ms), fault.Panicked(p))
+	errs, err := l.try(ms)
+	if err != nil {
+		l.defect(err)
+		errs = make([]error, len(ms))
+		for i := range ms {
+			if errs[i] = err; len(ms) > 1 {
+				errs[i] = l.take(ms[i : i+1])[0]
+			}
 		}
-	}()
-	errs = l.o.Take(l.taking, ms)
-	if len(errs) != len(ms) {
-		return l.defect(len(ms), fault.Ours("Take did not answer one error a message"))
+		return errs
 	}
 	for _, err := range errs {
 		if err != nil && !fault.Is(err, fault.Unavailable) {
-			l.defect(1, err)
+			l.defect(err)
 			break
 		}
 	}
 	return errs
 }
 
-func (l *line) defect(n int, err error) []error {
+func (l *line) try(ms []Message) (errs []error, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault.Panicked(p)
+		}
+	}()
+	if errs = l.o.Take(l.taking, ms); len(errs) != len(ms) {
+		err = fault.Ours("Take did not answer one error a message")
+	}
+	return errs, err
+}
+
+func (l *line) defect(err error) {
 	l.counts.defects.Add(1)
 	l.o.Log.ErrorContext(l.taking, "MQTT messages could not be taken", slog.String("connection", l.c.Name), slog.String("cause", fault.Cause(err)))
-	errs := make([]error, n)
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
 }
 
 // current is what of a batch is to be taken. When a connection is lost its acknowledgements are void, and a broker that has the
@@ -178,21 +149,29 @@ func (l *line) current(batch []item) []item {
 	return left
 }
 
-// finish acknowledges a message that is durable.
-func (l *line) finish(it item) {
+// finish acknowledges messages that are durable.
+func (l *line) finish(its []item) {
 	if !l.o.tuning.ackFirst {
-		l.acknowledge(it)
+		l.acknowledge(its)
 	}
-	l.forget(it)
+	for _, it := range its {
+		l.forget(it)
+	}
 }
 
-func (l *line) acknowledge(it item) {
-	if it.pub.QoS == 0 || it.wire.lost() {
-		return
-	}
-	if it.client.Ack(it.pub) == nil {
-		it.wire.mark()
-		l.counts.acknowledged.Add(1)
+// acknowledge tells the broker by the connections that brought them, each in one write.
+func (l *line) acknowledge(its []item) {
+	for len(its) > 0 {
+		w, ids := its[0].wire, make([]uint16, 0, len(its))
+		for len(its) > 0 && its[0].wire == w {
+			if its[0].pub.QoS > 0 {
+				ids = append(ids, its[0].pub.PacketID)
+			}
+			its = its[1:]
+		}
+		if w.acknowledge(ids) {
+			l.counts.acknowledged.Add(int64(len(ids)))
+		}
 	}
 }
 

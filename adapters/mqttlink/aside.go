@@ -1,0 +1,153 @@
+package mqttlink
+
+import (
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/ringfence/ringfence/core/fault"
+)
+
+// aside is what could not be made durable when Take was asked, and what came behind it by the same topics: it waits while others go
+// on, and is asked for again in its order. It is in flight all the while and bounded by that: where it is all that there may be, nothing
+// more is read. The worker's alone.
+type aside struct {
+	items  []item
+	topics map[string]int // how many of each are among them
+	again  time.Time      // when they are asked for
+	wait   time.Duration  // before that
+	held   []item         // what our own defect kept from being durable too often: not asked for again before the broker sends it again
+}
+
+// wakes is when what waits is to be asked for; nil: nothing waits.
+func (a *aside) wakes() (<-chan time.Time, func() bool) {
+	if len(a.items) == 0 {
+		return nil, func() bool { return true }
+	}
+	t := time.NewTimer(time.Until(a.again))
+	return t.C, t.Stop
+}
+
+// due takes out what is to be asked for now.
+func (a *aside) due() []item {
+	if len(a.items) == 0 || time.Now().Before(a.again) {
+		return nil
+	}
+	n := min(len(a.items), batchMost)
+	out := slices.Clone(a.items[:n])
+	a.items = slices.Delete(a.items, 0, n)
+	for _, it := range out {
+		if a.topics[it.pub.Topic]--; a.topics[it.pub.Topic] == 0 {
+			delete(a.topics, it.pub.Topic)
+		}
+	}
+	return out
+}
+
+// behind puts those of a batch aside of whose topic something waits, and answers the others.
+func (a *aside) behind(batch []item) []item {
+	if len(a.items) == 0 {
+		return batch
+	}
+	others := batch[:0]
+	for _, it := range batch {
+		if a.topics[it.pub.Topic] > 0 {
+			a.put(len(a.items), it)
+		} else {
+			others = append(others, it)
+		}
+	}
+	return others
+}
+
+func (a *aside) put(at int, its ...item) {
+	if a.topics == nil {
+		a.topics = map[string]int{}
+	}
+	a.items = slices.Insert(a.items, at, its...)
+	for _, it := range its {
+		a.topics[it.pub.Topic]++
+	}
+}
+
+// deliver gives messages to Take, behind what waits aside if that is due. What does not become durable waits.
+func (l *line) deliver(batch []item) {
+	a := &l.aside
+	if l.o.tuning.ackFirst {
+		l.acknowledge(batch)
+	}
+	a.held = l.current(a.held)
+	first := len(a.items) == 0
+	again := l.current(a.due())
+	batch = l.current(a.behind(batch))
+	l.held.Store(int64(len(a.held)))
+	l.waiting.Store(int64(len(again) + len(a.items)))
+	asked := slices.Concat(again, batch)
+	if len(asked) == 0 {
+		return
+	}
+	ms := make([]Message, len(asked))
+	for i, it := range asked {
+		ms[i] = l.message(it)
+	}
+	var done, late, fresh []item
+	var why error
+	for i, err := range l.take(ms) {
+		it := asked[i]
+		switch {
+		case err == nil:
+			done = append(done, it)
+			continue
+		case !fault.Is(err, fault.Unavailable) && it.tries+1 >= triesMost:
+			l.hold(it, err)
+			continue
+		case !fault.Is(err, fault.Unavailable):
+			it.tries++
+		}
+		why = err
+		if i < len(again) {
+			late = append(late, it)
+		} else {
+			fresh = append(fresh, it)
+		}
+	}
+	l.finish(done)
+	l.counts.taken.Add(int64(len(done)))
+	l.counts.retries.Add(int64(len(late) + len(fresh)))
+	a.put(0, late...) // before what was not asked for, which stood behind
+	a.put(len(a.items), fresh...)
+	l.waiting.Store(int64(len(a.items)))
+	switch {
+	case len(again) == 0 && !first: // those that wait are asked for when it was said
+		return
+	case len(again) > 0 && len(late)+len(fresh) == 0:
+		a.wait = 0
+	case first, len(late) < len(again):
+		a.wait = l.o.tuning.retry
+	default:
+		a.wait = min(2*max(a.wait, l.o.tuning.retry), retryMost)
+	}
+	a.again = time.Now().Add(a.wait)
+	if a.wait >= retryMost/2 { // it lasts
+		l.o.Log.WarnContext(l.living, "messages cannot be made durable, and are tried again", slog.String("connection", l.c.Name), slog.Int("messages", len(a.items)), slog.String("cause", fault.Cause(why)), slog.Duration("again", a.wait))
+	}
+}
+
+// hold gives up a message that Take has answered with a defect of ours each time. It is not acknowledged, so that the broker sends it
+// again to the next connection, and whoever mended the defect has lost nothing; those behind it go on.
+func (l *line) hold(it item, err error) {
+	l.o.Log.ErrorContext(l.living, "an MQTT message is not tried again before the next connection: a defect of ours keeps it from being durable", slog.String("connection", l.c.Name), slog.String("cause", fault.Cause(err)))
+	if it.pub.QoS == 0 {
+		l.forget(it)
+		return
+	}
+	l.aside.held = append(l.aside.held, it)
+	l.held.Store(int64(len(l.aside.held)))
+}
+
+// abandon lets go of what waits when the line ends: the broker has it still.
+func (l *line) abandon() {
+	for _, it := range slices.Concat(l.aside.items, l.aside.held) {
+		l.forget(it)
+	}
+}

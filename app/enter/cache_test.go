@@ -234,3 +234,52 @@ func TestWhatIsRememberedDecidesAsWhatIsRead(t *testing.T) {
 		t.Errorf("%d of %d decisions allow: they tell too little", allowed, tried)
 	}
 }
+
+// A store that does not answer keeps nobody longer than who asks waits, and what it tells later is there for who asks again.
+func TestWhoWaitsNoLongerFindsWhatWasReadAfterwards(t *testing.T) {
+	p, loads := remembering(8)
+	whole, begun, answer := p.load, make(chan time.Duration, 1), make(chan struct{})
+	p.load = func(ctx context.Context, id ident.Tenant) (*standing, error) {
+		until, _ := ctx.Deadline()
+		begun <- time.Until(until)
+		<-answer
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return whole(ctx, id)
+	}
+	id := ident.Tenant{1}
+	impatient, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := p.get(impatient, id)
+		left <- err
+	}()
+	if bound := <-begun; bound <= 0 || bound > loadWithin {
+		t.Errorf("it is read within %v", bound)
+	}
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("who left was told %v", err)
+	}
+	if _, err := p.get(impatient, ident.Tenant{2}); !errors.Is(err, context.Canceled) || len(begun) > 0 {
+		t.Errorf("who has no time has another one read: %v", err)
+	}
+	close(answer)
+	if s, err := p.get(t.Context(), id); err != nil || s.tenant.ID != id || loads[id] != 1 {
+		t.Errorf("%v, %v, after %d reads", s, err, loads[id])
+	}
+}
+
+func TestAStandingThatCannotBeReadForADefectEndsNoProcess(t *testing.T) {
+	p, _ := remembering(8)
+	whole := p.load
+	p.load = func(context.Context, ident.Tenant) (*standing, error) { panic("a defect") }
+	if _, err := p.get(t.Context(), ident.Tenant{1}); err == nil {
+		t.Error("no error")
+	}
+	p.load = whole
+	if _, err := p.get(t.Context(), ident.Tenant{1}); err != nil {
+		t.Error(err)
+	}
+}

@@ -172,7 +172,7 @@ func (m *mapped) get(ctx context.Context, c claimed) (ident.Tenant, ident.Source
 		}
 	}
 	o, err := m.ask(ctx, c, false)
-	if fault.Is(err, fault.Unavailable) {
+	if err != nil { // the store is away, or who asks waits no longer for it
 		if o, ok := m.same(c); ok {
 			return o.answer()
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/credential"
@@ -65,12 +66,16 @@ type policies struct {
 	hand    int
 }
 
-// loading is a standing that is being read: one caller reads it and the others wait.
+// loading is a standing that is being read, for all who ask for it meanwhile.
 type loading struct {
 	done    chan struct{}
 	changed atomic.Bool // a change was announced meanwhile, which the snapshot may not have
 	got     *standing   // once done; nil if it could not be read
+	err     error       // then
 }
+
+// loadWithin is how long a store may take to tell a standing.
+const loadWithin = 30 * time.Second
 
 func newPolicies(limit int) *policies {
 	return &policies{max: limit, known: map[ident.Tenant]*standing{}, loading: map[ident.Tenant]*loading{}}
@@ -97,45 +102,62 @@ func (p *policies) get(ctx context.Context, t ident.Tenant) (*standing, error) {
 	}
 }
 
-// read loads a tenant's standing, or waits while another caller does. What the other one reads answers this caller too, if no
-// change was announced before this one came: such a change would be missing in it.
-func (p *policies) read(ctx context.Context, t ident.Tenant) (s *standing, err error) {
+// read loads a tenant's standing, or waits while that is done for another caller. What the other one is answered is this caller's
+// answer too, if no change was announced before this one came: such a change would be missing in it. The reading ends with nobody's
+// patience, so that one that takes longer than anybody waits is there for who asks again.
+func (p *policies) read(ctx context.Context, t ident.Tenant) (*standing, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	p.mu.Lock()
 	if s := p.known[t]; s != nil && !s.stale.Load() {
 		p.mu.Unlock()
 		return s, nil
 	}
-	if l := p.loading[t]; l != nil {
-		late := l.changed.Load()
-		p.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-l.done:
-		}
-		if late {
-			return nil, nil
-		}
-		return l.got, nil
+	l := p.loading[t]
+	late := l != nil && l.changed.Load()
+	if l == nil {
+		l = &loading{done: make(chan struct{})}
+		p.loading[t] = l
+		go p.fetch(context.WithoutCancel(ctx), t, l)
 	}
-	l := &loading{done: make(chan struct{})}
-	p.loading[t] = l
 	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.loading, t)
-		defer close(l.done)
-		if fault.Is(err, fault.NotFound) {
-			delete(p.known, t) // tenants that are not there must not fill the cache; the place in the ring is found empty
-		}
-		if err != nil || s == nil {
-			s = nil
-			return
-		}
+	if err := until(ctx, l.done); err != nil {
+		return nil, err
+	}
+	if late {
+		return nil, nil
+	}
+	return l.got, l.err
+}
+
+func (p *policies) fetch(ctx context.Context, t ident.Tenant, l *loading) {
+	ctx, end := context.WithTimeout(ctx, loadWithin)
+	defer end()
+	s, err := p.loaded(ctx, t)
+	if err != nil && ctx.Err() != nil {
+		err = fault.Wrap(err, fault.Unavailable, "store_unavailable", "The store does not answer at the moment. Try again.").WithRetry(time.Second)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.loading, t)
+	defer close(l.done)
+	if fault.Is(err, fault.NotFound) {
+		delete(p.known, t) // tenants that are not there must not fill the cache; the place in the ring is found empty
+	}
+	if l.err = err; err == nil {
 		l.got = s
 		s.stale.Store(l.changed.Load())
 		p.keep(t, s)
+	}
+}
+
+// loaded calls load, whatever it does.
+func (p *policies) loaded(ctx context.Context, t ident.Tenant) (s *standing, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fault.Panicked(v)
+		}
 	}()
 	return p.load(ctx, t)
 }

@@ -58,18 +58,36 @@ type arrival struct {
 	sent  trace.Place // of publishing it
 }
 
+// askWithin is how long the messages of one call wait together for what the store has to tell the gate; what is not told by then is
+// asked for again.
+const askWithin = 2 * time.Second
+
 // Receive makes messages of a connection durable on the bus, and answers one error a message, in their order. Nil is to be
 // acknowledged: the message is durable as an event, refused ones among them, or as a dead letter, or it was dropped and counted.
-// Any error is of kind Unavailable: the message is to be given again.
+// Any error is of kind Unavailable: the message is to be given again, and so are those of its topic behind it, which are not let in
+// before it. While the store does not answer, who is remembered goes on.
 func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []error {
 	errs := make([]error, len(ds))
 	out := make([]arrival, len(ds))
 	var records []bus.Record
 	var of []int
+	ask, stop := context.WithTimeout(ctx, askWithin)
+	defer stop()
+	if g.enter.Following() != nil { // it is known to be away: nobody is asked
+		stop()
+	}
+	var waits map[string]bool // topics of which something does
 	for i := range ds {
 		a := arrival{began: g.enter.Now(), at: g.durable.enter(ds[i].Trace)}
 		a.sent = g.durable.below(a.at)
-		errs[i] = g.arrive(ctx, c, ds[i], &a)
+		if waits[ds[i].Topic] {
+			errs[i] = away(context.Canceled)
+		} else if errs[i] = g.arrive(ctx, ask, c, ds[i], &a); errs[i] != nil {
+			if waits == nil {
+				waits = map[string]bool{}
+			}
+			waits[ds[i].Topic] = true
+		}
 		out[i] = a
 		if errs[i] != nil || a.record.Topic == "" {
 			g.received(ctx, c, &ds[i], &a, errs[i])
@@ -132,8 +150,8 @@ func series(c Connection, result string) string {
 	return `ringfence_mqtt_messages_total{connection="` + c.Name + `",result="` + result + `"}`
 }
 
-// arrive decides what becomes of one message.
-func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival) error {
+// arrive decides what becomes of one message. Who is not remembered is asked for while ask lasts.
+func (g *Ingest) arrive(ctx, ask context.Context, c Connection, d Brought, a *arrival) error {
 	var told uplink.Told
 	var s ident.Source
 	dead := func(of ident.Tenant, reason string) error {
@@ -163,7 +181,11 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 		told = uplink.Told{} // what part of it has the form tells nothing
 		return dead(ident.Tenant{}, "bad_topic")
 	}
-	t, door, err := g.owner(ctx, c, told)
+	whose := ctx // has bounds of its own, within which all of a connection's can be read
+	if ask.Err() != nil {
+		whose = ask
+	}
+	t, door, err := g.owner(whose, c, told)
 	s = door
 	if fault.Is(err, fault.NotFound) {
 		return dead(ident.Tenant{}, "no_tenant")
@@ -171,7 +193,7 @@ func (g *Ingest) arrive(ctx context.Context, c Connection, d Brought, a *arrival
 	if err != nil {
 		return away(err)
 	}
-	src, granted, err := g.enter.Through(ctx, t, s)
+	src, granted, err := g.enter.Through(ask, t, s)
 	reason, refused := refusal(err)
 	switch {
 	case fault.Is(err, fault.NotFound):

@@ -47,6 +47,7 @@ type consumer struct {
 	behind  atomic.Int64
 	decided chan decided
 	asides  *asides
+	slow    *slow
 }
 
 // consuming is what readiness asks.
@@ -100,7 +101,7 @@ func (c *consuming) lose(topic string, err error) {
 // Consume finishes accepted events in the group's name until the context ends; then it reads no more, finishes what is under
 // way within the grace, commits and leaves. It returns an error only where going on would pass events over.
 func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
-	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan decided), asides: newAsides(max(o.Writers, 1))}
+	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan decided), asides: newAsides(max(o.Writers, 1)), slow: newSlow(o.Decoders)}
 	topics := g.durable.Topics
 	if err := c.join(ctx); err != nil {
 		return err
@@ -149,6 +150,7 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 	readers.Wait()
 	drain() // what is queued and not begun is somebody else's
 	decoders.Wait()
+	c.slow.lanes.Wait()
 	close(c.decided)
 	writers.Wait()
 	c.asides.lanes.Wait()
@@ -406,15 +408,18 @@ func (c *consumer) decode(ctx, working context.Context) {
 			return
 		}
 		span := c.batch(batch)
-		parts := c.decide(working, batch)
-		if len(parts) == 0 {
-			continue
-		}
-		select {
-		case c.decided <- decided{parts, span}:
-		case <-working.Done():
-			return
-		}
+		c.hand(working, c.decide(ctx, working, batch), span)
+	}
+}
+
+// hand gives parts to a writer.
+func (c *consumer) hand(ctx context.Context, parts []*part, span trace.Span) {
+	if len(parts) == 0 {
+		return
+	}
+	select {
+	case c.decided <- decided{parts, span}:
+	case <-ctx.Done():
 	}
 }
 
@@ -474,7 +479,7 @@ func (c *consumer) stored(ctx context.Context, parts []*part, wait bool) (left [
 		case f != nil && f.Code == fault.As(store.ErrStale).Code: // something changed since it was decided: decide again
 			c.rooms.forget(p.Scope.Tenant())
 			c.g.counts.add("ringfence_events_decided_again_total", 1)
-			left = append(left, c.decide(ctx, p.of)...)
+			c.w.back(p.of)
 		case errors.Is(err, store.ErrBusy): // neither the others nor the writer wait for it
 			c.aside(ctx, p)
 		case fault.Is(err, fault.Unavailable):

@@ -112,75 +112,77 @@ func (r *rooms) more(devices int) {
 	r.devices += devices
 }
 
-// decide makes parts of events, one a tenant. Events that nothing can be made of are buried. It waits as long as the store is
-// away; it answers nothing if it is told to stop.
-func (c *consumer) decide(ctx context.Context, batch []*pending) []*part {
-	byTenant := map[ident.Tenant][]*pending{}
-	var order []ident.Tenant
-	for _, p := range batch {
-		t := p.event.Tenant
-		if byTenant[t] == nil {
-			order = append(order, t)
+// decideTurn makes parts of events of one tenant, until somebody has had enough. Events that nothing can be made of are buried. It
+// waits as long as the store is away; it answers nothing if it is told to stop.
+func (c *consumer) decideTurn(ctx context.Context, t ident.Tenant, ps []*pending, p *patience) (out turn) {
+	var made *part
+	var rest []*pending
+	err := c.insist(ctx, "a tenant's records cannot be read", func(ctx context.Context) (err error) {
+		made, rest, err = c.decideFor(ctx, t, ps, p)
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return turn{}
+	case fault.Is(err, fault.NotFound):
+		c.refuse(ctx, ps, "tenant_gone")
+	case err != nil && len(ps) > 1: // one of them is to blame: each for itself
+		for i := range ps {
+			if i > 0 && p.enough.Load() {
+				return turn{out.parts, append(out.rest, ps[i:]...)}
+			}
+			one := c.decideTurn(ctx, t, ps[i:i+1], p)
+			out.parts, out.rest = append(out.parts, one.parts...), append(out.rest, one.rest...)
 		}
-		byTenant[t] = append(byTenant[t], p)
-	}
-	parts := make([]*part, 0, len(order))
-	for _, t := range order {
-		var made *part
-		err := c.insist(ctx, "a tenant's records cannot be read", func(ctx context.Context) (err error) {
-			made, err = c.decideFor(ctx, t, byTenant[t])
-			return err
-		})
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case fault.Is(err, fault.NotFound):
-			c.refuse(ctx, byTenant[t], "tenant_gone")
-		case err != nil && len(byTenant[t]) > 1: // one of them is to blame: each for itself
-			for i := range byTenant[t] {
-				parts = append(parts, c.decide(ctx, byTenant[t][i:i+1])...)
-			}
-		case err != nil:
-			c.g.lost(ctx, t, "an event cannot be decided", err)
-			c.refuse(ctx, byTenant[t], "cannot_be_decided")
-		default:
-			c.refuse(ctx, made.astray, "not_its_tenants")
-			if len(made.of) > 0 {
-				parts = append(parts, made)
-			}
+	case err != nil:
+		c.g.lost(ctx, t, "an event cannot be decided", err)
+		c.refuse(ctx, ps, "cannot_be_decided")
+	default:
+		c.refuse(ctx, made.astray, "not_its_tenants")
+		if out.rest = rest; len(made.of) > 0 {
+			out.parts = []*part{made}
 		}
 	}
-	return parts
+	return out
 }
 
-// decideFor decides the events of one tenant, by its records as they are now.
-func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending) (*part, error) {
+// decideFor decides the events of one tenant, by its records as they are now. What is left when somebody has had enough it answers as
+// the rest; the first one is always decided.
+func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending, pace *patience) (made *part, rest []*pending, err error) {
 	g := c.g
+	pace.reading.Store(true)
 	known, err := g.enter.Known(ctx, t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if known.Tenant().State == tenant.Deleted {
-		return nil, fault.Missing()
+		return nil, nil, fault.Missing()
 	}
 	q := c.rooms.of(t)
+	pace.reading.Store(false)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	made := &part{}
+	pace.reading.Store(true)
+	made = &part{}
 	if ps, made.astray, err = c.owned(ctx, known, ps); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	us := make([]uplink.Uplink, len(ps))
 	for i, p := range ps {
 		us[i] = p.event.Uplink(ident.Node{})
 	}
 	if err := c.furnish(ctx, q, t, known, us); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	q.out = g.goesOut(ctx, t, known.Tenant().KafkaOutput)
 	made.Part, made.of = store.Part{Scope: q.scope, Rows: make([]store.Finished, 0, len(ps))}, ps
 	seen := newSightings()
+	pace.reading.Store(false)
 	for i, p := range ps {
+		if i > 0 && pace.enough.Load() {
+			made.of, rest = ps[:i:i], ps[i:]
+			break
+		}
 		u := us[i]
 		src := q.sources[u.Source]
 		u.Node = src.Node
@@ -197,13 +199,13 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending)
 		began := g.enter.Now()
 		row, err := c.row(ctx, q, p, u)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		g.spent("decode", trace.Internal, p, began, string(row.Uplink.State))
 		made.Rows = append(made.Rows, row)
 	}
 	made.Seen = seen.seen(q.rev)
-	return made, nil
+	return made, rest, nil
 }
 
 // owned parts the events that were the tenant's from those that a connection brought of an application that was not mapped to it

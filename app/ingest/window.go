@@ -44,8 +44,9 @@ type queue struct {
 	tenant ident.Tenant
 	events []*pending
 	ringed bool
-	held   int // events of it in the window, queued or being worked on
-	bytes  int // of them
+	apart  bool // is in no ring: whoever takes from it takes from no other
+	held   int  // events of it in the window, queued or being worked on
+	bytes  int  // of them
 }
 
 // track knows what of a partition is not finished.
@@ -188,13 +189,21 @@ func (w *window) put(ctx context.Context, p *pending) error {
 	q.bytes += p.size
 	w.held++
 	w.bytes += p.size
-	w.queued++
+	w.waits(q, 1)
+	return nil
+}
+
+// waits notes that so many more events are queued.
+func (w *window) waits(q *queue, n int) {
+	if q.apart {
+		return
+	}
+	w.queued += n
 	if !q.ringed {
 		q.ringed = true
 		w.ring = append(w.ring, q)
 	}
 	w.wake()
-	return nil
 }
 
 func (w *window) wake() {
@@ -273,10 +282,7 @@ func (w *window) batch() []*pending {
 	}
 	var out []*pending
 	for _, q := range w.ring { // the put ones are a queue's newest
-		for k := len(q.events); k > 0 && q.events[k-1].put && len(out) < fullBatch; k-- {
-			out = append(out, q.events[k-1])
-			q.events = q.events[:k-1]
-		}
+		out = append(out, q.put(fullBatch-len(out))...)
 	}
 	most = min(most+len(out), fullBatch) // the store takes no more at once
 	for len(out) < most && len(w.ring) > 0 {
@@ -290,6 +296,15 @@ func (w *window) batch() []*pending {
 		}
 	}
 	w.queued -= len(out)
+	return out
+}
+
+// put hands out what is to wait in the store, at most so many.
+func (q *queue) put(most int) (out []*pending) {
+	for k := len(q.events); k > 0 && q.events[k-1].put && len(out) < most; k-- {
+		out = append(out, q.events[k-1])
+		q.events = q.events[:k-1]
+	}
 	return out
 }
 

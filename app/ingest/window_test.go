@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -108,5 +109,68 @@ func TestWhoFillsTheWindowWaitsInTheStore(t *testing.T) {
 		if w.held != 0 || w.bytes != 0 || len(w.queues) != 0 || w.load() != 0 {
 			t.Errorf("%s: %d are held, %d bytes, %d queues", bound, w.held, w.bytes, len(w.queues))
 		}
+	}
+}
+
+// Whose events are taken apart is in nobody's batch until they are all taken, and then again; what is given back is the first to come.
+func TestWhatIsTakenApartIsInNoBatchAndComesBackInItsPlace(t *testing.T) {
+	w := newWindow(20_000, 1<<30, time.Now)
+	slow, quick := ident.Tenant{9}, ident.Tenant{10}
+	full(t, w, slow, 0, 30, 1)
+	full(t, w, quick, 100, 10, 1)
+	batch := func(want ...int) []*pending {
+		t.Helper()
+		ps, err := w.take(t.Context())
+		got := make([]int, len(want))
+		for _, p := range ps {
+			for i, of := range []ident.Tenant{slow, quick} {
+				if p.event.Tenant == of {
+					got[i]++
+				}
+			}
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("a batch has %v of each, want %v; %v", got, want, err)
+		}
+		return ps
+	}
+	apart := func(first, n int) []*pending {
+		t.Helper()
+		ps := w.takeApart(slow)
+		for i, p := range ps {
+			if p.offset != int64(first+i) {
+				t.Fatalf("%d stands where %d should", p.offset, first+i)
+			}
+		}
+		if len(ps) != n {
+			t.Fatalf("%d are taken apart, want %d", len(ps), n)
+		}
+		return ps
+	}
+	all := batch(30, 10)
+	full(t, w, slow, 30, 5, 1)
+	full(t, w, quick, 110, 5, 1)
+	if !w.apart(slow) || w.apart(slow) {
+		t.Error("somebody takes it apart already, or two do")
+	}
+	w.back(all[:0])
+	all = append(all, batch(0, 5)...)
+	full(t, w, slow, 35, 5, 1)
+	ps := apart(30, 10)
+	w.back(ps[4:])
+	all = append(append(all, ps[:4]...), apart(34, 6)...)
+	if w.takeApart(slow) != nil {
+		t.Error("there is nothing left")
+	}
+	full(t, w, slow, 40, 5, 1)
+	ps = batch(5, 0)
+	w.back(ps)
+	all = append(all, batch(5, 0)...)
+	if len(all) != 60 || w.queued != 0 {
+		t.Errorf("%d were taken, %d are queued", len(all), w.queued)
+	}
+	w.finish(all)
+	if w.held != 0 || len(w.queues) != 0 {
+		t.Errorf("%d are held, %d queues", w.held, len(w.queues))
 	}
 }

@@ -246,7 +246,7 @@ func (c *child) start() {
 	}
 	token := regexp.MustCompile(`rf_set_[0-9A-Za-z]{71}`)
 	client := &http.Client{Timeout: time.Second}
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://"+c.address+"/readyz", nil)
 		if err != nil {
 			c.t.Fatal(err)

@@ -223,7 +223,7 @@ func (c *clients) told() (events map[string]string, devices map[string]change) {
 
 // wait returns when so many are acknowledged, or after a while.
 func (c *clients) wait(enough int) {
-	for limit := time.Now().Add(20 * time.Second); c.count() < min(enough, c.want) && time.Now().Before(limit); {
+	for limit := time.Now().Add(time.Minute); c.count() < min(enough, c.want) && time.Now().Before(limit); {
 		<-time.After(time.Duration(1+rand.IntN(5)) * time.Millisecond) //nolint:gosec // when, not what
 	}
 }

@@ -14,6 +14,15 @@ var mappings = ided(noun[ident.Mapping, source.Mapping]{
 	rev: func(v *source.Mapping) *uint64 { return &v.Rev }, index: func(v source.Mapping, r *row) { r.label = v.Claim() },
 })
 
+var tenures = &noun[[32]byte, source.Tenure]{
+	id: tenureNoun, key: func(k [32]byte) string { return string(k[:]) }, of: func(v source.Tenure) [32]byte { return v.ID },
+	rev: func(v *source.Tenure) *uint64 { return &v.Rev }, index: func(source.Tenure, *row) {},
+}
+
+func (r reader) Tenures() store.Shelf[[32]byte, source.Tenure] { return on(r.h, tenures) }
+
+func (w writing) Tenures() store.Records[[32]byte, source.Tenure] { return put(w.h, tenures) }
+
 func (r reader) Mappings() store.Mappings { return mappingShelf{on(r.h, mappings)} }
 
 func (w writing) Mappings() store.Records[ident.Mapping, source.Mapping] { return put(w.h, mappings) }

@@ -38,6 +38,7 @@ const (
 	linkNoun
 	claimNoun
 	mappingNoun
+	tenureNoun
 	nouns
 )
 

@@ -18,6 +18,15 @@ var mappings = &noun[ident.Mapping, source.Mapping]{
 	},
 }
 
+var tenures = &noun[[32]byte, source.Tenure]{
+	table: "tenures", bytes: func(k [32]byte) []byte { return k[:] }, key: func(v source.Tenure) []byte { return v.ID[:] }, rev: func(v *source.Tenure) *uint64 { return &v.Rev },
+	index: func(source.Tenure, *row) {},
+}
+
+func (r reader) Tenures() store.Shelf[[32]byte, source.Tenure] { return on(r.h, tenures) }
+
+func (w writing) Tenures() store.Records[[32]byte, source.Tenure] { return put(w.h, tenures) }
+
 func (r reader) Mappings() store.Mappings { return mappingShelf{on(r.h, mappings)} }
 
 func (w writing) Mappings() store.Records[ident.Mapping, source.Mapping] { return put(w.h, mappings) }

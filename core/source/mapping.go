@@ -1,6 +1,7 @@
 package source
 
 import (
+	"crypto/sha256"
 	"strings"
 	"time"
 	"unicode"
@@ -36,6 +37,42 @@ func (m Mapping) Claim() string { return Claim(m.Connection, m.Application) }
 
 // Claim names an application of a connection.
 func Claim(connection, application string) string { return connection + "/" + application }
+
+// Tenure says who had an application of a connection last, after its mapping ended: by it is known whose what came earlier may be. It
+// is a record of the platform's, one an application. Mappings that follow one another to one tenant are one tenure.
+type Tenure struct {
+	ID     [32]byte // TenureID
+	Rev    uint64
+	Claim  string
+	Tenant ident.Tenant
+	From   time.Time // since when nobody else had the application
+	Until  time.Time // when the last mapping ended
+	Others bool      // somebody else had it before
+}
+
+// TenureID names the one of an application.
+func TenureID(claim string) [32]byte { return sha256.Sum256([]byte(claim)) }
+
+// After is the tenure when a mapping ended at a moment; it was the zero one if none ever had.
+func (t Tenure) After(m Mapping, at time.Time) Tenure {
+	if t.Tenant != m.Tenant {
+		t.Tenant, t.From, t.Others = m.Tenant, m.CreatedAt, !t.Tenant.IsZero()
+	}
+	t.Claim, t.Until = m.Claim(), at
+	t.ID = TenureID(t.Claim)
+	return t
+}
+
+// Alone reports whether nobody but a tenant ever had the application, or not since a moment: it had it by then, and to the end of the
+// tenure.
+func (t Tenure) Alone(of ident.Tenant, since time.Time) bool {
+	return t.Tenant.IsZero() || t.Tenant == of && (!t.Others || !since.Before(t.From))
+}
+
+// Nobodys reports whether it is known that nobody had the application at a moment before today's mapping.
+func (t Tenure) Nobodys(at time.Time) bool {
+	return at.After(t.Until) || at.Before(t.From) && !t.Others
+}
 
 // Check refuses a mapping of what cannot be.
 func (m Mapping) Check() error {

@@ -26,6 +26,7 @@ type Reader interface {
 	Tenants() Shelf[ident.Tenant, tenant.Tenant] // platform: the register of all; tenant: its own record alone
 	Limits() Shelf[ident.Tenant, Limits]         // platform: what each tenant was granted beyond the server's settings
 	Mappings() Mappings                          // platform: whose the applications of its connections are
+	Tenures() Shelf[[32]byte, source.Tenure]     // platform: who had them whose mappings ended
 
 	Nodes() Nodes
 	Roles() Catalogue[ident.Role, access.Role]
@@ -64,6 +65,7 @@ type Writer interface {
 	Tenants() Records[ident.Tenant, tenant.Tenant]
 	Limits() Records[ident.Tenant, Limits]
 	Mappings() Records[ident.Mapping, source.Mapping]
+	Tenures() Records[[32]byte, source.Tenure]
 
 	Nodes() Records[ident.Node, org.Node]
 	Roles() Records[ident.Role, access.Role]

@@ -32,7 +32,7 @@ func places() map[string][]string {
 		"variable name":      {"devices.body"},
 		"variable":           {"devices.body", "readings.data", "readings.warnings", "outcomes.message"}, // a script may show it: it is none of the secret ones
 		"source name":        {"sources.label", "sources.body", "members.body", "members.label"},         // its service account is named after it
-		"mapped application": {"mappings.label", "mappings.body"},
+		"mapped application": {"mappings.label", "mappings.body", "tenures.body"},
 		"application":        {"sources.body", "uplinks.application"},
 		"token name":         {"tokens.body"},
 		"key name":           {"source_keys.body"},

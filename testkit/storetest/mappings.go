@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/fault"
@@ -104,6 +105,55 @@ func mappings(t testing.TB, w *World) {
 	w.change(t, w.Platform, put)
 	if after := w.revision(t, w.Platform); after != before+2 {
 		t.Errorf("the revision went from %d to %d over two changes of mappings", before, after)
+	}
+}
+
+// tenures are the platform's, one an application, and each follows the one before.
+func tenures(t testing.TB, w *World) {
+	a, b := w.A.Tenant(), w.B.Tenant()
+	m := source.Mapping{Connection: "eu", Application: "ü 1", Tenant: a, CreatedAt: w.now}
+	end := func(s access.Scope, past source.Tenure, m source.Mapping) (kept source.Tenure) {
+		t.Helper()
+		w.change(t, s, func(ctx context.Context, wr store.Writer) (err error) {
+			kept, err = wr.Tenures().Put(ctx, past.After(m, w.now.Add(time.Hour)))
+			return err
+		})
+		return kept
+	}
+	first := end(w.Platform, source.Tenure{}, m)
+	beside := m
+	beside.Application = "2"
+	other := end(w.Platform, source.Tenure{}, beside)
+	wantKind(t, w.try(w.Platform, func(ctx context.Context, wr store.Writer) error {
+		_, err := wr.Tenures().Put(ctx, source.Tenure{}.After(m, w.now))
+		return err
+	}), fault.Conflict, "a second one of an application")
+	m.Tenant, m.CreatedAt = b, w.now.Add(2*time.Hour)
+	last := end(w.Platform, first, m)
+	if own := end(w.A, source.Tenure{}, beside); own.Rev != 1 {
+		t.Errorf("a tenant's of the same application is of revision %d", own.Rev)
+	}
+	stale := first.After(m, w.now)
+	wantIs(t, w.try(w.Platform, func(ctx context.Context, wr store.Writer) error {
+		_, err := wr.Tenures().Put(ctx, stale)
+		return err
+	}), store.ErrRevision, "one that does not follow the last")
+	w.view(t, w.Platform, func(ctx context.Context, r store.Reader) error {
+		for _, want := range []source.Tenure{last, other} {
+			if got, err := r.Tenures().Get(ctx, source.TenureID(want.Claim)); err != nil || got != want || got.Others != (want == last) {
+				t.Errorf("%+v, %v, want %+v", got, err, want)
+			}
+		}
+		_, err := r.Tenures().Get(ctx, source.TenureID("eu/3"))
+		wantKind(t, err, fault.NotFound, "an application that nobody had")
+		return nil
+	})
+	for what, s := range map[string]access.Scope{"a tenant that has one of another application": w.A, "another tenant": w.B} {
+		w.view(t, s, func(ctx context.Context, r store.Reader) error {
+			_, err := r.Tenures().Get(ctx, last.ID)
+			wantKind(t, err, fault.NotFound, "the platform's, under the scope of "+what)
+			return nil
+		})
 	}
 }
 

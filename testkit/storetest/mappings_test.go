@@ -58,6 +58,59 @@ func (a apart) Put(ctx context.Context, v source.Mapping) (source.Mapping, error
 	return out, err
 }
 
+// forgetful keeps no tenure, or one a connection.
+type forgetful struct {
+	store.Writer
+	keep func(store.Records[[32]byte, source.Tenure], context.Context, source.Tenure) (source.Tenure, error)
+}
+
+func (f forgetful) Tenures() store.Records[[32]byte, source.Tenure] {
+	return kept{f.Writer.Tenures(), f}
+}
+
+type kept struct {
+	store.Records[[32]byte, source.Tenure]
+	f forgetful
+}
+
+func (k kept) Put(ctx context.Context, v source.Tenure) (source.Tenure, error) {
+	return k.f.keep(k.Records, ctx, v)
+}
+
+func TestAStoreThatForgetsWhoHadAnApplicationIsFound(t *testing.T) {
+	for bug, keep := range map[string]func(store.Records[[32]byte, source.Tenure], context.Context, source.Tenure) (source.Tenure, error){
+		"nothing is kept": func(_ store.Records[[32]byte, source.Tenure], _ context.Context, v source.Tenure) (source.Tenure, error) {
+			v.Rev++
+			return v, nil
+		},
+		"the first stays": func(all store.Records[[32]byte, source.Tenure], ctx context.Context, v source.Tenure) (source.Tenure, error) {
+			if v.Rev == 0 {
+				return all.Put(ctx, v)
+			}
+			v.Rev++
+			return v, nil
+		},
+		"the last one wins": func(all store.Records[[32]byte, source.Tenure], ctx context.Context, v source.Tenure) (source.Tenure, error) {
+			got, err := all.Get(ctx, v.ID)
+			if err == nil {
+				v.Rev = got.Rev
+			}
+			return all.Put(ctx, v)
+		},
+		"whether others had it is forgotten": func(all store.Records[[32]byte, source.Tenure], ctx context.Context, v source.Tenure) (source.Tenure, error) {
+			v.Others = false
+			return all.Put(ctx, v)
+		},
+	} {
+		faulty := func(s store.Store) store.Store {
+			return wrapped{Store: s, writer: func(w store.Writer) store.Writer { return forgetful{w, keep} }}
+		}
+		if !caught(t, "WhoHadAnApplicationIsKept", faulty, nil) {
+			t.Errorf("not caught: %s", bug)
+		}
+	}
+}
+
 func TestAStoreThatMistakesWhoseAnApplicationIsIsFound(t *testing.T) {
 	reading := func(m misled) func(store.Store) store.Store {
 		return func(s store.Store) store.Store {

@@ -236,6 +236,7 @@ func Checks() []Check {
 		{"RecordsAreFoundByName", recordsByName},
 		{"CountIsWhatAListAnswers", counts},
 		{"AnApplicationIsMappedOnce", mappings},
+		{"WhoHadAnApplicationIsKept", tenures},
 		{"TheSameScriptLeavesTheSameLog", golden},
 		{"AcrossIsOneTransactionOverTwoTrees", across},
 		{"DirectoryLocatesCredentialsAndWork", directoryCheck},

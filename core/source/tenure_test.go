@@ -1,0 +1,64 @@
+package source
+
+import (
+	"testing"
+	"time"
+
+	"github.com/ringfence/ringfence/core/ident"
+)
+
+// What one row says of all mappings that ended is held against the whole history, of each that three tenants can have in four turns.
+func TestATenureSaysWhoseAnApplicationMayHaveBeen(t *testing.T) {
+	at := func(minute int) time.Time { return time.Date(2026, 11, 27, 12, minute, 0, 0, time.UTC) }
+	type span struct {
+		of       ident.Tenant
+		from, to int
+	}
+	var histories func(turns int) [][]span
+	histories = func(turns int) [][]span {
+		if turns == 0 {
+			return [][]span{nil}
+		}
+		var all [][]span
+		for _, h := range histories(turns - 1) {
+			for of := range byte(3) {
+				all = append(all, append(h[:len(h):len(h)], span{ident.Tenant{of + 1}, 10*turns + 1, 10*turns + 5}))
+			}
+		}
+		return append(all, histories(turns-1)...)
+	}
+	tried := 0
+	for _, h := range histories(4) {
+		var past Tenure
+		for _, s := range h {
+			past = past.After(Mapping{Connection: "eu", Application: "1", Tenant: s.of, CreatedAt: at(s.from)}, at(s.to))
+		}
+		for now := range byte(3) {
+			holder := ident.Tenant{now + 1}
+			for minute := range 60 {
+				others, since, had := false, false, false
+				for _, s := range h {
+					if s.of != holder {
+						others, since = true, false
+					} else if s.from <= minute {
+						since = true
+					}
+					had = had || s.from <= minute && minute <= s.to
+				}
+				if got := past.Alone(holder, at(minute)); got != (!others || since) {
+					t.Errorf("%v, now %v's: alone since %d: %v", h, holder, minute, got)
+				}
+				if past.Nobodys(at(minute)) && had {
+					t.Errorf("%v: nobody's at %d", h, minute)
+				}
+				tried++
+			}
+		}
+		if len(h) > 0 && (!past.Nobodys(at(59)) || past.ID != TenureID("eu/1") || past.Claim != "eu/1") {
+			t.Errorf("%v left %+v", h, past)
+		}
+	}
+	if tried < 10_000 {
+		t.Errorf("%d were tried", tried)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/ident"
 )
 
 // deadJSON is a dead letter without what it holds.
@@ -69,8 +70,19 @@ func (a *API) deadRoutes() {
 		EventID string `json:"event_id" doc:"The event that it became, the same at each replay"`
 	}
 	Register(a, Declaration{Operation: "replayDeadLetter", Method: http.MethodPost, Path: at + "/{letter}/replay", Summary: "Put a dead letter back on its way; all checks are run again", Tag: "platform", Permission: access.PlatformDeadLetterReplay, Object: "dead-letter", Tenant: FromPlatform, At: enter.RootObject, Audit: []audit.Action{audit.DeadLetterReplayed}, Status: http.StatusAccepted},
-		func(ctx context.Context, c *Call, in *DeadIn) (*one[replayed], error) {
-			id, repeated, err := a.o.Ingest.ReplayDead(ctx, c.Scope, c.Once, in.Letter)
+		func(ctx context.Context, c *Call, in *struct {
+			DeadIn
+			Body *struct {
+				HeirTenantID string `json:"heir_tenant_id,omitempty" doc:"Whose it is to become, or it is refused. To be named where its application was nobody's when the message came, and another tenant had it before whose it is now: who names the heir answers for it, and the log tells it"`
+			}
+		}) (*one[replayed], error) {
+			var heir ident.Tenant
+			if in.Body != nil {
+				if err := body(in.Body.HeirTenantID, "/heir_tenant_id", &heir); err != nil {
+					return nil, err
+				}
+			}
+			id, repeated, err := a.o.Ingest.ReplayDead(ctx, c.Scope, c.Once, in.Letter, heir)
 			if err != nil {
 				return nil, err
 			}

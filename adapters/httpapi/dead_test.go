@@ -3,6 +3,7 @@ package httpapi
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,23 @@ func TestTheOperatorSeesOfDeadLettersWhatTheySayOfThemselves(t *testing.T) {
 	again := admin.call("POST", at+"/"+ids[0]+"/replay", "", key).ok(202)
 	if first.str("event_id") == "" || first.str("event_id") != again.str("event_id") || first.Header().Get("Idempotency-Replayed") != "" || again.Header().Get("Idempotency-Replayed") != "true" {
 		t.Errorf("%s %v, %s %v", first.Body, first.Header(), again.Body, again.Header())
+	}
+	// Unmapped, and another tenant's since: what came in between may be of the first one's devices.
+	maps := func(tenant, source string) string {
+		return admin.call("POST", "/v1/platform/mappings", `{"connection":"apps","application_id":"wells","tenant_id":"`+tenant+`","source_id":"`+source+`"}`).ok(201).str("id")
+	}
+	admin.call("DELETE", "/v1/platform/mappings/"+maps(h.ten[0], src), "", `If-Match: "1"`).ok(204)
+	bury(value, "no_tenant", "connection:apps", "wells", len(value))
+	maps(h.ten[1], other.call("POST", h.at(1, "/sources"), `{"name":"s","format":"plain"}`).ok(201).str("id"))
+	found := strings.Fields(admin.call("GET", at+"?reason=no_tenant", "").ok(200).items("id"))
+	between := at + "/" + found[slices.IndexFunc(found, func(id string) bool { return id != ids[0] })] + "/replay"
+	for body, code := range map[string]string{"": "letter_without_heir", "{}": "letter_without_heir", `{"heir_tenant_id":"` + h.ten[0] + `"}`: "letter_not_heirs"} {
+		admin.call("POST", between, body).bad(409, code)
+	}
+	admin.call("POST", between, `{"heir_tenant_id":"x"}`).bad(422, "bad_id")
+	admin.call("POST", between, `{"heir":"x"}`).bad(422, "invalid")
+	if got := admin.call("POST", between, `{"heir_tenant_id":"`+h.ten[1]+`"}`).ok(202).str("event_id"); got == "" {
+		t.Error("the heir was named, and it became nothing")
 	}
 	if log := admin.call("GET", "/v1/platform/audit/entries?target="+ids[0], "").items("action"); log != "dead_letter_replayed" {
 		t.Errorf("the platform's log: %s", log)

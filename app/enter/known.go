@@ -8,6 +8,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/source"
 	"github.com/ringfence/ringfence/core/tenant"
+	"github.com/ringfence/ringfence/ports/store"
 )
 
 // Known is what the gate knows of one tenant: its state, limits, sources and keys in one snapshot. It is for who finishes
@@ -85,32 +86,57 @@ func (e *Enter) Owned(ctx context.Context, k Known, s ident.Source, connection, 
 }
 
 // Heir answers whose what a connection brought of an application earlier is to be, by the mapping that there is now: nobody's,
-// fault.Missing(), or not known, ErrHeir, if it was a tenant's then and the mapping began later. That tenant may have it if the
-// application was known to be its then.
-func (e *Enter) Heir(ctx context.Context, connection, application string, was ident.Tenant, arrived time.Time) (ident.Tenant, ident.Source, error) {
-	o, err := e.owner(ctx, claimed{connection, application})
-	if err == nil {
-		_, _, err = o.answer()
+// fault.Missing(). What came before that mapping began goes to its tenant if nobody else ever had the application, or if it was known to
+// be this tenant's then. Else it may be another's, of whom one tenant after the other: ErrHeir; or it was nobody's, and its devices may be
+// another's still: ErrNoHeir, unless who asks names the tenant, who answers for it. It is never one that was named and is not whose the
+// application is now, ErrOtherHeir, nor anybody's if it was taken for another's.
+func (e *Enter) Heir(ctx context.Context, connection, application string, was ident.Tenant, arrived time.Time, named ident.Tenant) (t ident.Tenant, s ident.Source, err error) {
+	if source.CheckConnection(connection) != nil || source.CheckApplication(application) != nil {
+		return t, s, fault.Missing()
 	}
-	if err != nil || was.IsZero() || !o.made.After(arrived.Add(late)) {
-		return o.tenant, o.source, err
+	var now source.Mapping
+	var past source.Tenure
+	claim := source.Claim(connection, application)
+	if err := e.platform(ctx, lookWait, func(ctx context.Context, r store.Reader) (err error) {
+		if now, err = r.Mappings().ByApplication(ctx, connection, application); err != nil {
+			return err
+		}
+		if past, err = r.Tenures().Get(ctx, source.TenureID(claim)); fault.Is(err, fault.NotFound) {
+			past, err = source.Tenure{}, nil
+		}
+		return err
+	}); err != nil {
+		return t, s, err
 	}
-	if o.tenant == was {
+	mine := was.IsZero() || was == now.Tenant
+	switch {
+	case !named.IsZero() && named != now.Tenant:
+		return t, s, ErrOtherHeir
+	case !now.CreatedAt.After(arrived), mine && past.Alone(now.Tenant, arrived), mine && past.Nobodys(arrived) && !named.IsZero():
+		return now.Tenant, now.Source, nil
+	case was == now.Tenant:
 		k, err := e.Fresh(ctx, was)
 		if err != nil {
-			return o.tenant, o.source, err
+			return t, s, err
 		}
 		for _, src := range k.st.sources {
-			if src.Had(source.Claim(connection, application), arrived, 0) {
-				return o.tenant, o.source, nil
+			if src.Had(claim, arrived, 0) {
+				return now.Tenant, now.Source, nil
 			}
 		}
 	}
-	return ident.Tenant{}, ident.Source{}, ErrHeir
+	if mine && past.Nobodys(arrived) {
+		return t, s, ErrNoHeir
+	}
+	return t, s, ErrHeir
 }
 
-// ErrHeir is the answer for what came before its application was mapped to whose it is now, as another's or so it seems.
-var ErrHeir = fault.New(fault.Conflict, "letter_before_mapping", "The message came before its application was mapped to the tenant's source whose it is now, and was taken for a tenant's then. To show it to either might show one tenant's data to the other, so that it stays a dead letter.")
+// The answers for what came before its application was mapped to whose it is now, and for who is named and does not have it.
+var (
+	ErrHeir      = fault.New(fault.Conflict, "letter_before_mapping", "The message came before its application was mapped to the tenant's source whose it is now, and was another's then or may have been. To show it to either might show one tenant's data to the other, so that it stays a dead letter.")
+	ErrNoHeir    = fault.New(fault.Conflict, "letter_without_heir", "The message came when its application was nobody's, and another tenant than whose it is now had it before, so that it may be of that one's devices. If it is not, name whose it is to be.")
+	ErrOtherHeir = fault.New(fault.Conflict, "letter_not_heirs", "The message would not become the named tenant's: its application is mapped to another one, or it was another's.")
+)
 
 // owner is whose an application is, as the store says or as nobody is known to have changed since. It is not let in by: a gate
 // that was told of no changes for long asks.

@@ -326,27 +326,29 @@ func (m *mapped) pay(connection string, now time.Time) bool {
 	return true
 }
 
+// platform looks at the platform's records for as long as who asks may wait.
+func (e *Enter) platform(ctx context.Context, wait time.Duration, fn func(context.Context, store.Reader) error) error {
+	within, end := context.WithTimeout(ctx, wait)
+	defer end()
+	err := e.store.View(within, e.System(ident.Platform, "mappings", access.Origin{}), fn)
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		err = fault.Wrap(err, fault.Unavailable, "store_unavailable", "The store does not answer at the moment. Try again.").WithRetry(time.Second)
+	}
+	return err
+}
+
 // mappings makes the cache read a store.
 func (e *Enter) mappings(m *mapped) {
 	m.now = e.Now
-	view := func(ctx context.Context, wait time.Duration, fn func(context.Context, store.Reader) error) error {
-		within, end := context.WithTimeout(ctx, wait)
-		defer end()
-		err := e.store.View(within, e.System(ident.Platform, "mappings", access.Origin{}), fn)
-		if err != nil && within.Err() != nil && ctx.Err() == nil {
-			err = fault.Wrap(err, fault.Unavailable, "store_unavailable", "The store does not answer at the moment. Try again.").WithRetry(time.Second)
-		}
-		return err
-	}
 	m.revision = func(ctx context.Context) (rev uint64, err error) {
-		err = view(ctx, lookWait, func(ctx context.Context, r store.Reader) error {
+		err = e.platform(ctx, lookWait, func(ctx context.Context, r store.Reader) error {
 			rev, err = r.Revision(ctx)
 			return err
 		})
 		return rev, err
 	}
 	m.load = func(ctx context.Context, c claimed) (o owner, err error) {
-		err = view(ctx, lookWait, func(ctx context.Context, r store.Reader) error {
+		err = e.platform(ctx, lookWait, func(ctx context.Context, r store.Reader) error {
 			if o.rev, err = r.Revision(ctx); err != nil {
 				return err
 			}
@@ -360,7 +362,7 @@ func (e *Enter) mappings(m *mapped) {
 		return o, err
 	}
 	m.loadAll = func(ctx context.Context, connection string) (rev uint64, all map[claimed]owner, err error) {
-		err = view(ctx, wholeWait, func(ctx context.Context, r store.Reader) error {
+		err = e.platform(ctx, wholeWait, func(ctx context.Context, r store.Reader) error {
 			all = map[claimed]owner{}
 			if rev, err = r.Revision(ctx); err != nil {
 				return err

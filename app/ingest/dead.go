@@ -83,14 +83,18 @@ func (g *Ingest) DeadLetter(ctx context.Context, s access.Scope, place string) (
 }
 
 // ReplayDead puts a dead letter back on its way, as it is judged now, and answers the event that it became. All checks are run again,
-// here and by whoever finishes it. The letter stays; replayed again it is the same event.
-func (g *Ingest) ReplayDead(ctx context.Context, s access.Scope, once enter.Once, place string) (id ident.Uplink, repeated bool, err error) {
+// here and by whoever finishes it. The letter stays; replayed again it is the same event. An heir that is named is whose it becomes, or
+// it is refused: who names one answers for what may be of another tenant's devices, and the log tells it.
+func (g *Ingest) ReplayDead(ctx context.Context, s access.Scope, once enter.Once, place string, heir ident.Tenant) (id ident.Uplink, repeated bool, err error) {
 	r, err := g.deadRecord(ctx, s, place)
 	if err != nil {
 		return id, false, err
 	}
 	d := deadLetter(r)
-	e, err := g.revived(ctx, d, r.Value)
+	e, err := g.revived(ctx, d, r.Value, heir)
+	if err == nil && !heir.IsZero() && e.Tenant != heir {
+		err = enter.ErrOtherHeir
+	}
 	if err != nil {
 		return id, false, err
 	}
@@ -107,7 +111,11 @@ func (g *Ingest) ReplayDead(ctx context.Context, s access.Scope, once enter.Once
 	if err != nil {
 		return id, false, err
 	}
-	entry, err := g.enter.Event(ctx, s, audit.DeadLetterReplayed, audit.Target{Kind: "dead_letter", ID: d.Place}, audit.Set("event", "", e.ID.String()), audit.Set("tenant", "", e.Tenant.String()), audit.Set("reason", "", d.Reason))
+	told := []audit.Change{audit.Set("event", "", e.ID.String()), audit.Set("tenant", "", e.Tenant.String()), audit.Set("reason", "", d.Reason)}
+	if !heir.IsZero() {
+		told = append(told, audit.Set("heir", "", heir.String()))
+	}
+	entry, err := g.enter.Event(ctx, s, audit.DeadLetterReplayed, audit.Target{Kind: "dead_letter", ID: d.Place}, told...)
 	if err != nil {
 		return id, false, err
 	}
@@ -138,7 +146,7 @@ var (
 )
 
 // revived is a letter's event, decided as if it came now.
-func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e uplink.Event, err error) {
+func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte, heir ident.Tenant) (e uplink.Event, err error) {
 	switch {
 	case !d.Whole():
 		return e, errCut
@@ -146,7 +154,7 @@ func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e upl
 		e, reason := readEvent(bus.Record{Topic: d.Via, Key: d.Said.Key, Value: value, Headers: []bus.Header{{Name: bus.EventHeader, Value: []byte(d.Said.Event)}, {Name: bus.TenantHeader, Value: []byte(d.Said.Tenant)}}}, g.durable.Topics)
 		switch reason {
 		case "":
-			return g.reclaimed(ctx, e)
+			return g.reclaimed(ctx, e, heir)
 		case headersDisagree:
 			return e, errForged
 		}
@@ -165,7 +173,7 @@ func (g *Ingest) revived(ctx context.Context, d DeadLetter, value []byte) (e upl
 		if d.Told.Application == "" {
 			return e, errNotAnyway
 		}
-		t, s, err = g.enter.Heir(ctx, name, d.Told.Application, d.Tenant, d.At)
+		t, s, err = g.enter.Heir(ctx, name, d.Told.Application, d.Tenant, d.At, heir)
 	default:
 		return e, errNotAnyway
 	}
@@ -196,7 +204,7 @@ func (g *Ingest) through(ctx context.Context, t ident.Tenant, s ident.Source) (s
 
 // reclaimed is an event of a letter as the event of whose its application was when it was let in. It is not asked again then:
 // whoever has it replayed decides it.
-func (g *Ingest) reclaimed(ctx context.Context, e uplink.Event) (uplink.Event, error) {
+func (g *Ingest) reclaimed(ctx context.Context, e uplink.Event, heir ident.Tenant) (uplink.Event, error) {
 	name, mapped := strings.CutPrefix(e.Via, uplink.ViaMapping)
 	if !mapped {
 		return e, nil
@@ -211,7 +219,7 @@ func (g *Ingest) reclaimed(ctx context.Context, e uplink.Event) (uplink.Event, e
 	if err != nil && !fault.Is(err, fault.NotFound) { // its tenant may be gone
 		return e, err
 	}
-	t, s, err := g.enter.Heir(ctx, name, e.Message.Application, e.Tenant, e.ArrivedAt)
+	t, s, err := g.enter.Heir(ctx, name, e.Message.Application, e.Tenant, e.ArrivedAt, heir)
 	if fault.Is(err, fault.NotFound) {
 		return e, errNobodys
 	}

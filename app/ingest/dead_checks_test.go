@@ -181,13 +181,13 @@ func TestAReplayUnderAKeyIsRecordedOnce(t *testing.T) {
 	s.publish(dead)
 	once, place := enter.Once{Key: [32]byte{1}, Request: [32]byte{2}}, s.letters("")[0].Place
 	for n := range 2 {
-		id, again, err := s.events.ReplayDead(t.Context(), s.may(access.PlatformDeadLetterReplay).Scope, once, place)
+		id, again, err := s.events.ReplayDead(t.Context(), s.may(access.PlatformDeadLetterReplay).Scope, once, place, ident.Tenant{})
 		if err != nil || again != (n > 0) || id.String() != string(r.Headers[0].Value) {
 			t.Errorf("%s, %v, %v", id, again, err)
 		}
 	}
 	once.Request[0]++
-	if _, _, err := s.events.ReplayDead(t.Context(), s.may(access.PlatformDeadLetterReplay).Scope, once, place); err == nil {
+	if _, _, err := s.events.ReplayDead(t.Context(), s.may(access.PlatformDeadLetterReplay).Scope, once, place, ident.Tenant{}); err == nil {
 		t.Error("the same key for another request")
 	}
 }

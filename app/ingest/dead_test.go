@@ -33,9 +33,11 @@ func (s *stream) letters(reason string) []ingest.DeadLetter {
 	}
 }
 
-func (s *stream) replay(place string) (ident.Uplink, error) {
+func (s *stream) replay(place string) (ident.Uplink, error) { return s.replayTo(place, ident.Tenant{}) }
+
+func (s *stream) replayTo(place string, heir ident.Tenant) (ident.Uplink, error) {
 	s.t.Helper()
-	id, _, err := s.events.ReplayDead(s.t.Context(), s.may(access.PlatformDeadLetterReplay).Scope, enter.Once{}, place)
+	id, _, err := s.events.ReplayDead(s.t.Context(), s.may(access.PlatformDeadLetterReplay).Scope, enter.Once{}, place, heir)
 	return id, err
 }
 

@@ -82,11 +82,16 @@ func (m *moving) removed() {
 }
 
 // brings brings a message by way of a process that still knows what it knew at first; another is what its payload says otherwise.
-func (m *moving) brings(another string) {
+func (m *moving) brings(another string) { m.by(m.unaware, another) }
+
+// told brings one by way of a process that knows whose the application is now.
+func (m *moving) told() { m.by(m.events, "") }
+
+func (m *moving) by(process *ingest.Ingest, another string) {
 	m.t.Helper()
 	m.n++
 	body := fmt.Sprintf(`{"id":"%d","device":"%s","payload":"AA=="%s}`, m.n, known, another)
-	if err := m.unaware.Receive(m.t.Context(), m.apps, []ingest.Brought{{Topic: "app/pumps/up", Payload: []byte(body)}})[0]; err != nil {
+	if err := process.Receive(m.t.Context(), m.apps, []ingest.Brought{{Topic: "app/pumps/up", Payload: []byte(body)}})[0]; err != nil {
 		m.t.Fatal(err)
 	}
 	m.now = m.now.Add(30 * time.Second)
@@ -125,6 +130,7 @@ func TestWhatIsNoLongerATenantsIsNotShownToIt(t *testing.T) {
 		{"the other's", func(m *moving) { m.gone(); m.others(); m.brings("") }, "p", 1, "", "q"},
 		{"the other's, another application in its payload", func(m *moving) { m.gone(); m.others(); m.brings(`,"application":"others"`) }, "p", 1, "", "q"},
 		{"nobody's, and the other's since", func(m *moving) { m.gone(); m.brings(""); m.others() }, "p", 1, "letter_before_mapping", ""},
+		{"nobody's, the worker knows, then the other's", func(m *moving) { m.gone(); m.told(); m.others() }, "p", 1, "letter_without_heir", ""},
 		{"the other's, and back since", func(m *moving) { m.gone(); m.others(); m.brings(""); m.gone(); m.mine() }, "p", 1, "letter_before_mapping", ""},
 		{"mapped again", func(m *moving) { m.gone(); m.mine(); m.brings("") }, "pp", 0, "", ""},
 		{"in flight, and mapped again", func(m *moving) { m.brings(""); m.gone(); m.mine() }, "pp", 0, "", ""},
@@ -137,11 +143,14 @@ func TestWhatIsNoLongerATenantsIsNotShownToIt(t *testing.T) {
 		m.consume()
 		c.do(m)
 		m.consume()
-		found := m.letters("not_its_tenants")
-		if got := m.shown(m.tenant); got != c.mine || len(found) != c.dead || len(m.letters("")) != c.dead || m.shown(m.other) != "" {
+		found := m.letters("")
+		if got := m.shown(m.tenant); got != c.mine || len(found) != c.dead || m.shown(m.other) != "" {
 			t.Errorf("%s: the tenant is shown %s, want %s; %d dead letters, want %d; the other %q", c.name, got, c.mine, len(found), c.dead, m.shown(m.other))
 		}
 		for _, d := range found {
+			if d.Reason != "not_its_tenants" && d.Reason != "no_tenant" {
+				t.Errorf("%s: a letter of %s", c.name, d.Reason)
+			}
 			if _, err := m.replay(d.Place); c.code != "" {
 				refused(t, c.name, err, c.code)
 			} else if err != nil {

@@ -39,8 +39,6 @@ func (m *Manage) MapApplication(ctx context.Context, c *Call, in source.Mapping)
 		return in, err // before a tenant that is none is asked
 	}
 	ident.Fresh(m.enter.Mint, &in.ID)
-	in.CreatedAt = m.now()
-	in.UpdatedAt = in.CreatedAt
 	made := in
 	err := m.besides(ctx, c, in, audit.MappingCreated, func(ctx context.Context, p, w store.Writer) error {
 		return m.enter.Once(ctx, c.Scope, p, c.Once, func() (string, error) {
@@ -57,6 +55,15 @@ func (m *Manage) MapApplication(ctx context.Context, c *Call, in source.Mapping)
 			if err != nil {
 				return "", err
 			}
+			was, err := tenure(ctx, p.Read(), in)
+			if err != nil {
+				return "", err
+			}
+			in.CreatedAt = m.now()
+			if in.CreatedAt.Before(was.Until) { // by another process' clock: no two had it at one moment
+				in.CreatedAt = was.Until
+			}
+			in.UpdatedAt = in.CreatedAt
 			made, err = p.Mappings().Put(ctx, in)
 			if f := fault.As(err); f != nil && f.Code == "taken" {
 				err = fault.New(fault.Conflict, "taken", "The connection's application is somebody's already. Remove that mapping first.").WithField("/application_id", "has a mapping")
@@ -65,6 +72,15 @@ func (m *Manage) MapApplication(ctx context.Context, c *Call, in source.Mapping)
 		})
 	})
 	return made, err
+}
+
+// tenure is who had a mapping's application last, the zero one if no mapping of it ever ended.
+func tenure(ctx context.Context, r store.Reader, of source.Mapping) (source.Tenure, error) {
+	was, err := r.Tenures().Get(ctx, source.TenureID(of.Claim()))
+	if fault.Is(err, fault.NotFound) {
+		err = nil
+	}
+	return was, err
 }
 
 // served refuses a tenant that no connection can bring anything, by the platform's register.
@@ -81,8 +97,8 @@ func served(ctx context.Context, register store.Shelf[ident.Tenant, tenant.Tenan
 	return nil
 }
 
-// UnmapApplication takes a mapping away: what the connection brings of its application is nobody's from the next message on.
-// The source and the tenant may be gone.
+// UnmapApplication takes a mapping away: what the connection brings of its application is nobody's from the next message on. Who
+// had it is kept. The source and the tenant may be gone.
 func (m *Manage) UnmapApplication(ctx context.Context, c *Call, id ident.Mapping, rev uint64) error {
 	was, err := m.Mapping(ctx, c.Scope, id)
 	if err != nil {
@@ -92,6 +108,14 @@ func (m *Manage) UnmapApplication(ctx context.Context, c *Call, id ident.Mapping
 		if err := p.Mappings().Delete(ctx, id, rev); err != nil {
 			return err
 		}
+		past, err := tenure(ctx, p.Read(), was)
+		if err != nil {
+			return err
+		}
+		now := m.now()
+		if _, err := p.Tenures().Put(ctx, past.After(was, now)); err != nil {
+			return err
+		}
 		src, err := w.Sources().Get(ctx, was.Source)
 		if fault.Is(err, fault.NotFound) {
 			return nil
@@ -99,7 +123,7 @@ func (m *Manage) UnmapApplication(ctx context.Context, c *Call, id ident.Mapping
 		if err != nil {
 			return err
 		}
-		src.Unmap(was, m.now()) // which makes all that was decided by the mapping stale, too
+		src.Unmap(was, now) // which makes all that was decided by the mapping stale, too
 		_, err = w.Sources().Put(ctx, src)
 		return err
 	})

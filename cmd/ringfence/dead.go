@@ -76,7 +76,7 @@ func (r remote) letters(ctx context.Context, env environment, token secret.Text,
 			Items      []letter `json:"items"`
 			NextCursor string   `json:"next_cursor"`
 		}
-		if err := r.answer(ctx, env, http.MethodGet, lettersPath+"?"+q.Encode(), token, &page); err != nil {
+		if err := r.answer(ctx, env, http.MethodGet, lettersPath+"?"+q.Encode(), token, "", &page); err != nil {
 			return nil, err
 		}
 		if found = append(found, page.Items...); page.NextCursor == "" {
@@ -95,9 +95,13 @@ const (
 
 // answer asks for one document. Many are asked for in a row, so that a server may be faster asked than it wants to be: then it
 // is waited for as long as it says.
-func (r remote) answer(ctx context.Context, env environment, method, path string, token secret.Text, into any) error {
+func (r remote) answer(ctx context.Context, env environment, method, path string, token secret.Text, sent string, into any) error {
 	for tries := 0; ; tries++ {
-		body, err := r.ask(ctx, env, method, path, token, nil)
+		var says io.Reader
+		if sent != "" {
+			says = strings.NewReader(sent)
+		}
+		body, err := r.ask(ctx, env, method, path, token, says)
 		if no := (*refusal)(nil); errors.As(err, &no) && no.status == http.StatusTooManyRequests && tries < patience {
 			timer := time.NewTimer(min(max(no.after, time.Second), longest))
 			select {
@@ -123,6 +127,7 @@ type deadReplayCmd struct {
 	ID     []string `arg:"" optional:"" help:"Of the letters." placeholder:"ID"`
 	Reason string   `help:"All of this reason instead." placeholder:"WORD"`
 	Most   uint32   `help:"At most so many." default:"1000"`
+	Heir   string   `help:"The tenant whose they are to become, or they are refused: to be named for what came while its application was nobody's, if another tenant had it before." placeholder:"TENANT"`
 }
 
 // Run replays each, and says what became of it. The exit code is 1 if any was refused, and 3 if some could not be asked for; then
@@ -145,6 +150,12 @@ func (d deadReplayCmd) Run(ctx context.Context, env environment) error {
 			ids = append(ids, l.ID)
 		}
 	}
+	var sent []byte
+	if d.Heir != "" {
+		if sent, err = json.Marshal(map[string]string{"heir_tenant_id": d.Heir}); err != nil {
+			return err
+		}
+	}
 	type replayed struct {
 		ID      string `json:"id"`
 		EventID string `json:"event_id"`
@@ -159,7 +170,7 @@ func (d deadReplayCmd) Run(ctx context.Context, env environment) error {
 	var failed error
 	for _, id := range ids {
 		one, no := replayed{}, (*refusal)(nil)
-		err := d.answer(ctx, env, http.MethodPost, lettersPath+"/"+url.PathEscape(id)+"/replay", token, &one)
+		err := d.answer(ctx, env, http.MethodPost, lettersPath+"/"+url.PathEscape(id)+"/replay", token, string(sent), &one)
 		if errors.Is(err, errNo) && errors.As(err, &no) {
 			_, _ = fmt.Fprintf(env.stderr, "ringfence: %s was not replayed\n", id)
 			not = append(not, refused{id, no.code, no.detail})

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -36,6 +38,11 @@ func deadServer(t *testing.T, broken bool) string {
 			slow--
 			w.Header().Set("Retry-After", "1")
 			problem(429, "rate_limited")
+		case path == "/0-4/replay" && heard(r) == `{"heir_tenant_id":"ten_x"}`:
+			w.WriteHeader(202)
+			_, _ = fmt.Fprint(w, `{"event_id":"upl_heir"}`)
+		case heard(r) != "":
+			problem(409, "letter_not_heirs")
 		case path == "/0-2/replay":
 			problem(409, "letter_cut")
 		case path == "/0-3/replay" && broken:
@@ -47,6 +54,13 @@ func deadServer(t *testing.T, broken bool) string {
 	}))
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// heard is what a request says, which can be read once.
+func heard(r *http.Request) string {
+	raw, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(raw))
+	return string(raw)
 }
 
 func TestEachReplaySaysWhatBecameOfItAndNoneIsPassedOver(t *testing.T) {
@@ -80,6 +94,10 @@ func TestEachReplaySaysWhatBecameOfItAndNoneIsPassedOver(t *testing.T) {
 	v = document(t, exitDone, vars, "", "dead-letters", "replay", "0-0", "--server", at)
 	if done := ids(v["replayed"]); done != "0-0<nil>upl_0-0" {
 		t.Errorf("%q", done)
+	}
+	v = document(t, exitNo, vars, "", "dead-letters", "replay", "0-3", "0-4", "--heir", "ten_x", "--server", at)
+	if done, not := ids(v["replayed"]), ids(v["refused"]); done != "0-4<nil>upl_heir" || not != "0-3letter_not_heirs<nil>" {
+		t.Errorf("with an heir: replayed %q, refused %q", done, not)
 	}
 	for what, c := range map[string]struct {
 		code int

@@ -154,7 +154,7 @@ var classes = map[string]Class{
 	"*.count": Clear, "*.rows": Clear, "*.created": Clear, "*.failed": Clear, "*.bucket": Clear, "*.permission": Clear,
 	"*.size": Clear, "*.root": Clear, "*.from": Clear, "*.to": Clear, "*.session": Clear, "*.family": Clear,
 	"*.password": Secret, "*.secret": Secret, "*.variables": Secret, "*.token": Secret,
-	"mapping.connection": Clear, "mapping.tenant": Clear,
+	"mapping.connection": Clear, "mapping.tenant": Clear, "dead_letter.event": Clear, "dead_letter.tenant": Clear, "dead_letter.reason": Clear, "dead_letter.heir": Clear,
 	"limits.*": Clear, "*.limit": Clear,
 	"*." + FieldLogin: Equal,
 }

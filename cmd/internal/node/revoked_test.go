@@ -237,6 +237,7 @@ func TestARevocationIsKnownToEveryProcessWithinASecond(t *testing.T) {
 
 // What the MQTT worker let in by a source, a tenant or a mapping it lets in no more a second after that was taken away. Whose it is,
 // its operator sees it in quarantine with the reason, when the tenant is there again too; until it is released nothing is made of it.
+// What is nobody's the worker itself makes a dead letter of: it puts no event onto the bus for another to find out.
 func TestTheMQTTWorkerKnowsOfARevocationWithinASecond(t *testing.T) {
 	d := deploy(t)
 	file := filepath.Join(d.dir, "connections.yaml")
@@ -323,6 +324,16 @@ func TestTheMQTTWorkerKnowsOfARevocationWithinASecond(t *testing.T) {
 			t.Errorf("a message of a second after %s became a reading", c.what)
 		}
 		if c.again == nil {
+			letters, _ := d.ask("GET", "/v1/platform/dead-letters", nil, 200)["items"].([]any)
+			if len(letters) != 1 {
+				t.Fatalf("after %s the dead letters are %v", c.what, letters)
+			}
+			if l := letters[0].(map[string]any); l["reason"] != "no_tenant" || l["via"] != "connection:apps" || l["origin"] != "app/pumps/up" {
+				t.Errorf("a second after %s the MQTT worker did not know of it: %v", c.what, l)
+			}
+			if got := d.metric("mqtt-ingestion-worker", `ringfence_mqtt_messages_total{connection="apps",result="accepted"}`); got != 1 {
+				t.Errorf("after %s the MQTT worker let in %d messages, and was to let in the first", c.what, got)
+			}
 			continue
 		}
 		c.again()

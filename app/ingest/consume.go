@@ -104,6 +104,9 @@ func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
 	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan decided), asides: newAsides(max(o.Writers, 1)), slow: newSlow(o.Decoders)}
 	topics := g.durable.Topics
 	if err := c.join(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was told to stop
+		}
 		return err
 	}
 	members := []*committer{c.main, c.later}

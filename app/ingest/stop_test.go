@@ -117,6 +117,27 @@ func TestAtAStopWhatIsQueuedIsSomebodyElses(t *testing.T) {
 	}
 }
 
+// joining is a bus that ends something as soon as somebody would join.
+type joining struct {
+	bus.Bus
+	end func()
+}
+
+func (j joining) Join(ctx context.Context, group string, topics ...string) (bus.Member, error) {
+	j.end()
+	return j.Bus.Join(ctx, group, topics...)
+}
+
+// A worker that is told to stop before it has joined passes nothing over.
+func TestAStopBeforeTheBusIsJoinedIsNoFailure(t *testing.T) {
+	s := newStream(t, "x", tenant.DefaultLimits)
+	ctx, stop := context.WithCancel(t.Context())
+	s.events.Over(ingest.Durable{Bus: joining{s.bus, stop}, Topics: s.topics, Version: uplink.Version, Wait: 5 * time.Second})
+	if err := s.events.Consume(ctx, ingest.Consuming{Group: "workers", Later: "workers-later", Decoders: 1, Writers: 1, Grace: time.Second}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A record that nothing can be made of and that cannot be buried, since the bus is away, keeps no worker from stopping.
 func TestABusThatIsAwayHoldsUpNoStop(t *testing.T) {
 	s := newStream(t, "x", tenant.DefaultLimits)

@@ -3,6 +3,7 @@ package ingest
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"time"
@@ -154,9 +155,17 @@ func series(c Connection, result string) string {
 func (g *Ingest) arrive(ctx, ask context.Context, c Connection, d Brought, a *arrival) error {
 	var told uplink.Told
 	var s ident.Source
+	var src source.Source // once the gate knows it
+	var granted tenant.Limits
 	dead := func(of ident.Tenant, reason string) error {
-		a.result = "dead_letter"
-		a.record = g.durable.letter(uplink.Letter{Reason: reason, Tenant: of, Via: uplink.ViaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Source: s, Told: told, Size: d.Size, Hash: d.Hash}, d.Payload, a.sent)
+		if a.result = "dead_dropped"; !g.kept(c, of, src, granted, &d) {
+			return nil
+		}
+		l := uplink.Letter{Reason: reason, Via: uplink.ViaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Size: d.Size, Hash: d.Hash}
+		if d.Bad == "" { // else nothing is made of it again
+			l.Tenant, l.Source, l.Told = of, s, told
+		}
+		a.result, a.record = "dead_letter", g.durable.letter(l, d.Payload, a.sent)
 		return nil
 	}
 	goes := func(topic string, e uplink.Event, result string) error {
@@ -168,9 +177,6 @@ func (g *Ingest) arrive(ctx, ask context.Context, c Connection, d Brought, a *ar
 		a.record, a.event, a.result = r, e, result
 		return nil
 	}
-	if d.Bad != "" {
-		return dead(ident.Tenant{}, d.Bad)
-	}
 	ok := false
 	for _, t := range c.Topics {
 		if told, ok = t.Match(d.Topic); ok {
@@ -179,7 +185,7 @@ func (g *Ingest) arrive(ctx, ask context.Context, c Connection, d Brought, a *ar
 	}
 	if !ok {
 		told = uplink.Told{} // what part of it has the form tells nothing
-		return dead(ident.Tenant{}, "bad_topic")
+		return dead(ident.Tenant{}, cmp.Or(d.Bad, "bad_topic"))
 	}
 	whose := ctx // has bounds of its own, within which all of a connection's can be read
 	if ask.Err() != nil {
@@ -188,16 +194,16 @@ func (g *Ingest) arrive(ctx, ask context.Context, c Connection, d Brought, a *ar
 	t, door, err := g.owner(whose, c, told)
 	s = door
 	if fault.Is(err, fault.NotFound) {
-		return dead(ident.Tenant{}, "no_tenant")
+		return dead(ident.Tenant{}, cmp.Or(d.Bad, "no_tenant"))
 	}
 	if err != nil {
 		return away(err)
 	}
-	src, granted, err := g.enter.Through(ask, t, s)
+	src, granted, err = g.enter.Through(ask, t, s)
 	reason, refused := refusal(err)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return dead(t, "no_source")
+		return dead(t, cmp.Or(d.Bad, "no_source"))
 	case refused && reason == "": // its tenant was deleted: nobody would ever be shown it
 		a.result = "refused_dropped"
 		return nil
@@ -208,7 +214,10 @@ func (g *Ingest) arrive(ctx, ask context.Context, c Connection, d Brought, a *ar
 	if c.Owner == ByApplication {
 		via = uplink.ViaMapping + c.Name
 	}
-	e, err := g.message(t, via, src, c.Format, told, d.Payload, a.began)
+	var e uplink.Event
+	if e, err = g.message(t, via, src, c.Format, told, d.Payload, a.began); d.Bad != "" { // cut perhaps: what can be read of it says nothing
+		err = fault.New(fault.Invalid, d.Bad, "The message could not be brought as it is.")
+	}
 	if errors.Is(err, uplink.ErrIgnored) {
 		a.result = "ignored"
 		return nil
@@ -309,23 +318,51 @@ func (g *Ingest) door(ctx context.Context, c Connection, t ident.Tenant, src sou
 		}
 		return "", nil
 	}
-	if !g.within("mqtt", t, src, granted) {
+	if !g.within("mqtt", 1, 1, t, src, granted) {
 		return g.durable.Topics.Later, nil
 	}
 	return g.durable.Topics.Uplinks, nil
 }
 
-// within reports whether one more message of a kind is within its source's and its tenant's rates.
-func (g *Ingest) within(kind string, t ident.Tenant, src source.Source, granted tenant.Limits) bool {
-	half := func(n int) limit.Rate { n = g.share(n); return limit.PerSecond(n, max(1, n/2)) }
-	return g.limiter.Take(kind+" source "+src.ID.String(), 1, half(pick(granted.SourceRate, g.limits.SourceRate))).OK &&
-		g.limiter.Take(kind+" tenant "+t.String(), 1, half(pick(granted.IngestRate, g.limits.IngestRate))).OK
+// within reports whether n more of a kind are within a source's and its tenant's rates, of which so many may come at once at least.
+func (g *Ingest) within(kind string, n, least int, t ident.Tenant, src source.Source, granted tenant.Limits) bool {
+	return g.limiter.Take(kind+" source "+src.ID.String(), n, g.half(pick(granted.SourceRate, g.limits.SourceRate), least)).OK &&
+		g.limiter.Take(kind+" tenant "+t.String(), n, g.half(pick(granted.IngestRate, g.limits.IngestRate), least)).OK
+}
+
+// half is a rate of which half a second's may come at once.
+func (g *Ingest) half(n, least int) limit.Rate {
+	n = g.share(n)
+	return limit.PerSecond(n, max(least, n/2))
 }
 
 // shown reports whether a message that is refused goes to the quarantine of its tenant: as many as might come in, beside what does.
 // They take nothing of its rates and its backlog: to turn a source off helps the others.
 func (g *Ingest) shown(t ident.Tenant, src source.Source, granted tenant.Limits) bool {
-	return g.within("refused", t, src, granted)
+	return g.within("refused", 1, 1, t, src, granted)
+}
+
+// lettersAtOnce is how many KiB of dead letters may come at once: one of the largest, and others.
+const lettersAtOnce = 2 * uplink.MaxBody / uplink.CutLetter
+
+// kept reports whether a message becomes a dead letter, and cuts it to its beginning if it takes too much. Letters have the rates of
+// its source and tenant again, each KiB of them counting as one, and what is cut has them once more; where the gate knows no source it is
+// the connection that has a tenant's. So who sends what nobody can read fills no bus.
+func (g *Ingest) kept(c Connection, t ident.Tenant, src source.Source, granted tenant.Limits, d *Brought) bool {
+	room := func(kind string, n, least int) bool {
+		if src.ID.IsZero() {
+			return g.limiter.Take(kind+" connection "+c.Name, n, g.half(g.limits.IngestRate, least)).OK
+		}
+		return g.within(kind, n, least, t, src, granted)
+	}
+	if max(d.Size, len(d.Payload)) <= uplink.MaxLetter && room("letter", 1+len(d.Payload)/uplink.CutLetter, lettersAtOnce) {
+		return true
+	}
+	if d.Size == 0 {
+		d.Size, d.Hash = len(d.Payload), sha256.Sum256(d.Payload)
+	}
+	d.Payload = d.Payload[:min(len(d.Payload), uplink.CutLetter)]
+	return room("cut letter", 1, 1)
 }
 
 // FollowLater asks once a second what of the events that were put off has been read, until the context ends.

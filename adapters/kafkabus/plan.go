@@ -68,7 +68,11 @@ func (l Layout) filled() (Layout, error) {
 	case l.Partitions < 1, l.OutPartitions < 1, l.InSync > l.Replicas, l.InSync < 1:
 		return l, fault.New(fault.Invalid, "kafka_settings", "Partitions must be one or more, and replicas in sync no more than there are replicas.")
 	}
-	users := slices.Concat(slices.Sorted(maps.Values(l.Users)), slices.Sorted(maps.Values(l.Consumers)), l.Former)
+	users := slices.Concat(slices.Sorted(maps.Values(l.Users)), slices.Sorted(maps.Values(l.Consumers)))
+	if slices.Contains(users, "*") || slices.Contains(users, "ANONYMOUS") {
+		return l, fault.New(fault.Invalid, "kafka_users", "To Kafka * is everybody, other tenants' consumers among them, and ANONYMOUS whoever has not signed in. Name a user.")
+	}
+	users = append(users, l.Former...)
 	slices.Sort(users)
 	if len(slices.Compact(slices.Clone(users))) != len(users) || slices.Contains(users, "") {
 		return l, fault.New(fault.Invalid, "kafka_users", "Two share one Kafka user, or one has no name, or is said to be a former one too. Give each binary and each consumer a user of its own.")

@@ -71,7 +71,7 @@ func TestDeadLettersAreListedAndReplayedByTheOperator(t *testing.T) {
 	}
 	var replayed struct{ Replayed []object }
 	ask(1, &replayed, "replay", str(listed.Letters[0], "id"))
-	d.ask("POST", "/v1/platform/mappings", object{"connection": "apps", "application_id": "pumps", "tenant_id": d.tenant, "source_id": d.source}, 201)
+	mapping := d.ask("POST", "/v1/platform/mappings", object{"connection": "apps", "application_id": "pumps", "tenant_id": d.tenant, "source_id": d.source}, 201)
 	ask(0, &replayed, "replay", "--reason", "no_tenant")
 	ask(0, &replayed, "replay", "--reason", "no_tenant") // twice does no harm
 	if len(replayed.Replayed) != events {
@@ -82,6 +82,22 @@ func TestDeadLettersAreListedAndReplayedByTheOperator(t *testing.T) {
 	if items, _ := entries["items"].([]any); len(items) != 2*events {
 		t.Errorf("the platform's log tells of %d replays", len(items))
 	}
+	// Another tenant's since: what the operator does not give it by name it is not given.
+	other := d.customers(1, light)[0]
+	d.ask("DELETE", "/v1/platform/mappings/"+str(mapping, "id"), object{"-rev": str(mapping, "-etag")}, 204)
+	d.ask("POST", "/v1/platform/mappings", object{"connection": "apps", "application_id": "pumps", "tenant_id": other.id, "source_id": other.source}, 201)
+	var given struct{ Replayed, Refused []object }
+	ask(1, &given, "replay", "--reason", "no_tenant")
+	if len(given.Replayed) != 0 || len(given.Refused) != events || str(given.Refused[0], "code") != "letter_without_heir" {
+		t.Errorf("%v", given)
+	}
+	ask(0, &given, "replay", str(listed.Letters[0], "id"), "--heir", other.id)
+	d.await("the heir has what it was given, and that alone", 30*time.Second, func() error {
+		if items, _ := d.ask("GET", "/v1/tenants/"+other.id+"/quarantine", nil, 200)["items"].([]any); len(items) != 1 {
+			return fmt.Errorf("%d", len(items))
+		}
+		return nil
+	})
 	for _, id := range []string{"0-999999", "99-0", "x", "0-0-0"} {
 		d.ask("POST", "/v1/platform/dead-letters/"+id+"/replay", nil, 404)
 	}

@@ -377,9 +377,11 @@ type object map[string]any
 
 // tells asks a process something, and answers what it says, whatever that is.
 func (d *deployment) tells(base, method, path, credential, rev string, body object) (status int, text []byte, header http.Header, err error) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return 0, nil, nil, err
+	var raw []byte
+	if body != nil {
+		if raw, err = json.Marshal(body); err != nil {
+			return 0, nil, nil, err
+		}
 	}
 	req, err := http.NewRequestWithContext(d.t.Context(), method, base+path, bytes.NewReader(raw))
 	if err != nil {

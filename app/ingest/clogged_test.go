@@ -21,7 +21,7 @@ type clogged struct {
 	bus.Bus
 
 	refuses func(bus.Record) bool
-	hangs   bool // as long as its caller waits
+	how     string // hangs: as long as its caller waits; panics; else it fails
 	open    atomic.Bool
 	refused atomic.Int64 // calls
 }
@@ -41,9 +41,11 @@ func (c *clogged) Publish(ctx context.Context, rs []bus.Record) []error {
 		errs[places[n]] = err
 	}
 	if len(taken) < len(rs) {
-		c.refused.Add(1)
-		if c.hangs {
+		switch c.refused.Add(1); c.how {
+		case "hangs":
 			<-ctx.Done()
+		case "panics":
+			panic("of a bus")
 		}
 	}
 	return errs
@@ -115,12 +117,12 @@ func inTheirOrder(t *testing.T, rs []bus.Record) {
 	}
 }
 
-// One tenant's topic takes nothing, be it that it fails or that it keeps its callers waiting: the others' records go out meanwhile, and
+// One tenant's topic takes nothing, be it that it fails, that we panic over it or that it keeps its callers waiting: the others' records go out meanwhile, and
 // its own when it is mended, in their order.
 func TestATopicThatTakesNothingHoldsUpNobodyElse(t *testing.T) {
-	for _, hangs := range []bool{false, true} {
-		t.Run(fmt.Sprint("hangs_", hangs), func(t *testing.T) {
-			b := &clogged{hangs: hangs}
+	for _, how := range []string{"fails", "hangs", "panics"} {
+		t.Run(how, func(t *testing.T) {
+			b := &clogged{how: how}
 			b.refuses = func(r bus.Record) bool { return r.Topic == bus.TopicsUnder("rf").Out(ident.Tenant{2}) }
 			s, sick, well := clog(t, b)
 			nothing := func() {}

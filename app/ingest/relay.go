@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -280,8 +281,15 @@ func (r *relay) publish(ctx context.Context, shard int, sent []store.Sent) []err
 	return errs
 }
 
-// publishOf sends one tenant's.
-func (r *relay) publishOf(ctx context.Context, t ident.Tenant, sent []store.Sent) []error {
+// publishOf sends one tenant's. A panic is that tenant's alone.
+func (r *relay) publishOf(ctx context.Context, t ident.Tenant, sent []store.Sent) (errs []error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err := fault.Panicked(p)
+			r.g.lost(ctx, t, "decoded events cannot be sent", err)
+			errs = slices.Repeat([]error{err}, len(sent))
+		}
+	}()
 	d := r.g.durable
 	records := make([]bus.Record, len(sent))
 	for i, s := range sent {
@@ -289,7 +297,7 @@ func (r *relay) publishOf(ctx context.Context, t ident.Tenant, sent []store.Sent
 			{Name: bus.EventHeader, Value: []byte(s.Event.String())}, {Name: bus.VersionHeader, Value: strconv.AppendInt(nil, uplink.DecodedVersion, 10)}, {Name: bus.TenantHeader, Value: []byte(t.String())},
 		}}
 	}
-	errs := d.Bus.Publish(ctx, records)
+	errs = d.Bus.Publish(ctx, records)
 	var why error
 	n := int64(0)
 	for i, err := range errs {

@@ -73,23 +73,40 @@ func (e *Enter) Fresh(ctx context.Context, t ident.Tenant) (Known, error) {
 }
 
 // Owned reports whether what a connection brought of an application was a source's when it was let in, by the mapping that there
-// is now or by one that ended since: whoever let it in may have gone on by what it remembered, and the application may be
-// another tenant's by then. What is known of the tenant and what is of mappings may be of different moments; the answer is no where
-// only what is newer says so.
-func (e *Enter) Owned(ctx context.Context, k Known, s ident.Source, connection, application string, arrived time.Time) (bool, error) {
+// is now or by one that ended since, and when that mapping began: whoever let it in may have gone on by what it remembered, and the
+// application may be another tenant's by then. What is known of the tenant and what is of mappings may be of different moments; the answer
+// is no where only what is newer says so.
+func (e *Enter) Owned(ctx context.Context, k Known, s ident.Source, connection, application string, arrived time.Time) (began time.Time, its bool, err error) {
 	src, claim := k.st.sources[s], source.Claim(connection, application)
-	if src.Had(claim, arrived, late) {
-		return true, nil
+	if began, its = src.Had(claim, arrived, late); its {
+		return began, true, nil
 	}
 	o, err := e.owner(ctx, claimed{connection, application})
-	return err == nil && o.tenant == k.st.tenant.ID && o.source == s && !o.made.After(arrived.Add(late)) && !src.Lost(claim, o.made), err
+	return o.made, err == nil && o.tenant == k.st.tenant.ID && o.source == s && !o.made.After(arrived.Add(late)) && !src.Lost(claim, o.made), err
+}
+
+// Tenure is who had an application of a connection before, the zero one if no mapping of it ever ended.
+func (e *Enter) Tenure(ctx context.Context, connection, application string) (past source.Tenure, err error) {
+	err = e.platform(ctx, lookWait, func(ctx context.Context, r store.Reader) error {
+		past, err = tenure(ctx, r, source.Claim(connection, application))
+		return err
+	})
+	return past, err
+}
+
+func tenure(ctx context.Context, r store.Reader, claim string) (source.Tenure, error) {
+	past, err := r.Tenures().Get(ctx, source.TenureID(claim))
+	if fault.Is(err, fault.NotFound) {
+		err = nil
+	}
+	return past, err
 }
 
 // Heir answers whose what a connection brought of an application earlier is to be, by the mapping that there is now: nobody's,
-// fault.Missing(). What came before that mapping began goes to its tenant if nobody else ever had the application, or if it was known to
-// be this tenant's then. Else it may be another's, of whom one tenant after the other: ErrHeir; or it was nobody's, and its devices may be
-// another's still: ErrNoHeir, unless who asks names the tenant, who answers for it. It is never one that was named and is not whose the
-// application is now, ErrOtherHeir, nor anybody's if it was taken for another's.
+// fault.Missing(). What came before that mapping began goes to its tenant if nobody else ever had the application, or none since the
+// tenant had it by then. Else it was or may have been another's: ErrHeir; or the application was nobody's, and what sent it may be
+// another's still: ErrNoHeir, unless the tenant is named by who answers for it. Who is named and does not have the application now gets
+// nothing, ErrOtherHeir, and nobody gets what was taken for another's.
 func (e *Enter) Heir(ctx context.Context, connection, application string, was ident.Tenant, arrived time.Time, named ident.Tenant) (t ident.Tenant, s ident.Source, err error) {
 	if source.CheckConnection(connection) != nil || source.CheckApplication(application) != nil {
 		return t, s, fault.Missing()
@@ -101,9 +118,7 @@ func (e *Enter) Heir(ctx context.Context, connection, application string, was id
 		if now, err = r.Mappings().ByApplication(ctx, connection, application); err != nil {
 			return err
 		}
-		if past, err = r.Tenures().Get(ctx, source.TenureID(claim)); fault.Is(err, fault.NotFound) {
-			past, err = source.Tenure{}, nil
-		}
+		past, err = tenure(ctx, r, claim)
 		return err
 	}); err != nil {
 		return t, s, err
@@ -120,7 +135,7 @@ func (e *Enter) Heir(ctx context.Context, connection, application string, was id
 			return t, s, err
 		}
 		for _, src := range k.st.sources {
-			if src.Had(claim, arrived, 0) {
+			if _, its := src.Had(claim, arrived, 0); its {
 				return now.Tenant, now.Source, nil
 			}
 		}

@@ -43,7 +43,7 @@ func TestWhoseAnApplicationWasIsKnownByWhateverIsNewer(t *testing.T) {
 			return owner{tenant: c.of, source: s, made: at(c.made), rev: 1}, nil
 		}
 		k := Known{&standing{tenant: tenant.Tenant{ID: mine}, sources: map[ident.Source]source.Source{s: {ID: s, Fed: c.fed}}}}
-		if got, err := (&Enter{cache: cache}).Owned(t.Context(), k, s, "eu", "1", at(c.arrived)); err != nil || got != c.want {
+		if _, got, err := (&Enter{cache: cache}).Owned(t.Context(), k, s, "eu", "1", at(c.arrived)); err != nil || got != c.want {
 			t.Errorf("%s: %v, %v", c.name, got, err)
 		}
 	}

@@ -211,15 +211,19 @@ func (g *Ingest) reclaimed(ctx context.Context, e uplink.Event, heir ident.Tenan
 	}
 	k, err := g.enter.Fresh(ctx, e.Tenant)
 	if err == nil {
+		var began time.Time
 		var its bool
-		if its, err = g.enter.Owned(ctx, k, e.Source, name, e.Message.Application, e.ArrivedAt); its {
-			return e, nil
+		if began, its, err = g.enter.Owned(ctx, k, e.Source, name, e.Message.Application, e.ArrivedAt); its {
+			var over bool
+			if over, err = g.heldOver(ctx, began, e, name, map[string]source.Tenure{}); err == nil && !over {
+				return e, nil
+			}
 		}
 	}
 	if err != nil && !fault.Is(err, fault.NotFound) { // its tenant may be gone
 		return e, err
 	}
-	t, s, err := g.enter.Heir(ctx, name, e.Message.Application, e.Tenant, e.ArrivedAt, heir)
+	t, s, err := g.enter.Heir(ctx, name, e.Message.Application, e.Tenant, since(e), heir)
 	if fault.Is(err, fault.NotFound) {
 		return e, errNobodys
 	}

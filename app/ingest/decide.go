@@ -212,7 +212,7 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending,
 // when they were let in. Before any is called astray, all that is known is read again.
 func (c *consumer) owned(ctx context.Context, known enter.Known, ps []*pending) (own, astray []*pending, err error) {
 	own = make([]*pending, 0, len(ps))
-	fresh := false
+	fresh, pasts := false, map[string]source.Tenure{}
 	for _, p := range ps {
 		e := p.event
 		connection, mapped := strings.CutPrefix(e.Via, uplink.ViaMapping)
@@ -224,8 +224,19 @@ func (c *consumer) owned(ctx context.Context, known enter.Known, ps []*pending) 
 				}
 				fresh = true
 			}
-			if its, err = c.g.enter.Owned(ctx, known, e.Source, connection, e.Message.Application, e.ArrivedAt); err != nil {
+			var began time.Time
+			if began, its, err = c.g.enter.Owned(ctx, known, e.Source, connection, e.Message.Application, e.ArrivedAt); err != nil {
 				return nil, nil, err
+			}
+			if its {
+				over, err := c.g.heldOver(ctx, began, e, connection, pasts)
+				if err != nil {
+					return nil, nil, err
+				}
+				if over {
+					its = false
+					break
+				}
 			}
 		}
 		if its {
@@ -235,6 +246,36 @@ func (c *consumer) owned(ctx context.Context, known enter.Known, ps []*pending) 
 		}
 	}
 	return own, astray, nil
+}
+
+// heldLongest is for how long a broker may have kept a message: a clock that is further behind tells nothing.
+const heldLongest = 90 * 24 * time.Hour
+
+// since is when an event came at the latest: a broker may have kept it for long, and the network server tells when it had it.
+func since(e uplink.Event) time.Time {
+	if t := e.Message.NetworkTime; t.Before(e.ArrivedAt) && t.After(e.ArrivedAt.Add(-heldLongest)) {
+		return t
+	}
+	return e.ArrivedAt
+}
+
+// heldOver reports whether an event that is whose its application was when it was let in came before that mapping began, and may be of who
+// had the application then. Who that was is asked once for an application, and of what is so old alone.
+func (g *Ingest) heldOver(ctx context.Context, began time.Time, e uplink.Event, connection string, pasts map[string]source.Tenure) (bool, error) {
+	came := since(e)
+	if !came.Before(e.ArrivedAt) || !began.After(came) {
+		return false, nil
+	}
+	claim := source.Claim(connection, e.Message.Application)
+	past, ok := pasts[claim]
+	if !ok {
+		var err error
+		if past, err = g.enter.Tenure(ctx, connection, e.Message.Application); err != nil {
+			return false, err
+		}
+		pasts[claim] = past
+	}
+	return !past.Alone(e.Tenant, came), nil
 }
 
 // row is what becomes of one event.

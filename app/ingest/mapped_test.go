@@ -25,6 +25,7 @@ type moving struct {
 	other ident.Tenant
 	to    source.Source
 	n     int
+	at    time.Time
 }
 
 func newMoving(t *testing.T) *moving {
@@ -162,6 +163,55 @@ func TestWhatIsNoLongerATenantsIsNotShownToIt(t *testing.T) {
 			t.Errorf("%s: after the replay the tenant is shown %s, the other %q, want %s and %q; %d letters", c.name, mine, others, c.mine, c.others, len(m.letters("")))
 		}
 	}
+}
+
+// What a broker kept while no worker was there tells by its network server's time alone that it came before.
+func TestWhatABrokerKeptSinceAnApplicationWasAnothersIsNotShownToWhoHasIt(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		do    func(m *moving)
+		mine  string
+		other string // what the other tenant is shown of a message of before its mapping
+		code  string // of the refusal of a replay, if it is shown nothing
+	}{
+		{"while it was another's", func(m *moving) { m.mine(); m.kept(); m.gone(); m.others() }, "", "", "letter_before_mapping"},
+		{"while it was nobody's, after another's", func(m *moving) { m.mine(); m.gone(); m.kept(); m.others() }, "", "", "letter_without_heir"},
+		{"while it was another's, and the mapping ended since", func(m *moving) {
+			m.mine()
+			m.kept()
+			m.gone()
+			m.others()
+			m.brought()
+			m.gone()
+		}, "", "", "letter_without_owner"},
+		{"before anybody's", func(m *moving) { m.kept(); m.others() }, "", "q", ""},
+		{"in an earlier mapping of its own", func(m *moving) { m.others(); m.kept(); m.gone(); m.others() }, "", "q", ""},
+		{"while it was another's, by a clock that tells nothing", func(m *moving) { m.mine(); m.kept(); m.at = time.Unix(0, 0); m.gone(); m.others() }, "", "q", ""},
+		{"since it is the other's", func(m *moving) { m.mine(); m.gone(); m.others(); m.kept() }, "", "q", ""},
+	} {
+		m := newMoving(t)
+		c.do(m)
+		m.brought()
+		m.consume()
+		found := m.letters("not_its_tenants")
+		if got := m.shown(m.other); m.shown(m.tenant) != c.mine || got != c.other || len(found) != len(m.letters("")) || (len(found) == 1) != (c.code != "") {
+			t.Errorf("%s: the other is shown %q, want %q; letters: %+v", c.name, got, c.other, m.letters(""))
+		}
+		for _, d := range found {
+			_, err := m.replay(d.Place)
+			refused(t, c.name, err, c.code)
+		}
+	}
+}
+
+// kept is that a message comes to the broker, and brought that a worker takes it.
+func (m *moving) kept() { m.at = m.now; m.now = m.now.Add(30 * time.Second) }
+
+func (m *moving) brought() {
+	if !m.at.IsZero() {
+		m.by(m.events, `,"time":"`+m.at.UTC().Format(time.RFC3339)+`"`)
+	}
+	m.at = time.Time{}
 }
 
 // Whom an application went to learns nothing of whom it was of before.

@@ -65,12 +65,16 @@ func (s *Source) Unmap(m Mapping, at time.Time) {
 	s.Fed = s.Fed[max(0, len(s.Fed)-maxFed):]
 }
 
-// Had reports whether an application was mapped to the source at a moment, by a mapping that ended since. One that began within
-// a while after the moment counts, since clocks differ.
-func (s Source) Had(claim string, at time.Time, while time.Duration) bool {
-	return slices.ContainsFunc(s.Fed, func(f Fed) bool {
+// Had reports whether an application was mapped to the source at a moment, by a mapping that ended since, and when that began. One that
+// began within a while after the moment counts, since clocks differ.
+func (s Source) Had(claim string, at time.Time, while time.Duration) (began time.Time, ok bool) {
+	i := slices.IndexFunc(s.Fed, func(f Fed) bool {
 		return f.Claim == claim && !at.After(f.To) && !at.Add(while).Before(f.From)
 	})
+	if i < 0 {
+		return began, false
+	}
+	return s.Fed[i].From, true
 }
 
 // Lost reports whether the mapping of an application that began at a moment is known to have ended.

@@ -47,6 +47,9 @@ type roster struct {
 	hears bool
 	self  string // of this process's life, among others of the same client id
 
+	saying chan struct{} // who has it speaks: the last word is what stays
+	left   bool          // the last one was said
+
 	mu      sync.Mutex
 	seen    map[string]Member
 	alarmed map[string]bool
@@ -54,7 +57,7 @@ type roster struct {
 }
 
 func newRoster(l *line) *roster {
-	return &roster{l: l, on: l.c.Presence && !l.role.adopts, hears: l.c.Presence || l.role.adopts, self: rand.Text(), seen: map[string]Member{}, alarmed: map[string]bool{}}
+	return &roster{l: l, on: l.c.Presence && !l.role.adopts, hears: l.c.Presence || l.role.adopts, self: rand.Text(), saying: make(chan struct{}, 1), seen: map[string]Member{}, alarmed: map[string]bool{}}
 }
 
 func (r *roster) prefix() string { return membersTopic + r.l.c.Group + "/" }
@@ -93,7 +96,18 @@ func (r *roster) announce(ctx context.Context, w *wire) {
 	}
 }
 
+// say publishes a word of ours, and none behind that we stop.
 func (r *roster) say(ctx context.Context, p Presence) error {
+	select {
+	case r.saying <- struct{}{}:
+		defer func() { <-r.saying }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if r.left {
+		return nil
+	}
+	r.left = p == Stopped
 	ack, err := r.l.cm.Load().Publish(ctx, &paho.Publish{QoS: 1, Retain: true, Topic: r.prefix() + r.l.id, Payload: []byte(string(p) + " " + r.self)})
 	if ack != nil && ack.ReasonCode >= 0x80 {
 		return refusal{"publish", ack.ReasonCode}

@@ -29,7 +29,8 @@ type raw struct {
 	cs   []net.Conn
 	n    int
 
-	grants func() byte // the answer to a subscription; nil: QoS 1
+	grants func() byte                                           // the answer to a subscription; nil: QoS 1
+	own    func(kind byte, body []byte, w io.Writer) (done bool) // what a test answers itself
 }
 
 // speaks starts one. say is called for each connection once the client has subscribed, with the connection's number from 1.
@@ -84,6 +85,9 @@ func (r *raw) serve(c net.Conn, connack []byte, n int, say func(int, io.Writer))
 		body := make([]byte, length)
 		if _, err := io.ReadFull(in, body); err != nil {
 			return
+		}
+		if r.own != nil && r.own(first>>4, body, c) {
+			continue
 		}
 		switch first >> 4 {
 		case 1:

@@ -99,6 +99,9 @@ func (l *line) drain(ctx context.Context, a Adoption) error {
 	case <-ctx.Done():
 		return fault.Wrap(ctx.Err(), fault.Unavailable, "mqtt_adopt", "The session was not empty in time. Try again.")
 	}
+	if n := l.held.Load(); n > 0 { // ended, it would be gone with the session
+		return fault.New(fault.Internal, "mqtt_adopt", "A defect of ours keeps %d messages from being taken; the broker has them still, and the session was not ended. Look at the log, and adopt it again by a program that takes them.", n)
+	}
 	if n, _ := l.budget.now(); n > 0 {
 		return fault.New(fault.Unavailable, "mqtt_adopt", "The broker still had messages for the session. Try again.")
 	}

@@ -190,6 +190,33 @@ func TestAnAdoptionThatFailsLosesNothing(t *testing.T) {
 	eventually(t, "all come", func() bool { return again.distinct() == 50 })
 }
 
+// A message that a defect of ours keeps from being taken is in a session that is to end: it is not ended, whatever else it had.
+func TestAnAdoptionEndsNoSessionThatADefectOfOursLeftAMessageIn(t *testing.T) {
+	b := mosquitto(t, servers.Options{})
+	one, adopter, again := newSink(), newSink(), newSink()
+	if err := member(t, b, one, 0).Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, client(t, b.url()), "", 20, 4)
+	a := adoption(adopter)
+	a.End = true
+	a.Take = func(ctx context.Context, ms []mqttlink.Message) []error {
+		for _, m := range ms {
+			if string(m.Payload) == "3:000007" {
+				panic("too much")
+			}
+		}
+		return adopter.take(ctx, ms)
+	}
+	c := b.connection()
+	c.Presence = true
+	if n, err := mqttlink.Adopt(t.Context(), c, "w-site-0", a); !fault.Is(err, fault.Internal) || n != 19 {
+		t.Fatalf("%d %v", n, err)
+	}
+	member(t, b, again, 0)
+	eventually(t, "it comes", func() bool { return again.has("3:000007") })
+}
+
 func TestMembersTellWhoIsThere(t *testing.T) {
 	b := mosquitto(t, servers.Options{})
 	one, two := newSink(), newSink()

@@ -111,12 +111,12 @@ func (l *line) deliver(batch []item) {
 			fresh = append(fresh, it)
 		}
 	}
-	l.finish(done)
 	l.counts.taken.Add(int64(len(done)))
 	l.counts.retries.Add(int64(len(late) + len(fresh)))
 	a.put(0, late...) // before what was not asked for, which stood behind
 	a.put(len(a.items), fresh...)
 	l.waiting.Store(int64(len(a.items)))
+	l.finish(done)
 	switch {
 	case len(again) == 0 && !first: // those that wait are asked for when it was said
 		return

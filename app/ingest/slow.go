@@ -154,7 +154,9 @@ func (w *window) takeApart(t ident.Tenant) (out []*pending) {
 		return nil
 	}
 	if len(q.events) == 0 {
-		q.apart = false
+		if q.apart = false; q.held == 0 {
+			delete(w.queues, t)
+		}
 		return nil
 	}
 	out = q.put(fullBatch)

@@ -319,7 +319,7 @@ func (w *window) finish(ps []*pending) []bus.Mark {
 		w.bytes -= p.size
 		q := w.queues[p.event.Tenant]
 		q.bytes -= p.size
-		if q.held--; q.held == 0 {
+		if q.held--; q.held == 0 && !q.apart { // whoever takes it apart comes for it still
 			delete(w.queues, q.tenant)
 		}
 	}

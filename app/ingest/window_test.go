@@ -174,3 +174,27 @@ func TestWhatIsTakenApartIsInNoBatchAndComesBackInItsPlace(t *testing.T) {
 		t.Errorf("%d are held, %d queues", w.held, len(w.queues))
 	}
 }
+
+// Whoever is to take a tenant's events apart is the only one, though all that there was is finished before it comes.
+func TestATenantsEventsAreTakenApartByOne(t *testing.T) {
+	w := newWindow(20_000, 1<<30, time.Now)
+	slow := ident.Tenant{9}
+	for n := range 2 {
+		full(t, w, slow, n, 1, 1)
+		if n > 0 {
+			if w.apart(slow) {
+				t.Error("a second one takes it apart")
+			}
+			w.finish(w.takeApart(slow))
+			continue
+		}
+		ps, err := w.take(t.Context())
+		if err != nil || !w.apart(slow) {
+			t.Fatalf("nobody takes it apart: %v", err)
+		}
+		w.finish(ps)
+	}
+	if w.takeApart(slow) != nil || len(w.queues) != 0 || w.held != 0 {
+		t.Errorf("%d queues, %d are held", len(w.queues), w.held)
+	}
+}

@@ -17,7 +17,7 @@ import (
 type failing struct {
 	tenant  ident.Tenant
 	decoder ident.Decoder
-	count   int
+	of      []ident.Uplink // each counts once, however often it is decided again
 	until   time.Time
 	known   enter.Known // of the tenant when it was last asked whether this is still the version that runs
 }
@@ -78,7 +78,7 @@ func (g *Ingest) charge(t ident.Tenant, res decoder.Result, now time.Time) {
 
 // judged counts fuel, and failures in a row of a version. A pass or a failure of another kind begins the count anew; what began
 // before a quarantine says nothing about it.
-func (g *Ingest) judged(t ident.Tenant, v decoder.Version, res decoder.Result, now time.Time) {
+func (g *Ingest) judged(t ident.Tenant, u ident.Uplink, v decoder.Version, res decoder.Result, now time.Time) {
 	g.failMu.Lock()
 	defer g.failMu.Unlock()
 	g.charge(t, res, now)
@@ -90,9 +90,12 @@ func (g *Ingest) judged(t ident.Tenant, v decoder.Version, res decoder.Result, n
 		delete(g.fails, v.ID)
 		return
 	}
-	f = failing{tenant: t, decoder: v.Decoder, count: f.count + 1}
-	if f.count >= strikes {
-		f.count, f.until = 0, now.Add(versionPause)
+	if slices.Contains(f.of, u) {
+		return
+	}
+	f = failing{tenant: t, decoder: v.Decoder, of: append(f.of, u)}
+	if len(f.of) >= strikes {
+		f.of, f.until = nil, now.Add(versionPause)
 		g.halts.Quarantines++
 	}
 	g.fails[v.ID] = f

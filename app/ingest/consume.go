@@ -482,7 +482,7 @@ func (c *consumer) stored(ctx context.Context, parts []*part, wait bool) (left [
 		case f != nil && f.Code == fault.As(store.ErrStale).Code: // something changed since it was decided: decide again
 			c.rooms.forget(p.Scope.Tenant())
 			c.g.counts.add("ringfence_events_decided_again_total", 1)
-			c.w.back(p.of)
+			c.w.again(p.of)
 		case errors.Is(err, store.ErrBusy): // neither the others nor the writer wait for it
 			c.aside(ctx, p)
 		case fault.Is(err, fault.Unavailable):

@@ -352,7 +352,7 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 		res = decoder.Result{Category: decoder.Internal, Message: "The decoder could not be run: a secret variable of the device cannot be opened, or the server is at fault. Its operator finds more in the log."}
 	}
 	out.Category, out.Fuel, out.Duration, out.Message = res.Category, res.Fuel, res.Duration, res.Message
-	g.judged(rm.scope.Tenant(), v, res, now)
+	g.judged(rm.scope.Tenant(), u.ID, v, res, now)
 	if res.Category == decoder.Internal {
 		if u.Attempts++; u.Attempts < maxAttempts {
 			u.NotBefore = now.Add(time.Second << u.Attempts)

@@ -124,3 +124,26 @@ func TestATenantThatChangesAllTheTimeIsPutOff(t *testing.T) {
 		t.Errorf("decided again %d times", n)
 	}
 }
+
+// Over a bus such a tenant's events are decided some times, one that fails counts as one, and then they wait in the store, where they
+// stand in nobody's way.
+func TestWhatIsStaleTooOftenWaitsInTheStore(t *testing.T) {
+	e := &meddled{scripted: scripted{[]decoder.Category{decoder.Success, decoder.Fuel}}}
+	s := streamOf(newBench(t, e, "one", tenant.DefaultLimits))
+	e.meanwhile = func(run int) {
+		if run < 10 {
+			s.node(fmt.Sprint(run))
+		}
+	}
+	u := s.says(s.scope, s.way, "1", known, 1)
+	s.consume()
+	if got := s.uplink(u.ID); got.State != uplink.Accepted || e.runs != 3 {
+		t.Errorf("after %d runs it is %s", e.runs, got.State)
+	}
+	for range 3 {
+		must[int](t)(s.events.Process(t.Context(), s.tenant))
+	}
+	if until := s.events.Paused(s.active); !until.IsZero() || s.uplink(u.ID).State != uplink.Failed {
+		t.Errorf("one event's failure is three: %s, it is %s", until, s.uplink(u.ID).State)
+	}
+}

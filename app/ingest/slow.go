@@ -42,20 +42,24 @@ type turn struct {
 // decide makes parts of events, and waits for none that takes long: that is handed on when it is decided, and what its tenant has
 // beyond it is decided apart.
 func (c *consumer) decide(ctx, working context.Context, batch []*pending) (parts []*part) {
-	byTenant := map[ident.Tenant][]*pending{}
-	var order []ident.Tenant
+	type kind struct {
+		tenant ident.Tenant
+		put    bool // which needs no script, and must not grow stale beside what does
+	}
+	of := map[kind][]*pending{}
+	var order []kind
 	for _, p := range batch {
-		t := p.event.Tenant
-		if byTenant[t] == nil {
-			order = append(order, t)
+		k := kind{p.event.Tenant, p.put}
+		if of[k] == nil {
+			order = append(order, k)
 		}
-		byTenant[t] = append(byTenant[t], p)
+		of[k] = append(of[k], p)
 	}
 	parts = make([]*part, 0, len(order))
 	slack, timer := decodeTurn, time.NewTimer(decodeTurn)
 	defer timer.Stop()
-	for _, t := range order {
-		ps, p, done, began := byTenant[t], new(patience), make(chan turn, 1), time.Now()
+	for _, k := range order {
+		t, ps, p, done, began := k.tenant, of[k], new(patience), make(chan turn, 1), time.Now()
 		go func() { done <- c.decideTurn(working, t, ps, p) }()
 		each := time.Duration(len(ps)) * decodeEach
 		timer.Reset(each + max(slack, decodeLeast))
@@ -144,9 +148,8 @@ func (w *window) unring(q *queue) {
 	w.queued -= len(q.events)
 }
 
-// takeApart hands out what a tenant has that is kept apart, what is to wait in the store first; if it has nothing, it is as all others
-// from then on.
-func (w *window) takeApart(t ident.Tenant) (out []*pending) {
+// takeApart hands out what a tenant has that is kept apart; if it has nothing, it is as all others from then on.
+func (w *window) takeApart(t ident.Tenant) []*pending {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	q := w.queues[t]
@@ -159,21 +162,42 @@ func (w *window) takeApart(t ident.Tenant) (out []*pending) {
 		}
 		return nil
 	}
-	out = q.put(fullBatch)
-	n := min(len(q.events), fullBatch-len(out))
-	out = append(out, q.events[:n]...)
+	n := min(len(q.events), fullBatch)
+	out := q.events[:n:n]
 	q.events = q.events[n:]
 	return out
 }
 
 // back takes back events of one tenant that were handed out, before all that it has queued.
 func (w *window) back(ps []*pending) {
-	if len(ps) == 0 {
-		return
+	var own, puts []*pending
+	for _, p := range ps {
+		if p.put {
+			puts = append(puts, p)
+		} else {
+			own = append(own, p)
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.queues[ps[0].event.Tenant]
-	q.events = append(ps[:len(ps):len(ps)], q.events...)
-	w.waits(q, len(ps))
+	w.toStore(puts)
+	if len(own) == 0 {
+		return
+	}
+	q := w.queues[own[0].event.Tenant]
+	q.events = append(own, q.events...)
+	w.waits(q, len(own))
+}
+
+// again takes back events of one tenant that were stale, after a pause that grows: a script that takes as long as its tenant's records
+// stay as they are would else run for ever, for nothing. What was stale too often waits in the store.
+func (w *window) again(ps []*pending) {
+	pause := retryLeast
+	for _, p := range ps {
+		pause = max(pause, min(retryLeast<<min(p.stale, 8), retryMost))
+		if p.stale++; p.stale >= maxAttempts {
+			p.put = true
+		}
+	}
+	time.AfterFunc(pause, func() { w.back(ps) })
 }

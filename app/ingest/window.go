@@ -36,7 +36,8 @@ type pending struct {
 	event uplink.Event
 	at    trace.Place // where it stands in its trace
 	size  int
-	put   bool // is to wait in the store: its tenant takes up too much of the window
+	put   bool // is to wait in the store: its tenant takes up too much of the window, or it was stale too often
+	stale int  // so often was it decided from what was otherwise when it was written
 }
 
 // queue is one tenant's pending events, oldest first.
@@ -97,8 +98,9 @@ type window struct {
 
 	mu     sync.Mutex
 	queues map[ident.Tenant]*queue
-	ring   []*queue // with something queued, in turn
-	queued int
+	ring   []*queue   // with something queued, in turn
+	puts   []*pending // that are to wait in the store
+	queued int        // in the ring's queues and among these
 	held   int
 	bytes  int
 	tracks map[string]map[int]*track
@@ -219,14 +221,31 @@ func (w *window) crowd() {
 	if len(w.queues) < 2 {
 		return
 	}
-	for _, q := range w.queues {
-		held, bytes := q.held, q.bytes
-		for i := len(q.events) - 1; i >= 0 && (held > w.maxRecords/4 || bytes > w.maxBytes/4); i-- {
-			q.events[i].put = true
-			held--
-			bytes -= q.events[i].size
-		}
+	if len(w.puts) > 0 {
+		return // nobody had these yet
 	}
+	for _, q := range w.queues {
+		held, bytes, k := q.held, q.bytes, len(q.events)
+		for ; k > 0 && (held > w.maxRecords/4 || bytes > w.maxBytes/4); k-- {
+			held--
+			bytes -= q.events[k-1].size
+		}
+		if !q.apart {
+			w.queued -= len(q.events) - k
+		}
+		w.toStore(q.events[k:])
+		q.events = q.events[:k]
+	}
+}
+
+// toStore has events wait in the store.
+func (w *window) toStore(ps []*pending) {
+	for _, p := range ps {
+		p.put = true
+	}
+	w.puts = append(w.puts, ps...)
+	w.queued += len(ps)
+	w.wake()
 }
 
 // take hands out a batch: what waits, or what has come a moment after the first of it. What is to wait in the store is handed
@@ -280,11 +299,10 @@ func (w *window) batch() []*pending {
 	if len(w.ring) > 1 && longest > w.queued/2 && w.queued > fairBatch {
 		most = fairBatch
 	}
-	var out []*pending
-	for _, q := range w.ring { // the put ones are a queue's newest
-		out = append(out, q.put(fullBatch-len(out))...)
-	}
-	most = min(most+len(out), fullBatch) // the store takes no more at once
+	n := min(len(w.puts), fullBatch)
+	out := w.puts[:n:n]
+	w.puts = w.puts[n:]
+	most = min(most+n, fullBatch) // the store takes no more at once
 	for len(out) < most && len(w.ring) > 0 {
 		q := w.ring[0]
 		w.ring = w.ring[1:]
@@ -296,15 +314,6 @@ func (w *window) batch() []*pending {
 		}
 	}
 	w.queued -= len(out)
-	return out
-}
-
-// put hands out what is to wait in the store, at most so many.
-func (q *queue) put(most int) (out []*pending) {
-	for k := len(q.events); k > 0 && q.events[k-1].put && len(out) < most; k-- {
-		out = append(out, q.events[k-1])
-		q.events = q.events[:k-1]
-	}
 	return out
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -189,4 +190,51 @@ func TestWhatADefectOfOursKeepsFromBeingDurableIsNotTriedForEver(t *testing.T) {
 			eventually(t, "it is tried again when it comes again", func() bool { return r.acked(219) && tried() > was && !r.acked(1) })
 		})
 	}
+}
+
+// What keeps a batch from being answered takes its parts' order from none: what stands behind one that waits is not asked for before it.
+func TestAPanicOverOneMessageTurnsNoTopicsOrderRound(t *testing.T) {
+	const all = 10
+	g := newGate(nil)
+	first := true
+	g.err = func(m mqttlink.Message) error { // as long as the sink is locked
+		if string(m.Payload) == "0000" && first {
+			first = false
+			return later
+		}
+		return nil
+	}
+	o := options(g.sink)
+	o.Take = func(ctx context.Context, ms []mqttlink.Message) (errs []error) {
+		if slices.ContainsFunc(ms, func(m mqttlink.Message) bool { return m.Topic == "up/bad" }) {
+			panic("too much")
+		}
+		waits := false
+		for _, m := range ms {
+			if waits = waits && m.Topic == "up/a"; waits {
+				errs = append(errs, later)
+				continue
+			}
+			errs = append(errs, g.take(ctx, []mqttlink.Message{m})...)
+			waits = errs[len(errs)-1] != nil
+		}
+		return errs
+	}
+	g.held(true)
+	sent := make(chan struct{})
+	r := speaks(t, accepted, func(_ int, w io.Writer) {
+		_, _ = w.Write(message(1, "up/first", "first"))
+		<-sent
+		_, _ = w.Write(message(2, "up/bad", "bad"))
+		for i := range all {
+			_, _ = w.Write(message(uint16(i+3), "up/a", fmt.Sprintf("%04d", i)))
+		}
+	})
+	ls := open(t, o, r.connection())
+	eventually(t, "Take is asked", func() bool { return g.called() == 1 })
+	close(sent)
+	eventually(t, "the others are in hand", func() bool { return count(ls, "received_total") == all+2 })
+	g.held(false)
+	eventually(t, "all others are acknowledged", func() bool { return count(ls, "acknowledged_total") == all+1 })
+	ascending(t, "a", g.of("up/a"), all)
 }

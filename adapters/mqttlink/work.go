@@ -85,24 +85,48 @@ func (l *line) gather(moments int) (batch []item, on bool) {
 	return batch, true
 }
 
-// take calls Take, whatever it does. Where that ends without an answer for each, each is asked for alone, so that one that is too much
-// for us is no other's misfortune.
-func (l *line) take(ms []Message) (errs []error) {
+var errBehind = fault.New(fault.Unavailable, "not_durable", "The message waits for one before it.")
+
+// take calls Take, whatever it does. Where that ends without an answer for each, the halves are asked for by themselves, so that one
+// that is too much for us is no other's misfortune, but of those behind it by its topic.
+func (l *line) take(ms []Message) []error {
 	errs, err := l.try(ms)
-	if err != nil {
-		l.defect(err)
-		errs = make([]error, len(ms))
-		for i := range ms {
-			if errs[i] = err; len(ms) > 1 {
-				errs[i] = l.take(ms[i : i+1])[0]
+	if err == nil {
+		for _, err := range errs {
+			if err != nil && !fault.Is(err, fault.Unavailable) {
+				l.defect(err)
+				break
 			}
 		}
 		return errs
 	}
-	for _, err := range errs {
-		if err != nil && !fault.Is(err, fault.Unavailable) {
-			l.defect(err)
-			break
+	l.defect(err)
+	if len(ms) == 1 {
+		return []error{err}
+	}
+	half := len(ms) / 2
+	errs = l.take(ms[:half])
+	waits := map[string]bool{}
+	for i, err := range errs {
+		if err != nil {
+			waits[ms[i].Topic] = true
+		}
+	}
+	var others []Message
+	for _, m := range ms[half:] {
+		if !waits[m.Topic] {
+			others = append(others, m)
+		}
+	}
+	var answers []error
+	if len(others) > 0 {
+		answers = l.take(others)
+	}
+	for _, m := range ms[half:] {
+		if waits[m.Topic] {
+			errs = append(errs, errBehind)
+		} else {
+			errs, answers = append(errs, answers[0]), answers[1:]
 		}
 	}
 	return errs

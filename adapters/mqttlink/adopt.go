@@ -56,6 +56,7 @@ func Adopt(ctx context.Context, c Connection, clientID string, a Adoption) (int,
 	}
 	l := newLine(c, o, clientID, true)
 	l.role.idle, l.role.on, l.role.begun = a.Idle, make(chan bool, 1), make(chan struct{})
+	l.o.tuning.anew += a.Idle // or asking for what is held would put the end off
 	if err := l.open(ctx); err != nil {
 		return 0, fault.Wrap(err, fault.Internal, "mqtt_adopt", "The connection could not be made.")
 	}

@@ -16,15 +16,20 @@ type aside struct {
 	topics map[string]int // how many of each are among them
 	again  time.Time      // when they are asked for
 	wait   time.Duration  // before that
-	held   []item         // what our own defect kept from being durable too often: not asked for again before the broker sends it again
+	held   []item         // what our own defect kept from being durable too often: it keeps nothing waiting, and is asked for now and then
+	anew   time.Time      // when that is
 }
 
-// wakes is when what waits is to be asked for; nil: nothing waits.
+// wakes is when something of it is to be asked for; nil: there is nothing.
 func (a *aside) wakes() (<-chan time.Time, func() bool) {
-	if len(a.items) == 0 {
+	at := a.again
+	switch {
+	case len(a.items)+len(a.held) == 0:
 		return nil, func() bool { return true }
+	case len(a.items) == 0, len(a.held) > 0 && a.anew.Before(at):
+		at = a.anew
 	}
-	t := time.NewTimer(time.Until(a.again))
+	t := time.NewTimer(time.Until(at))
 	return t.C, t.Stop
 }
 
@@ -77,10 +82,10 @@ func (l *line) deliver(batch []item) {
 		l.acknowledge(batch)
 	}
 	a.held = l.current(a.held)
+	defer l.anew()
 	first := len(a.items) == 0
 	again := l.current(a.due())
 	batch = l.current(a.behind(batch))
-	l.held.Store(int64(len(a.held)))
 	l.waiting.Store(int64(len(again) + len(a.items)))
 	asked := slices.Concat(again, batch)
 	if len(asked) == 0 {
@@ -133,16 +138,50 @@ func (l *line) deliver(batch []item) {
 	}
 }
 
-// hold gives up a message that Take has answered with a defect of ours each time. It is not acknowledged, so that the broker sends it
-// again to the next connection, and whoever mended the defect has lost nothing; those behind it go on.
+// hold gives up a message that Take has answered with a defect of ours each time: those behind it go on. It is not acknowledged, so
+// that whoever mended the defect has lost nothing.
 func (l *line) hold(it item, err error) {
-	l.o.Log.ErrorContext(l.living, "an MQTT message is not tried again before the next connection: a defect of ours keeps it from being durable", slog.String("connection", l.c.Name), slog.String("cause", fault.Cause(err)))
+	l.o.Log.ErrorContext(l.living, "an MQTT message is held, and keeps its place of what may be in flight: a defect of ours keeps it from being durable", slog.String("connection", l.c.Name), slog.String("cause", fault.Cause(err)))
 	if it.pub.QoS == 0 {
 		l.forget(it)
 		return
 	}
-	l.aside.held = append(l.aside.held, it)
-	l.held.Store(int64(len(l.aside.held)))
+	a := &l.aside
+	if len(a.held) == 0 {
+		a.anew = time.Now().Add(l.o.tuning.anew)
+	}
+	a.held = append(a.held, it)
+}
+
+// anew asks once in a while for what is held, in turns: its defect may be over, and nothing else may bring another connection, or the
+// broker may have lost the session.
+func (l *line) anew() {
+	a := &l.aside
+	if n := min(len(a.held), batchMost); n > 0 && !time.Now().Before(a.anew) {
+		asked := slices.Clone(a.held[:n])
+		a.held = slices.Delete(a.held, 0, n)
+		ms := make([]Message, n)
+		for i, it := range asked {
+			ms[i] = l.message(it)
+		}
+		var done []item
+		for i, err := range l.take(ms) {
+			if err == nil {
+				done = append(done, asked[i])
+			} else {
+				a.held = append(a.held, asked[i])
+			}
+		}
+		l.counts.taken.Add(int64(len(done)))
+		l.finish(done)
+		a.anew = time.Now().Add(l.o.tuning.anew)
+	}
+	bytes := 0
+	for _, it := range a.held {
+		bytes += it.piece.held
+	}
+	l.held.Store(int64(len(a.held)))
+	l.clogged.Store(2*len(a.held) >= min(l.c.MaxInFlight, l.c.ReceiveMaximum) || 2*bytes >= l.c.MaxInFlightBytes)
 }
 
 // abandon lets go of what waits when the line ends: the broker has it still.

@@ -238,3 +238,42 @@ func TestAPanicOverOneMessageTurnsNoTopicsOrderRound(t *testing.T) {
 	eventually(t, "all others are acknowledged", func() bool { return count(ls, "acknowledged_total") == all+1 })
 	ascending(t, "a", g.of("up/a"), all)
 }
+
+// What is held is asked for now and then, so that it is taken once the defect is over, whether or not the broker has the session still
+// or sends anything at all.
+func TestWhatIsHeldIsTakenOnceTheDefectIsOver(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprint("session lost ", lost), func(t *testing.T) {
+			t.Parallel()
+			g := newGate(map[string]error{"up/bad": errors.New("a defect")})
+			ack := append([]byte(nil), accepted...)
+			if lost {
+				ack[2] = 0
+			}
+			r := speaks(t, ack, func(n int, w io.Writer) {
+				for i := range 6 {
+					if n == 1 {
+						_, _ = w.Write(message(uint16(i+1), "up/bad", fmt.Sprintf("%04d", i)))
+					}
+				}
+			})
+			c := r.connection()
+			c.MaxInFlight = 12
+			ls := open(t, options(g.sink).Anew(50e6), c)
+			eventually(t, "they are held", func() bool { return count(ls, "held") == 6 })
+			if err := ls.Ready(); err == nil || !strings.Contains(err.Error(), "defect") {
+				t.Errorf("half of what may be in flight is held: %v", err)
+			}
+			if lost {
+				ls.Cut()
+				eventually(t, "it is connected again", func() bool { return count(ls, "subscribes_total") == 2 })
+			}
+			g.open()
+			eventually(t, "they are taken", func() bool { return count(ls, "held")+count(ls, "in_flight") == 0 && ls.Ready() == nil })
+			ascending(t, "those that were held", g.of("up/bad"), 6)
+			if n := count(ls, "connects_total"); n != 1 && !lost {
+				t.Errorf("%d connections", n)
+			}
+		})
+	}
+}

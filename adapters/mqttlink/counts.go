@@ -50,6 +50,8 @@ func (l *line) trouble(now time.Time) string {
 		return refusals(refusal{code: packets.DisconnectSessionTakenOver})
 	case l.up && l.subscribed && l.runs >= endless && now.Sub(l.upAt) < shortLived:
 		return "The broker takes the connection and drops it at once, again and again. Look at its log, and whether another worker has the same ordinal."
+	case l.up && l.subscribed && l.clogged.Load():
+		return "A defect of ours keeps half of what may be in flight from being taken, and nothing more comes once that is all. Look at the log, report it, and bring this program up to date: the broker has the messages still."
 	case l.up && l.subscribed:
 		return ""
 	case !l.up && w != nil && w.code.Load() == packets.DisconnectSessionTakenOver:

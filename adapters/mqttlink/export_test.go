@@ -21,6 +21,9 @@ func (o Options) Hasty() Options {
 	return o
 }
 
+// Anew has what is held asked for so often.
+func (o Options) Anew(every time.Duration) Options { o.tuning.anew = every; return o }
+
 // Crash ends all connections as the death of the process would: nothing is acknowledged any more and no farewell is said.
 func (ls *Links) Crash() {
 	for _, l := range ls.lines {

@@ -29,7 +29,8 @@ type line struct {
 	budget  *budget
 	aside   aside
 	waiting atomic.Int64 // messages in it that are asked for again
-	held    atomic.Int64 // and that are not
+	held    atomic.Int64 // and that a defect of ours holds
+	clogged atomic.Bool  // they are half of what may be in flight
 	queue   chan item    // as long as messages may be in flight, so that who fills it never waits
 	wire    atomic.Pointer[wire]
 	cm      atomic.Pointer[autopaho.ConnectionManager]

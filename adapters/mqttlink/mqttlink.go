@@ -39,7 +39,7 @@ type Message struct {
 // good and recorded as such, and it is acknowledged then. One that fails waits aside with all that comes behind it by its topic, and
 // is tried again, while others go on; so Take answers an error for what stands behind it in the call and must not overtake it, too. A
 // fault of kind Unavailable is tried again for as long as it takes; any other error is logged and counted as a defect of ours, and a
-// message that meets one again and again is tried no more until the broker sends it by the next connection.
+// message that meets one again and again is held: it keeps nothing behind it waiting any more, and is tried now and then.
 // There is one call at a time for each connection. The context ends when the link stops and will wait no longer.
 type Take func(ctx context.Context, ms []Message) []error
 
@@ -75,6 +75,7 @@ type tuning struct {
 	willDelay     uint32        // seconds
 	takenOver     time.Duration // how long to stay away at first after somebody took the session over
 	gather, retry time.Duration
+	anew          time.Duration // what is held is asked for again
 }
 
 // Bounds and times of a connection, for those that its own settings do not say.
@@ -87,6 +88,7 @@ const (
 	writeFor     = 10 * time.Second
 	retryFirst   = 100 * time.Millisecond
 	retryMost    = 5 * time.Second
+	anewEvery    = time.Minute
 	triesMost    = 5 // of a message that a defect of ours keeps from being durable
 	takenFirst   = 15 * time.Second
 	takenMost    = 5 * time.Minute
@@ -142,6 +144,7 @@ func (o Options) defaults() Options {
 	}
 	def(&o.tuning.gather, gatherFor)
 	def(&o.tuning.retry, retryFirst)
+	def(&o.tuning.anew, anewEvery)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -46,7 +46,7 @@ func (l *line) gather(moments int) (batch []item, on bool) {
 	begun := l.role.begun
 	wakes, stop := l.aside.wakes()
 	defer stop()
-	if wakes != nil {
+	if len(l.aside.items) > 0 {
 		begun = nil
 	}
 	for batch == nil {

@@ -123,10 +123,15 @@ func (h *handle) claim(ctx context.Context, u *uplink.Uplink) (*firstUplink, err
 	return &firstUplink{ident.Uplink(id), [32]byte(hash)}, nil
 }
 
-// Recheck has Changes wait until what is written behind it is committed; those that were under way are waited for.
+// Recheck has Changes wait until what is written behind it is committed, and waits for none: it would keep its connection meanwhile.
 func (f flow) Recheck(ctx context.Context, seen store.Seen) error {
-	if err := f.h.joined(ctx); err != nil {
-		return err
+	if s := f.h.session; s.d.ShowFree != "" && s.shared != f.h.tenant {
+		if f.h.dead {
+			return store.ErrDead
+		}
+		if err := s.showFree(ctx, f.h.tenant); err != nil {
+			return err
+		}
 	}
 	return f.h.recheck(ctx, &seen)
 }

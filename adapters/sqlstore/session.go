@@ -19,6 +19,7 @@ type Dialect struct {
 	Show       string                                         // statement that takes a tenant (hex): from there on a transaction sees its rows alone; "": the database has no wall of its own
 	Enter      string                                         // Show as a query that also answers the tenant's narrowed revision; "": it is asked like all else
 	ShowShared string                                         // ShowAlone, for one of those who write what is waited for
+	ShowFree   string                                         // ShowShared as a query of the tenant, twice, for one who does not wait: it answers "" if the tenant is being changed
 	ShowAlone  string                                         // Show, and the tenant's changes and parts of batches that are under way are waited for
 	Batch      Batch                                          // nil: row by row
 	Refused    func(error) (asked, always bool)               // a statement was refused, not the database away; and for what it says, so that it would be again
@@ -97,6 +98,28 @@ func (s *session) show(ctx context.Context, t ident.Tenant, how string) error {
 		return away(err)
 	}
 	s.shown = t
+	return nil
+}
+
+// showFree is show for one of those who write what Changes wait for, who does not wait for them.
+func (s *session) showFree(ctx context.Context, t ident.Tenant) error {
+	s.shown = ident.Tenant{} // until it is said
+	name, whose := hex.EncodeToString(t[:]), ""
+	rows, err := s.query(ctx, s.d.ShowFree, []any{name, name})
+	if err != nil {
+		return away(err)
+	}
+	defer func() { _ = rows.Close() }()
+	if rows.Next() {
+		err = rows.Scan(&whose)
+	}
+	if err = errors.Join(err, rows.Err()); err != nil {
+		return away(err)
+	}
+	if whose == "" {
+		return store.ErrBusy
+	}
+	s.shown, s.shared = t, t
 	return nil
 }
 

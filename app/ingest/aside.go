@@ -18,8 +18,10 @@ type asides struct {
 	of map[ident.Tenant][]*part // each tenant with a lane of its own, until it has none left
 }
 
-func newAsides(places int) *asides {
-	return &asides{places: make(chan struct{}, places), of: map[ident.Tenant][]*part{}}
+// newAsides has half as many places as there are writers: who stands in one keeps a connection of the store's for as long as a change
+// takes, and all else that is asked of the store needs some.
+func newAsides(writers int) *asides {
+	return &asides{places: make(chan struct{}, max(writers/2, 1)), of: map[ident.Tenant][]*part{}}
 }
 
 // aside has a part written apart.

@@ -103,7 +103,7 @@ func TestWhoIsBeingChangedDelaysNobodyElse(t *testing.T) {
 	}
 	g := New(enter.New(s, enter.NewCache(1), enter.Recorder{Mint: ident.Mint{Now: time.Now}}, slog.New(slog.DiscardHandler)), s, nil, nil, tenant.Limits{}, slog.New(slog.DiscardHandler))
 	g.durable = &Durable{Topics: bus.TopicsUnder("rf")}
-	c := &consumer{g: g, w: newWindow(10_000, 1<<20, time.Now), decided: make(chan decided), asides: newAsides(places)}
+	c := &consumer{g: g, w: newWindow(10_000, 1<<20, time.Now), decided: make(chan decided), asides: newAsides(2 * places)}
 	c.main, c.later = newCommitter(g, nil), newCommitter(g, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

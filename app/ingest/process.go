@@ -120,10 +120,14 @@ type room struct {
 // ahead, the next batch follows at once. That is no endless loop, for what is put off is due later than now; nor do those that
 // come due again keep the healthy ones waiting, as long as all of a backlog is put off within versionPause (the default one in
 // 20 s on a busy machine). Everything is checked again as it is now, the source, the device, the decoder, and whether it still is so
-// in the write. Where something was changed meanwhile less is decided again; after some tries it is put off to the next turn.
+// in the write. Where something was changed meanwhile less is decided again; after some tries it is put off to the next turn, and so
+// is what is being changed just then: others' turns do not wait for a change, nor does a connection.
 func (g *Ingest) Process(ctx context.Context, t ident.Tenant) (int, error) {
 	for some := batch; some > 0; some /= 8 {
 		n, err := g.some(ctx, t, some)
+		if errors.Is(err, store.ErrBusy) {
+			return 0, nil
+		}
 		if !errors.Is(err, store.ErrStale) {
 			return n, err
 		}

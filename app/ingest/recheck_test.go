@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/ports/store"
 )
 
 // meddled is an engine during whose runs something happens.
@@ -145,5 +147,43 @@ func TestWhatIsStaleTooOftenWaitsInTheStore(t *testing.T) {
 	}
 	if until := s.events.Paused(s.active); !until.IsZero() || s.uplink(u.ID).State != uplink.Failed {
 		t.Errorf("one event's failure is three: %s, it is %s", until, s.uplink(u.ID).State)
+	}
+}
+
+// locked is a store whose one tenant is being changed.
+type locked struct {
+	store.Store
+
+	changing atomic.Bool
+}
+
+type lockedFlow struct{ store.Flow }
+
+func (lockedFlow) Recheck(context.Context, store.Seen) error { return store.ErrBusy }
+
+func (l *locked) Ingest(ctx context.Context, s access.Scope, fn func(context.Context, store.Flow) error) error {
+	return l.Store.Ingest(ctx, s, func(ctx context.Context, f store.Flow) error {
+		if l.changing.Load() {
+			f = lockedFlow{f}
+		}
+		return fn(ctx, f)
+	})
+}
+
+// What waits of a tenant that is being changed is left to the next turn: that is no failure, and nobody waits for it.
+func TestWhatWaitsOfATenantThatIsBeingChangedHasItsNextTurn(t *testing.T) {
+	var s *locked
+	b := newBenchOn(t, time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), func(now func() time.Time, revised store.Revised) store.Store {
+		s = &locked{Store: inMemory(now, revised)}
+		return s
+	}, scripted{[]decoder.Category{decoder.Success}}, "x", tenant.DefaultLimits)
+	b.says(b.scope, b.way, "1", known, 0)
+	s.changing.Store(true)
+	if n, err := b.events.Process(t.Context(), b.tenant); n != 0 || err != nil {
+		t.Errorf("%d are finished: %v", n, err)
+	}
+	s.changing.Store(false)
+	if r, w := b.process(); r != 1 || w != 0 {
+		t.Errorf("then %d readings, %d wait", r, w)
 	}
 }

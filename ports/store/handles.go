@@ -103,7 +103,8 @@ type Flow interface {
 	Accept(ctx context.Context, us []uplink.Uplink) ([]Verdict, error)
 
 	// Recheck refuses with ErrStale if anything in Seen is otherwise by now. It comes before all else in its Ingest: once a Change of
-	// what was seen has returned, nothing is written any more behind a Recheck that has found it as it was before.
+	// what was seen has returned, nothing is written any more behind a Recheck that has found it as it was before. Where other tenants'
+	// can be written meanwhile, it waits for no Change of its own that is under way, but refuses with ErrBusy.
 	Recheck(ctx context.Context, seen Seen) error
 
 	// Finish writes what became of an accepted uplink, comparing its Rev: its row, and if there are any its reading, its

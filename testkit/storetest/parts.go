@@ -224,18 +224,13 @@ func batchRace(t testing.TB, w *World) {
 	})
 }
 
-// batchAsked writes while a tenant is being changed. If another's part is written meanwhile, so that it could be, who did not ask
-// to wait is told at once, alone in a batch too; who did has waited, whatever the store.
-func batchAsked(t testing.TB, w *World) {
-	const meanwhile, atOnce = 300 * time.Millisecond, 5 * time.Second // shorter than any store waits for what it cannot have
-	ev := w.event("x")
-	part := func(s access.Scope, wait bool) []store.Part {
-		return []store.Part{{Scope: s, Seen: w.seen(t, s), Rows: []store.Finished{w.held(0, "p")}, Wait: wait}}
-	}
-	others, asked, unasked, beside := part(w.B, false), part(w.A, true), part(w.A, false), append(part(w.A, true), part(w.B, false)...)
-	begun, over, changed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+const meanwhile, atOnce = 300 * time.Millisecond, 5 * time.Second // shorter than any store waits for what it cannot have
+
+// changing has the first tenant changed until it is told to end, and answers what came of it.
+func (w *World) changing() (end func(), changed chan error) {
+	ev, begun, over := w.event("x"), make(chan struct{}), make(chan struct{})
 	begin, end := sync.OnceFunc(func() { close(begun) }), sync.OnceFunc(func() { close(over) })
-	defer end()
+	changed = make(chan error, 1)
 	go func() {
 		changed <- w.Store.Change(w.ctx, w.A, func(context.Context, store.Writer) ([]audit.Event, error) {
 			begin()
@@ -244,6 +239,18 @@ func batchAsked(t testing.TB, w *World) {
 		})
 	}()
 	<-begun
+	return end, changed
+}
+
+// batchAsked writes while a tenant is being changed. If another's part is written meanwhile, so that it could be, who did not ask
+// to wait is told at once, alone in a batch too; who did has waited, whatever the store.
+func batchAsked(t testing.TB, w *World) {
+	part := func(s access.Scope, wait bool) []store.Part {
+		return []store.Part{{Scope: s, Seen: w.seen(t, s), Rows: []store.Finished{w.held(0, "p")}, Wait: wait}}
+	}
+	others, asked, unasked, beside := part(w.B, false), part(w.A, true), part(w.A, false), append(part(w.A, true), part(w.B, false)...)
+	end, changed := w.changing()
+	defer end()
 	write := func(parts []store.Part) chan []error {
 		done := make(chan []error, 1)
 		go func() { done <- w.Store.IngestBatch(w.ctx, parts) }()

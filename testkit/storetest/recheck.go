@@ -97,8 +97,46 @@ func recheckRace(t testing.TB, w *World) {
 		if n%2 == 0 { // who has not looked at the log
 			seen.Entries = 0
 		}
-		return w.finished(seen, row)
+		if err := w.finished(seen, row); !errors.Is(err, store.ErrBusy) {
+			return err
+		}
+		return nil
 	})
+}
+
+// recheckFree rechecks while a tenant is being changed. If another's is meanwhile, so that it could be, whose is being changed is told
+// so at once.
+func recheckFree(t testing.TB, w *World) {
+	recheck := func(s access.Scope) chan error {
+		seen, done := w.seen(t, s), make(chan error, 1)
+		go func() {
+			done <- w.Store.Ingest(w.ctx, s, func(ctx context.Context, f store.Flow) error { return f.Recheck(ctx, seen) })
+		}()
+		return done
+	}
+	wantIs(t, <-recheck(w.A), nil, "before the change")
+	end, changed := w.changing()
+	defer end()
+	free, busy := recheck(w.B), recheck(w.A)
+	select {
+	case err := <-free:
+		wantIs(t, err, nil, "another tenant's")
+		select {
+		case err := <-busy:
+			wantIs(t, err, store.ErrBusy, "of a tenant that is being changed")
+		case <-time.After(atOnce):
+			t.Error("it waits for a change")
+		}
+		end()
+	case <-time.After(meanwhile): // nothing can be written meanwhile
+		end()
+		wantIs(t, <-free, nil, "another tenant's")
+		if err := <-busy; err != nil && !errors.Is(err, store.ErrStale) {
+			t.Errorf("after the change: %v", err)
+		}
+	}
+	wantIs(t, <-changed, nil, "the change")
+	wantIs(t, <-recheck(w.A), nil, "after the change")
 }
 
 // race changes what rows are decided from, a thousand times, while some are written: what is counted of a state's readings when the

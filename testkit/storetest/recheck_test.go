@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -53,5 +55,22 @@ func TestEachPlantedBugOfRechecksIsCaughtByTheCheckNamedForIt(t *testing.T) {
 				t.Errorf("%s did not catch: %s", m.check, m.bug)
 			}
 		})
+	}
+}
+
+// besides is a store where others' are written while a tenant is being changed, and the tenant's own wait.
+type besides struct{ store.Store }
+
+func (b besides) Ingest(ctx context.Context, s access.Scope, fn func(context.Context, store.Flow) error) error {
+	if s.Tenant() == (ident.Tenant{0xa}) {
+		return b.Store.Ingest(ctx, s, fn)
+	}
+	go func() { _ = b.Store.Ingest(ctx, s, fn) }()
+	return nil
+}
+
+func TestARecheckThatWaitsForAChangeIsCaughtByTheCheckNamedForIt(t *testing.T) {
+	if !caught(t, "WhoRechecksWaitsForNoChange", func(s store.Store) store.Store { return besides{s} }, nil) {
+		t.Error("it was not caught")
 	}
 }

@@ -211,6 +211,7 @@ func Checks() []Check {
 		{"FinishComparesTheRevision", finish},
 		{"WhatWasDecidedFromWhatIsOverIsNotFinished", recheckStale},
 		{"NothingIsFinishedUnderAStateThatWasReplaced", recheckRace},
+		{"WhoRechecksWaitsForNoChange", recheckFree},
 		{"RowsOfABatchAreWrittenAsTheySay", batchRows},
 		{"RowThatCameAgainLeavesNoTrace", redelivered},
 		{"DuplicateInABatchIsToldWithTheFirst", batchDuplicate},

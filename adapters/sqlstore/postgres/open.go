@@ -122,9 +122,9 @@ func dialect() sqlstore.Dialect {
 		Enter: "SELECT (SELECT narrowed FROM audit_heads WHERE tenant = decode(s.tenant, 'hex')) FROM (SELECT set_config('app.tenant', ?, true) AS tenant OFFSET 0) s", // what is asked for depends on what is set, so that it is set first
 		// A lock of the tenant, of a class of its own (2; LockName has 0, TryLock 1).
 		ShowAlone:  "SELECT pg_advisory_xact_lock(hashtextextended(set_config('app.tenant', ?, true), 2))",
-		ShowShared: showShared,
-		Sooner:     sooner("?", "?"),
-		Batch:      newTexts().batch, Refused: refused,
+		ShowShared: showShared, ShowFree: showFree,
+		Sooner: sooner("?", "?"),
+		Batch:  newTexts().batch, Refused: refused,
 		Snapshot: sql.LevelRepeatableRead, LockHead: " FOR UPDATE", LockName: "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", TryLock: "SELECT pg_try_advisory_xact_lock(hashtextextended(?, 1))", Spoils: true, Again: again, Told: told, Parts: true,
 		Greatest: "GREATEST",
 		Changed:  "SELECT s.oldest::text, encode(k.tenant, 'hex') FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS oldest) s LEFT JOIN known k ON k.changed >= ?::text::xid8",

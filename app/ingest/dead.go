@@ -119,7 +119,8 @@ func (g *Ingest) ReplayDead(ctx context.Context, s access.Scope, once enter.Once
 	if err != nil {
 		return id, false, err
 	}
-	// The entry comes first: nothing goes out that the log does not know of.
+	// The entry comes first: nothing goes out that the log does not know of. A mapping that ended since the letter was decided by it has made
+	// the scope stale: then it is decided again.
 	err = g.store.Change(ctx, s, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
 		return []audit.Event{entry}, g.enter.Once(ctx, s, w, once, func() (string, error) { return e.ID.String(), nil })
 	})

@@ -1,10 +1,12 @@
 package ingest_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/core/access"
@@ -155,5 +157,33 @@ func TestTheLogTellsWhoWasNamedAsALettersHeir(t *testing.T) {
 	}
 	if want := []string{nobodys + " " + m.other.String(), fixed + " " + m.tenant.String()}; len(entries.Items) != 3 || !slices.Equal(named, want) {
 		t.Errorf("of %d replays the log names %v, want %v", len(entries.Items), named, want)
+	}
+}
+
+// What a letter is decided by holds when the log is told of it: if the application went to another meanwhile, nobody is told anything and
+// nothing goes out, so that it is decided again.
+func TestALetterIsNotReplayedToWhomItsApplicationWasTakenFromMeanwhile(t *testing.T) {
+	m := newMoving(t)
+	m.mine()
+	m.gone()
+	m.told()
+	m.others()
+	moves := []func(){m.gone, m.mine}
+	m.events.Over(ingest.Durable{Bus: m.bus, Topics: m.topics, Version: uplink.Version, Wait: 5 * time.Second, Group: "workers", Span: func(context.Context) (ingest.Span, error) {
+		for _, move := range moves {
+			move()
+		}
+		moves = nil
+		return ingest.Span{End: m.now.Add(time.Hour)}, nil
+	}})
+	place := m.letters("no_tenant")[0].Place
+	_, err := m.replayTo(place, m.other)
+	refused(t, "an heir who has it no more", err, "stale_policy")
+	_, err = m.replayTo(place, m.other)
+	refused(t, "decided again", err, "letter_not_heirs")
+	m.consume()
+	entries := must[store.Page[audit.Entry]](t)(m.out.Entries(t.Context(), m.may(access.PlatformAuditRead).Scope, store.Query{Limit: 10}, store.AuditFilter{Action: string(audit.DeadLetterReplayed)}))
+	if mine, got := m.shown(m.tenant), m.shown(m.other); moves != nil || mine+got != "" || len(entries.Items) != 0 {
+		t.Errorf("the tenant is shown %q, the other %q; the log tells %d replays", mine, got, len(entries.Items))
 	}
 }

@@ -105,7 +105,8 @@ func tenure(ctx context.Context, r store.Reader, claim string) (source.Tenure, e
 // Heir answers whose what a connection brought of an application earlier is to be, by the mapping that there is now: nobody's,
 // fault.Missing(). What came before that mapping began goes to its tenant if nobody else ever had the application, or none since the
 // tenant had it by then. Else it was or may have been another's: ErrHeir; or the application was nobody's, and what sent it may be
-// another's still: ErrNoHeir, unless the tenant is named by who answers for it. Who is named and does not have the application now gets
+// another's still: ErrNoHeir, unless the tenant is named by who answers for it. So it is where no tenure was kept, since an older program
+// keeps none, of what was taken for the tenant's when none of its sources had the application. Who is named and does not have the application now gets
 // nothing, ErrOtherHeir, and nobody gets what was taken for another's.
 func (e *Enter) Heir(ctx context.Context, connection, application string, was ident.Tenant, arrived time.Time, named ident.Tenant) (t ident.Tenant, s ident.Source, err error) {
 	if source.CheckConnection(connection) != nil || source.CheckApplication(application) != nil {
@@ -124,10 +125,11 @@ func (e *Enter) Heir(ctx context.Context, connection, application string, was id
 		return t, s, err
 	}
 	mine := was.IsZero() || was == now.Tenant
+	kept := was.IsZero() || !past.Tenant.IsZero()
 	switch {
 	case !named.IsZero() && named != now.Tenant:
 		return t, s, ErrOtherHeir
-	case !now.CreatedAt.After(arrived), mine && past.Alone(now.Tenant, arrived), mine && past.Nobodys(arrived) && !named.IsZero():
+	case !now.CreatedAt.After(arrived), mine && kept && past.Alone(now.Tenant, arrived), mine && past.Nobodys(arrived) && !named.IsZero():
 		return now.Tenant, now.Source, nil
 	case was == now.Tenant:
 		k, err := e.Fresh(ctx, was)
@@ -149,7 +151,7 @@ func (e *Enter) Heir(ctx context.Context, connection, application string, was id
 // The answers for what came before its application was mapped to whose it is now, and for who is named and does not have it.
 var (
 	ErrHeir      = fault.New(fault.Conflict, "letter_before_mapping", "The message came before its application was mapped to the tenant's source whose it is now, and was another's then or may have been. To show it to either might show one tenant's data to the other, so that it stays a dead letter.")
-	ErrNoHeir    = fault.New(fault.Conflict, "letter_without_heir", "The message came when its application was nobody's, and another tenant than whose it is now had it before, so that it may be of that one's devices. If it is not, name whose it is to be.")
+	ErrNoHeir    = fault.New(fault.Conflict, "letter_without_heir", "The message came when its application was nobody's, and another tenant than whose it is now had it before or may have, so that it may be of that one's devices. If it is not, name whose it is to be.")
 	ErrOtherHeir = fault.New(fault.Conflict, "letter_not_heirs", "The message would not become the named tenant's: its application is mapped to another one, or it was another's.")
 )
 

@@ -74,6 +74,22 @@ func (m *moving) gone() {
 	m.now = m.now.Add(30 * time.Second)
 }
 
+// forgotten is that the mappings that ended did so by a program that kept no tenures.
+func (m *moving) forgotten() {
+	m.t.Helper()
+	scope := m.gate.System(ident.Platform, "process", access.Origin{})
+	event := must[audit.Event](m.t)(m.gate.Event(m.t.Context(), scope, audit.MappingDeleted, audit.Target{Kind: "mapping", ID: "x"}))
+	if err := m.store.Change(m.t.Context(), scope, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
+		was, err := w.Tenures().Get(ctx, source.TenureID(source.Claim("apps", "pumps")))
+		if err != nil {
+			return nil, err
+		}
+		return []audit.Event{event}, w.Tenures().Delete(ctx, was.ID, was.Rev)
+	}); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 func (m *moving) removed() {
 	m.t.Helper()
 	now := must[source.Source](m.t)(m.admin.Source(m.t.Context(), m.may(access.SourceRead).Scope, m.way.ID))
@@ -133,6 +149,14 @@ func TestWhatIsNoLongerATenantsIsNotShownToIt(t *testing.T) {
 		{"nobody's, and the other's since", func(m *moving) { m.gone(); m.brings(""); m.others() }, "p", 1, "letter_before_mapping", ""},
 		{"nobody's, the worker knows, then the other's", func(m *moving) { m.gone(); m.told(); m.others() }, "p", 1, "letter_without_heir", ""},
 		{"the other's, and back since", func(m *moving) { m.gone(); m.others(); m.brings(""); m.gone(); m.mine() }, "p", 1, "letter_before_mapping", ""},
+		{"the other's, and back since, of which nothing was kept", func(m *moving) {
+			m.gone()
+			m.others()
+			m.brings("")
+			m.gone()
+			m.mine()
+			m.forgotten()
+		}, "p", 1, "letter_without_heir", ""},
 		{"mapped again", func(m *moving) { m.gone(); m.mine(); m.brings("") }, "pp", 0, "", ""},
 		{"in flight, and mapped again", func(m *moving) { m.brings(""); m.gone(); m.mine() }, "pp", 0, "", ""},
 		{"its source deleted", func(m *moving) { m.removed(); m.brings("") }, "pq", 0, "", ""},
@@ -250,6 +274,7 @@ func TestALetterOfOneTenantIsNotReplayedToAnother(t *testing.T) {
 	}{
 		{"nothing changed", func(*moving) {}, "letter_unreadable"}, // it is read, and cannot be still
 		{"mapped again", func(m *moving) { m.gone(); m.mine() }, "letter_unreadable"},
+		{"mapped again, of which its source alone tells", func(m *moving) { m.gone(); m.mine(); m.forgotten() }, "letter_unreadable"},
 		{"the other's now", func(m *moving) { m.gone(); m.others() }, "letter_before_mapping"},
 	} {
 		m := newMoving(t)

@@ -128,7 +128,7 @@ func (c *consumer) decideTurn(ctx context.Context, t ident.Tenant, ps []*pending
 		c.refuse(ctx, ps, "tenant_gone")
 	case err != nil && len(ps) > 1: // one of them is to blame: each for itself
 		for i := range ps {
-			if i > 0 && p.enough.Load() {
+			if i > 0 && p.over() {
 				return turn{out.parts, append(out.rest, ps[i:]...)}
 			}
 			one := c.decideTurn(ctx, t, ps[i:i+1], p)
@@ -150,7 +150,7 @@ func (c *consumer) decideTurn(ctx context.Context, t ident.Tenant, ps []*pending
 // the rest; the first one is always decided.
 func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending, pace *patience) (made *part, rest []*pending, err error) {
 	g := c.g
-	pace.reading.Store(true)
+	pace.decodes(false)
 	known, err := g.enter.Known(ctx, t)
 	if err != nil {
 		return nil, nil, err
@@ -159,10 +159,10 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending,
 		return nil, nil, fault.Missing()
 	}
 	q := c.rooms.of(t)
-	pace.reading.Store(false)
+	pace.decodes(true)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	pace.reading.Store(true)
+	pace.decodes(false)
 	made = &part{}
 	if ps, made.astray, err = c.owned(ctx, known, ps); err != nil {
 		return nil, nil, err
@@ -177,9 +177,9 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending,
 	q.out = g.goesOut(ctx, t, known.Tenant().KafkaOutput)
 	made.Part, made.of = store.Part{Scope: q.scope, Rows: make([]store.Finished, 0, len(ps))}, ps
 	seen := newSightings()
-	pace.reading.Store(false)
+	pace.decodes(true)
 	for i, p := range ps {
-		if i > 0 && pace.enough.Load() {
+		if i > 0 && !p.put && us[i].State != uplink.Quarantined && pace.over() { // what needs no script takes no time
 			made.of, rest = ps[:i:i], ps[i:]
 			break
 		}
@@ -301,12 +301,16 @@ func (c *consumer) furnish(ctx context.Context, q *quarters, t ident.Tenant, kno
 		}
 		q.known, q.rev = enter.Known{}, 0
 	}
+	read := q.nodes // of what was read and not decided
 	q.nodes = map[ident.Uplink]ident.Node{}
 	fresh := q.known == known
 	var missing []uplink.Uplink
 	for _, u := range us {
 		d, ok := q.devices[u.Address]
-		if _, from := q.sources[u.Source]; !ok || !from || d != nil && u.RuledAt().Before(d.UpdatedAt) {
+		node, was := read[u.ID]
+		if _, from := q.sources[u.Source]; ok && from && was {
+			q.nodes[u.ID] = node
+		} else if !ok || !from || d != nil && u.RuledAt().Before(d.UpdatedAt) {
 			missing = append(missing, u)
 		} else if d != nil {
 			q.nodes[u.ID] = d.Node

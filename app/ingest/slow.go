@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ringfence/ringfence/core/ident"
@@ -18,10 +17,42 @@ const (
 	decodeLeast = 5 * time.Millisecond
 )
 
-// patience is what whoever decodes, and who waits for it, tell each other.
+// patience is a clock of what decoding takes, with which whoever decodes, and who waits for it, see that it is enough: then what is
+// not begun is left.
 type patience struct {
-	enough  atomic.Bool // what is not begun is left
-	reading atomic.Bool // it waits for what all tenants' events need, which says nothing of this one
+	most time.Duration
+
+	mu    sync.Mutex
+	took  time.Duration
+	since time.Time // zero: it waits for what all tenants' events need, which says nothing of this one
+}
+
+// decodes says whether it does from now on, or waits.
+func (p *patience) decodes(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if !p.since.IsZero() {
+		p.took += now.Sub(p.since)
+	}
+	if p.since = (time.Time{}); yes {
+		p.since = now
+	}
+}
+
+// spent is how long it decoded, and whether it does.
+func (p *patience) spent() (time.Duration, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.since.IsZero() {
+		return p.took, false
+	}
+	return p.took + time.Since(p.since), true
+}
+
+func (p *patience) over() bool {
+	took, _ := p.spent()
+	return took >= p.most
 }
 
 // slow are tenants whose events take long to decode. Each one's are decoded apart from all others', beside the decoders, by nobody
@@ -56,43 +87,47 @@ func (c *consumer) decide(ctx, working context.Context, batch []*pending) (parts
 		of[k] = append(of[k], p)
 	}
 	parts = make([]*part, 0, len(order))
-	slack, timer := decodeTurn, time.NewTimer(decodeTurn)
-	defer timer.Stop()
+	slack := decodeTurn
 	for _, k := range order {
-		t, ps, p, done, began := k.tenant, of[k], new(patience), make(chan turn, 1), time.Now()
-		go func() { done <- c.decideTurn(working, t, ps, p) }()
+		t, ps, done := k.tenant, of[k], make(chan turn, 1)
 		each := time.Duration(len(ps)) * decodeEach
-		timer.Reset(each + max(slack, decodeLeast))
-		if made, ok := inTime(p, done, timer); ok {
-			parts = append(parts, made.parts...)
-		} else {
+		p := &patience{most: each + max(slack, decodeLeast)}
+		go func() { done <- c.decideTurn(working, t, ps, p) }()
+		made, ended := inTime(p, done)
+		if parts = append(parts, made.parts...); !ended || len(made.rest) > 0 {
 			first := c.w.apart(t)
+			c.w.back(made.rest)
 			c.slow.lanes.Go(func() {
-				made := <-done
-				c.w.back(made.rest)
-				c.hand(working, made.parts, trace.Span{})
+				if !ended {
+					made := <-done
+					c.w.back(made.rest)
+					c.hand(working, made.parts, trace.Span{})
+				}
 				if first {
 					c.slowLane(ctx, working, t)
 				}
 			})
 		}
-		slack -= max(0, time.Since(began)-each)
+		took, _ := p.spent()
+		slack -= max(0, took-each)
 	}
 	return parts
 }
 
-// inTime answers a turn, or false if it takes so long that it was told to come to an end.
-func inTime(p *patience, done <-chan turn, timer *time.Timer) (turn, bool) {
+// inTime answers a turn, or false if it takes too long.
+func inTime(p *patience, done <-chan turn) (turn, bool) {
+	timer := time.NewTimer(p.most)
+	defer timer.Stop()
 	for {
 		select {
 		case made := <-done:
-			return made, true // nobody has had enough: it is all
+			return made, true
 		case <-timer.C:
-			if !p.reading.Load() {
-				p.enough.Store(true)
+			took, decodes := p.spent()
+			if decodes && took >= p.most {
 				return turn{}, false
 			}
-			timer.Reset(decodeLeast)
+			timer.Reset(max(p.most-took, decodeLeast))
 		}
 	}
 }
@@ -107,10 +142,8 @@ func (c *consumer) slowLane(ctx, working context.Context, t ident.Tenant) {
 		}
 		ps := c.w.takeApart(t)
 		if len(ps) > 0 {
-			span, p := c.batch(ps), new(patience)
-			timer := time.AfterFunc(decodeTurn, func() { p.enough.Store(true) })
-			made := c.decideTurn(working, t, ps, p)
-			timer.Stop()
+			span := c.batch(ps)
+			made := c.decideTurn(working, t, ps, &patience{most: decodeTurn})
 			c.w.back(made.rest)
 			c.hand(working, made.parts, span)
 		}
@@ -162,7 +195,7 @@ func (w *window) takeApart(t ident.Tenant) []*pending {
 		}
 		return nil
 	}
-	n := min(len(q.events), fullBatch)
+	n := min(len(q.events), fairBatch)
 	out := q.events[:n:n]
 	q.events = q.events[n:]
 	return out

@@ -5,17 +5,21 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ringfence/ringfence/app/ingest"
+	"github.com/ringfence/ringfence/app/manage"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/decoder"
+	"github.com/ringfence/ringfence/core/device"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/ports/sandbox"
+	"github.com/ringfence/ringfence/ports/store"
 )
 
 // sluggish is an engine that takes long, and longest the first time.
@@ -99,5 +103,62 @@ func TestWhoDecodesSlowlyDelaysNobodyElse(t *testing.T) {
 	}
 	if len(seen) != 1+mine {
 		t.Errorf("readings of %d events", len(seen))
+	}
+}
+
+// lingering is a store that takes its time to say where a device stood, and counts how often it is asked.
+type lingering struct {
+	store.Store
+
+	asked *atomic.Int64
+}
+
+func (l lingering) View(ctx context.Context, s access.Scope, fn func(context.Context, store.Reader) error) error {
+	return l.Store.View(ctx, s, func(ctx context.Context, r store.Reader) error { return fn(ctx, lingeringReader{r, l.asked}) })
+}
+
+type lingeringReader struct {
+	store.Reader
+
+	asked *atomic.Int64
+}
+
+func (l lingeringReader) Devices() store.Devices { return lingeringDevices{l.Reader.Devices(), l.asked} }
+
+type lingeringDevices struct {
+	store.Devices
+
+	asked *atomic.Int64
+}
+
+func (l lingeringDevices) AssignedAt(ctx context.Context, id ident.Device, at time.Time) (ident.Node, error) {
+	l.asked.Add(1)
+	<-time.After(2 * time.Millisecond)
+	return l.Devices.AssignedAt(ctx, id, at)
+}
+
+// Where their device stood is asked once of events that came before it was changed, though they take many turns.
+func TestWhatWasReadForSlowEventsIsNotReadInEachTurn(t *testing.T) {
+	begun, end := make(chan struct{}), make(chan struct{})
+	l := lingering{asked: new(atomic.Int64)}
+	s := streamOf(newBenchOn(t, time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), func(now func() time.Time, revised store.Revised) store.Store {
+		l.Store = inMemory(now, revised)
+		return l
+	}, sluggish{heavy{scripted{[]decoder.Category{decoder.Success}}, &sync.Once{}, func() { close(begun); <-end }}}, "x", tenant.DefaultLimits))
+	const events = 90
+	d, name := s.register(stranger, s.node("North")), "renamed"
+	for n := range events {
+		s.says(s.scope, s.way, fmt.Sprint(n), stranger, 0)
+	}
+	s.now = s.now.Add(time.Minute)
+	must[device.Device](t)(s.admin.UpdateDevice(t.Context(), s.may(access.DeviceUpdate), d.ID, d.Rev, manage.DevicePatch{Name: &name}))
+	go func() {
+		<-begun
+		<-time.After(300 * time.Millisecond) // longer than a turn
+		close(end)
+	}()
+	s.consume()
+	if n, rs := l.asked.Load(), len(s.readings()); n > 3*events || rs != events {
+		t.Errorf("%d readings; where their device stood was asked %d times", rs, n)
 	}
 }

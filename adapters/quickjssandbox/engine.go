@@ -287,6 +287,9 @@ func (e *Engine) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error)
 		return decoder.Result{}, err
 	}
 	defer func() { e.guests <- in }()
+	if j.Began != nil {
+		j.Began()
+	}
 	began := time.Now()
 	secrets := secretsOf(j.Input)
 	im, gave := e.images.get(keyOf(j.Script))

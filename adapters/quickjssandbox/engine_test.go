@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/ringfence/ringfence/adapters/quickjssandbox"
 	"github.com/ringfence/ringfence/ports/sandbox"
@@ -73,5 +74,31 @@ func TestLoadingIsToldOnceAndIsNoneOfTheRunsFuel(t *testing.T) {
 			t.Errorf("run %d used %d and %d to load, %v; want %d to load", n, r.Fuel, r.LoadFuel, err, want)
 		}
 		fuel = r.Fuel
+	}
+}
+
+func TestWhoWaitsForAGuestHasNotBegun(t *testing.T) {
+	e, err := quickjssandbox.New(t.Context(), quickjssandbox.Options{Instances: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close(context.Background()) })
+	var first, second bool
+	ended := make(chan error, 1)
+	a, b := sandboxtest.Job(1, "function decodeUplink() { return { data: {} } }"), sandboxtest.Job(2, "function decodeUplink() { return { data: {} } }")
+	b.Began = func() { second = first }
+	a.Began = func() {
+		go func() {
+			_, err := e.Run(t.Context(), b)
+			ended <- err
+		}()
+		<-time.After(20 * time.Millisecond)
+		first = true
+	}
+	if _, err := e.Run(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil || !second {
+		t.Errorf("it began while another one ran; %v", err)
 	}
 }

@@ -197,7 +197,7 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending,
 			seen.keys[id] = rev
 		}
 		began := g.enter.Now()
-		row, err := c.row(ctx, q, p, u)
+		row, err := c.row(ctx, q, p, u, pace)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -279,7 +279,7 @@ func (g *Ingest) heldOver(ctx context.Context, began time.Time, e uplink.Event, 
 }
 
 // row is what becomes of one event.
-func (c *consumer) row(ctx context.Context, q *quarters, p *pending, u uplink.Uplink) (store.Finished, error) {
+func (c *consumer) row(ctx context.Context, q *quarters, p *pending, u uplink.Uplink, pace *patience) (store.Finished, error) {
 	switch {
 	case u.State == uplink.Quarantined: // by whoever let it in
 		return store.Finished{Uplink: u}, nil
@@ -289,7 +289,7 @@ func (c *consumer) row(ctx context.Context, q *quarters, p *pending, u uplink.Up
 	case p.put, q.known.Tenant().State != tenant.Active: // what a suspended tenant sent before waits until it is resumed
 		return store.Finished{Uplink: u}, nil
 	}
-	return c.g.decode(ctx, &q.room, u)
+	return c.g.decode(ctx, &q.room, u, pace)
 }
 
 // furnish reads what is not known of a tenant to decide these uplinks.

@@ -152,7 +152,7 @@ func (g *Ingest) some(ctx context.Context, t ident.Tenant, limit int) (int, erro
 	finished := make([]store.Finished, 0, len(rm.uplinks))
 	for _, u := range rm.uplinks {
 		began := g.enter.Now()
-		f, err := g.decode(ctx, &rm, u)
+		f, err := g.decode(ctx, &rm, u, new(patience))
 		if err != nil {
 			return 0, err
 		}
@@ -320,7 +320,7 @@ func (rm *room) refuses(u uplink.Uplink) uplink.Reason {
 }
 
 // decode decides what becomes of one uplink.
-func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.Finished, error) {
+func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink, pace *patience) (store.Finished, error) {
 	now := g.enter.Now()
 	u.UpdatedAt = now
 	if reason := rm.refuses(u); reason != "" {
@@ -346,7 +346,7 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 		u.NotBefore = until
 		return store.Finished{Uplink: u}, nil
 	}
-	res, err := g.run(ctx, rm.scope.Tenant(), d, v, u)
+	res, err := g.run(ctx, rm.scope.Tenant(), d, v, u, pace)
 	if err != nil {
 		if fault.Is(err, fault.Unavailable) || ctx.Err() != nil {
 			return store.Finished{}, err
@@ -379,12 +379,14 @@ func (g *Ingest) decode(ctx context.Context, rm *room, u uplink.Uplink) (store.F
 	return f, err
 }
 
-func (g *Ingest) run(ctx context.Context, t ident.Tenant, d *device.Device, v decoder.Version, u uplink.Uplink) (decoder.Result, error) {
+func (g *Ingest) run(ctx context.Context, t ident.Tenant, d *device.Device, v decoder.Version, u uplink.Uplink, pace *patience) (decoder.Result, error) {
 	in, err := g.input(ctx, t, d, u)
 	if err != nil {
 		return decoder.Result{}, err
 	}
-	return g.engine.Run(ctx, sandbox.Job{Script: sandbox.Script{
+	pace.decodes(false) // until there is a guest for it
+	defer pace.decodes(true)
+	return g.engine.Run(ctx, sandbox.Job{Began: func() { pace.decodes(true) }, Script: sandbox.Script{
 		Tenant: t, Decoder: v.Decoder, Version: v.ID, Hash: v.Hash, Source: v.Source, Limits: decoder.DefaultLimits,
 	}, Input: in})
 }

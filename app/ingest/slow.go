@@ -94,12 +94,20 @@ func (c *consumer) decide(ctx, working context.Context, batch []*pending) (parts
 		p := &patience{most: each + max(slack, decodeLeast)}
 		go func() { done <- c.decideTurn(working, t, ps, p) }()
 		made, ended := inTime(p, done)
+		if !ended { // as many as have places are not waited for
+			select {
+			case made = <-done:
+				ended = true
+			case c.slow.places <- struct{}{}:
+			}
+		}
 		if parts = append(parts, made.parts...); !ended || len(made.rest) > 0 {
 			first := c.w.apart(t)
 			c.w.back(made.rest)
 			c.slow.lanes.Go(func() {
 				if !ended {
 					made := <-done
+					<-c.slow.places
 					c.w.back(made.rest)
 					c.hand(working, made.parts, trace.Span{})
 				}
@@ -141,16 +149,15 @@ func (c *consumer) slowLane(ctx, working context.Context, t ident.Tenant) {
 		case c.slow.places <- struct{}{}:
 		}
 		ps := c.w.takeApart(t)
-		if len(ps) > 0 {
-			span := c.batch(ps)
-			made := c.decideTurn(working, t, ps, &patience{most: decodeTurn})
-			c.w.back(made.rest)
-			c.hand(working, made.parts, span)
-		}
-		<-c.slow.places
 		if len(ps) == 0 {
+			<-c.slow.places
 			return
 		}
+		span := c.batch(ps)
+		made := c.decideTurn(working, t, ps, &patience{most: decodeTurn})
+		<-c.slow.places
+		c.w.back(made.rest)
+		c.hand(working, made.parts, span)
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 type sluggish struct{ heavy }
 
 func (e sluggish) Run(ctx context.Context, j sandbox.Job) (decoder.Result, error) {
+	j.Began()
 	<-time.After(3 * time.Millisecond)
 	return e.heavy.Run(ctx, j)
 }
@@ -123,7 +124,9 @@ type lingeringReader struct {
 	asked *atomic.Int64
 }
 
-func (l lingeringReader) Devices() store.Devices { return lingeringDevices{l.Reader.Devices(), l.asked} }
+func (l lingeringReader) Devices() store.Devices {
+	return lingeringDevices{l.Reader.Devices(), l.asked}
+}
 
 type lingeringDevices struct {
 	store.Devices

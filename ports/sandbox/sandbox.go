@@ -26,6 +26,7 @@ import (
 //   - hide secret variables in whatever comes out, overlapping ones too; in a failure's message, which may be the engine's own
 //     and name a secret in part, also every five characters in a row of one;
 //   - give out, secrets hidden, only what core/strictjson reads: data that it would refuse is decoder.BadOutput;
+//   - call a Job's Began, if there is one, once, when it has room for the call and before it does anything of it;
 //   - be safe for concurrent use.
 type Engine interface {
 	// Check loads a script without running it on an input, so that one that does not load is refused when it is saved.
@@ -57,6 +58,7 @@ type Script struct {
 type Job struct {
 	Script Script
 	Input  decoder.Input
+	Began  func() // tells who measures what scripts take that it does not wait for others' any more; nil: nobody
 }
 
 // Guard is the outer wall-clock bound of one call. It is not the tenant's limit (fuel is): a call that it stops has the

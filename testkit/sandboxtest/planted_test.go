@@ -104,6 +104,7 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 			last = r.Data
 		}}},
 		{"randomness is real", "SameInputGivesTheSameBytesAndFuel", faulty{before: func(j *sandbox.Job) { calls++; j.Input.RecvTime = j.Input.RecvTime.Add(time.Duration(calls)) }, after: func(_ sandbox.Job, r *decoder.Result) { r.Fuel += int64(calls % 7) }}},
+		{"who measures is not told", "WhoMeasuresIsToldOnceThatARunBegins", faulty{before: func(j *sandbox.Job) { j.Began = nil }}},
 		{"one more is given than was granted", "FuelIsExact", faulty{before: func(j *sandbox.Job) { j.Script.Limits.RunFuel++ }}},
 		{"the clock is the wall's", "TheClockIsTheUplinks", faulty{before: func(j *sandbox.Job) { j.Input.RecvTime = time.Now() }}},
 		{"a script is loaded at its first uplink's time", "TheClockIsTheUplinks", faulty{after: func(j sandbox.Job, r *decoder.Result) {

@@ -50,6 +50,7 @@ func Checks() []Check {
 		{"OutcomesAreNamedAsTheyAre", outcomes},
 		{"WhatComesOutIsReadByAStrictReader", readable},
 		{"AScriptThatDoesNotLoadIsToldSo", check},
+		{"WhoMeasuresIsToldOnceThatARunBegins", begins},
 	}
 }
 
@@ -421,6 +422,16 @@ func check(t testing.TB, e sandbox.Engine) {
 		r, err := e.Check(t.Context(), Script(1, c.script))
 		if err != nil || r.Category != c.want {
 			t.Errorf("%.40s: %s %s, %v; want %s", c.script, r.Category, r.Message, err, c.want)
+		}
+	}
+}
+
+func begins(t testing.TB, e sandbox.Engine) {
+	for _, script := range []string{quiet, "function (", "function decodeUplink() { for (;;) {} }"} {
+		j, began := Job(1, script), 0
+		j.Began = func() { began++ }
+		if run(t, e, j); began != 1 {
+			t.Errorf("%.40s began %d times", script, began)
 		}
 	}
 }

@@ -70,6 +70,15 @@ func TestALetterOfNobodysTimeGoesToAnotherOnlyIfTheOperatorNamesIt(t *testing.T)
 			m.gone()
 			m.others()
 		}, never, never, "", ""},
+		{"while it was another's, mapped by a clock that was ahead", func(m *moving) {
+			m.ahead.Store(int64(2 * time.Minute))
+			m.mine()
+			m.ahead.Store(0)
+			m.buried()
+			m.gone()
+			m.now = m.now.Add(2 * time.Minute)
+			m.others()
+		}, never, never, "", ""},
 		{"mapped again", func(m *moving) { m.mine(); m.gone(); m.told(); m.mine() }, "", "", "p", ""},
 		{"after another's, and back", func(m *moving) {
 			m.mine()

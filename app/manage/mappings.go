@@ -112,8 +112,8 @@ func (m *Manage) UnmapApplication(ctx context.Context, c *Call, id ident.Mapping
 		if err != nil {
 			return err
 		}
-		now := m.now()
-		if _, err := p.Tenures().Put(ctx, past.After(was, now)); err != nil {
+		past = past.After(was, m.now())
+		if _, err := p.Tenures().Put(ctx, past); err != nil {
 			return err
 		}
 		src, err := w.Sources().Get(ctx, was.Source)
@@ -123,7 +123,7 @@ func (m *Manage) UnmapApplication(ctx context.Context, c *Call, id ident.Mapping
 		if err != nil {
 			return err
 		}
-		src.Unmap(was, now) // which makes all that was decided by the mapping stale, too
+		src.Unmap(was, past.Until) // which makes all that was decided by the mapping stale, too
 		_, err = w.Sources().Put(ctx, src)
 		return err
 	})

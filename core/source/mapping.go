@@ -47,16 +47,21 @@ type Tenure struct {
 	Tenant ident.Tenant
 	From   time.Time // since when nobody else had the application
 	Until  time.Time // when the last mapping ended
-	Others bool      // somebody else had it before
+	Others bool      // somebody else had it before, or it is not known since when
 }
 
 // TenureID names the one of an application.
 func TenureID(claim string) [32]byte { return sha256.Sum256([]byte(claim)) }
 
-// After is the tenure when a mapping ended at a moment; it was the zero one if none ever had.
+// After is the tenure when a mapping ended at a moment; it was the zero one if none ever had. A moment before the mapping began is of
+// another clock than its beginning: it ended no earlier than that, and began nobody knows when.
 func (t Tenure) After(m Mapping, at time.Time) Tenure {
+	astray := at.Before(m.CreatedAt)
+	if astray {
+		at = m.CreatedAt
+	}
 	if t.Tenant != m.Tenant {
-		t.Tenant, t.From, t.Others = m.Tenant, m.CreatedAt, !t.Tenant.IsZero()
+		t.Tenant, t.From, t.Others = m.Tenant, m.CreatedAt, astray || !t.Tenant.IsZero()
 	}
 	t.Claim, t.Until = m.Claim(), at
 	t.ID = TenureID(t.Claim)

@@ -62,3 +62,24 @@ func TestATenureSaysWhoseAnApplicationMayHaveBeen(t *testing.T) {
 		t.Errorf("%d were tried", tried)
 	}
 }
+
+// By the clock of who ended it a mapping may have ended before it began by the clock of who made it: then nobody knows when it began.
+func TestATenureThatBeganByAClockThatWasAheadIsNotKnownToHaveBegunThen(t *testing.T) {
+	at := func(minute int) time.Time { return time.Date(2026, 11, 27, 12, minute, 0, 0, time.UTC) }
+	a, b := ident.Tenant{1}, ident.Tenant{2}
+	m := Mapping{Connection: "eu", Application: "1", Tenant: a, CreatedAt: at(20)}
+	past := Tenure{}.After(m, at(10))
+	for minute, want := range map[int]bool{5: false, 15: false, 20: false, 21: true} {
+		if got := past.Nobodys(at(minute)); got != want {
+			t.Errorf("nobody's at %d: %v of %+v", minute, got, past)
+		}
+	}
+	if past.Until != at(20) || !past.Alone(a, at(20)) || past.Alone(b, at(20)) {
+		t.Errorf("%+v", past)
+	}
+	past = Tenure{}.After(m, at(25))
+	m.CreatedAt = at(40)
+	if again := past.After(m, at(30)); again.Until != at(40) || again.From != at(20) || again.Others || again.Nobodys(at(35)) {
+		t.Errorf("of a tenure that had begun before: %+v", again)
+	}
+}

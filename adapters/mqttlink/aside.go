@@ -1,6 +1,7 @@
 package mqttlink
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -109,7 +110,9 @@ func (l *line) deliver(batch []item) {
 		case !fault.Is(err, fault.Unavailable):
 			it.tries++
 		}
-		why = err
+		if why = err; !errors.Is(err, errBehind) {
+			it.before = err
+		}
 		if i < len(again) {
 			late = append(late, it)
 		} else {

@@ -93,6 +93,19 @@ func TestWhatCannotBeDecidedWaitsAndKeepsNoOtherWaiting(t *testing.T) {
 	}
 }
 
+// Take is told what it answered last.
+func TestWhatIsTriedAgainComesWithItsAnswer(t *testing.T) {
+	g := newGate(map[string]error{"up/unknown": later})
+	r := speaks(t, accepted, func(_ int, w io.Writer) { _, _ = w.Write(message(1, "up/unknown", "x")) })
+	ls := open(t, options(g.sink), r.connection())
+	eventually(t, "it waits", func() bool { return count(ls, "waiting") == 1 })
+	g.open()
+	eventually(t, "it is taken", func() bool { return g.all() == 1 })
+	if m := g.messages()[0]; !errors.Is(m.Before, later) {
+		t.Errorf("%v", m.Before)
+	}
+}
+
 // What waits is within what may be in flight: when it is all of it nothing more is read, and nothing is lost.
 func TestWhatWaitsIsBounded(t *testing.T) {
 	const all = 60

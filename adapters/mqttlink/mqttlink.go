@@ -32,6 +32,7 @@ type Message struct {
 	Duplicate   bool        // the broker sent it before and saw no acknowledgement; who was given it then, if anybody, it does not say
 	AtMostOnce  bool        // nobody will send it again: it was published or delivered with QoS 0
 	ReceivedAt  time.Time
+	Before      error // what Take answered for it last; nil: it was not asked
 	Fault       error // one of the errors below: it cannot be an uplink, and is handed over to be recorded as refused; nil: none was found
 }
 

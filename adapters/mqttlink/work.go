@@ -16,11 +16,12 @@ import (
 
 // item is a message on its way.
 type item struct {
-	wire  *wire
-	pub   *paho.Publish
-	piece piece
-	at    time.Time
-	tries int // that ended by a defect of ours
+	wire   *wire
+	pub    *paho.Publish
+	piece  piece
+	at     time.Time
+	tries  int   // that ended by a defect of ours
+	before error // what Take last answered
 }
 
 // work takes batch after batch.
@@ -85,7 +86,7 @@ func (l *line) gather(moments int) (batch []item, on bool) {
 	return batch, true
 }
 
-var errBehind = fault.New(fault.Unavailable, "not_durable", "The message waits for one before it.")
+var errBehind = fault.New(fault.Unavailable, "mqtt_behind", "The message waits for one before it.")
 
 // take calls Take, whatever it does. Where that ends without an answer for each, the halves are asked for by themselves, so that one
 // that is too much for us is no other's misfortune, but of those behind it by its topic.
@@ -207,7 +208,7 @@ func (l *line) message(it item) Message {
 	p := it.pub
 	m := Message{
 		Connection: l.c.Name, Topic: p.Topic, Payload: p.Payload, Size: len(p.Payload), Retained: p.Retain, Duplicate: p.Duplicate(),
-		AtMostOnce: p.QoS == 0, ReceivedAt: it.at,
+		AtMostOnce: p.QoS == 0, ReceivedAt: it.at, Before: it.before,
 	}
 	if p.Properties != nil {
 		if len(p.Properties.ContentType) <= maxText && utf8.ValidString(p.Properties.ContentType) {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"hash/fnv"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/ringfence/ringfence/core/fault"
@@ -46,6 +48,7 @@ type Brought struct {
 	Bad     string
 	Size    int      // of a payload that was cut, as it was sent; 0: it is whole
 	Hash    [32]byte // of all of it then
+	Before  error    // what was answered for it last, if it is given again
 }
 
 // arrival is what becomes of a delivery, and what is to be published for it; a record without a topic is none.
@@ -53,6 +56,7 @@ type arrival struct {
 	record bus.Record
 	event  uplink.Event
 	result string // as it is counted
+	paid   paid
 
 	began time.Time
 	at    trace.Place // of taking it in
@@ -65,8 +69,8 @@ const askWithin = 2 * time.Second
 
 // Receive makes messages of a connection durable on the bus, and answers one error a message, in their order. Nil is to be
 // acknowledged: the message is durable as an event, refused ones among them, or as a dead letter, or it was dropped and counted.
-// Any error is of kind Unavailable: the message is to be given again, and so are those of its topic behind it, which are not let in
-// before it. While the store does not answer, who is remembered goes on.
+// Any error is of kind Unavailable: the message is to be given again with it, and so are those of its topic behind it, which are not
+// let in before it. While the store does not answer, who is remembered goes on.
 func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []error {
 	errs := make([]error, len(ds))
 	out := make([]arrival, len(ds))
@@ -79,7 +83,7 @@ func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []erro
 	}
 	var waits map[string]bool // topics of which something does
 	for i := range ds {
-		a := arrival{began: g.enter.Now(), at: g.durable.enter(ds[i].Trace)}
+		a := arrival{began: g.enter.Now(), at: g.durable.enter(ds[i].Trace), paid: paidFor(ds[i].Before)}
 		a.sent = g.durable.below(a.at)
 		if waits[ds[i].Topic] {
 			errs[i] = away(context.Canceled)
@@ -89,7 +93,7 @@ func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []erro
 			}
 			waits[ds[i].Topic] = true
 		}
-		out[i] = a
+		out[i], errs[i] = a, a.paid.noted(errs[i])
 		if errs[i] != nil || a.record.Topic == "" {
 			g.received(ctx, c, &ds[i], &a, errs[i])
 			continue
@@ -104,7 +108,7 @@ func (g *Ingest) Receive(ctx context.Context, c Connection, ds []Brought) []erro
 		a := &out[of[k]]
 		if err != nil {
 			g.counts.add("ringfence_bus_publish_failures_total", 1)
-			errs[of[k]] = away(err)
+			errs[of[k]] = a.paid.noted(away(err))
 		} else if a.record.Topic == g.durable.Topics.Later {
 			g.putOff(a.event.Tenant, 1)
 		}
@@ -158,7 +162,7 @@ func (g *Ingest) arrive(ctx, ask context.Context, c Connection, d Brought, a *ar
 	var src source.Source // once the gate knows it
 	var granted tenant.Limits
 	dead := func(of ident.Tenant, reason string) error {
-		if a.result = "dead_dropped"; !g.kept(c, of, src, granted, &d) {
+		if a.result = "dead_dropped"; !g.kept(c, told.Application, of, src, granted, &d, &a.paid) {
 			return nil
 		}
 		l := uplink.Letter{Reason: reason, Via: uplink.ViaConnection + c.Name, Origin: d.Topic, At: a.began, Format: string(c.Format), Owner: string(c.Owner), Size: d.Size, Hash: d.Hash}
@@ -223,7 +227,7 @@ func (g *Ingest) arrive(ctx, ask context.Context, c Connection, d Brought, a *ar
 		return nil
 	}
 	if refused { // off means off: what cannot be read, and what is above a rate of its own, goes nowhere
-		if err != nil || !g.shown(t, src, granted) {
+		if err != nil || !g.shown(t, src, granted, &a.paid) {
 			a.result = "refused_dropped"
 			return nil
 		}
@@ -233,7 +237,7 @@ func (g *Ingest) arrive(ctx, ask context.Context, c Connection, d Brought, a *ar
 	if err != nil {
 		return dead(t, fault.As(err).Code)
 	}
-	topic, err := g.door(ctx, c, t, src, granted)
+	topic, err := g.door(ctx, c, t, src, granted, &a.paid)
 	if err != nil {
 		return err
 	}
@@ -307,7 +311,7 @@ func (g *Ingest) owner(ctx context.Context, c Connection, told uplink.Told) (ide
 
 // door says where an event goes: on, or to be read later if its source or tenant is above its rate, or nowhere if too many
 // of its tenant's wait already.
-func (g *Ingest) door(ctx context.Context, c Connection, t ident.Tenant, src source.Source, granted tenant.Limits) (string, error) {
+func (g *Ingest) door(ctx context.Context, c Connection, t ident.Tenant, src source.Source, granted tenant.Limits, p *paid) (string, error) {
 	waiting, err := g.behind(ctx, t)
 	if err != nil {
 		return "", away(err)
@@ -318,7 +322,7 @@ func (g *Ingest) door(ctx context.Context, c Connection, t ident.Tenant, src sou
 		}
 		return "", nil
 	}
-	if !g.within("mqtt", 1, 1, t, src, granted) {
+	if p.above("mqtt", func() bool { return !g.within("mqtt", 1, 1, t, src, granted) }) {
 		return g.durable.Topics.Later, nil
 	}
 	return g.durable.Topics.Uplinks, nil
@@ -338,31 +342,48 @@ func (g *Ingest) half(n, least int) limit.Rate {
 
 // shown reports whether a message that is refused goes to the quarantine of its tenant: as many as might come in, beside what does.
 // They take nothing of its rates and its backlog: to turn a source off helps the others.
-func (g *Ingest) shown(t ident.Tenant, src source.Source, granted tenant.Limits) bool {
-	return g.within("refused", 1, 1, t, src, granted)
+func (g *Ingest) shown(t ident.Tenant, src source.Source, granted tenant.Limits, p *paid) bool {
+	return !p.above("refused", func() bool { return !g.within("refused", 1, 1, t, src, granted) })
 }
 
 // lettersAtOnce is how many KiB of dead letters may come at once: one of the largest, and others.
 const lettersAtOnce = 2 * uplink.MaxBody / uplink.CutLetter
 
+// applications is what part of a connection's letters one application that nobody is known for may have, and in how many groups they
+// share it: so one of them keeps no other's from being kept, and a million of them have no more buckets.
+const (
+	applications      = 8
+	applicationGroups = 256
+)
+
 // kept reports whether a message becomes a dead letter, and cuts it to its beginning if it takes too much. Letters have the rates of
 // its source and tenant again, each KiB of them counting as one, and what is cut has them once more; where the gate knows no source it is
-// the connection that has a tenant's. So who sends what nobody can read fills no bus.
-func (g *Ingest) kept(c Connection, t ident.Tenant, src source.Source, granted tenant.Limits, d *Brought) bool {
+// the connection that has a tenant's, and its applications that have it once more. So who sends what nobody can read fills no bus.
+func (g *Ingest) kept(c Connection, application string, t ident.Tenant, src source.Source, granted tenant.Limits, d *Brought, p *paid) bool {
 	room := func(kind string, n, least int) bool {
-		if src.ID.IsZero() {
-			return g.limiter.Take(kind+" connection "+c.Name, n, g.half(g.limits.IngestRate, least)).OK
+		most := g.limits.IngestRate
+		switch {
+		case !src.ID.IsZero():
+			return g.within(kind, n, least, t, src, granted)
+		case c.Owner != ByApplication || application == "":
+			return g.limiter.Take(kind+" connection "+c.Name, n, g.half(most, least)).OK
 		}
-		return g.within(kind, n, least, t, src, granted)
+		group := fnv.New32a()
+		_, _ = group.Write([]byte(application)) // never fails
+		return g.limiter.Take(kind+" applications "+c.Name+" "+strconv.Itoa(int(group.Sum32()%applicationGroups)), n, g.half(most/applications, least)).OK &&
+			g.limiter.Take(kind+" applications "+c.Name, n, g.half(most, applications*least)).OK
 	}
-	if max(d.Size, len(d.Payload)) <= uplink.MaxLetter && room("letter", 1+len(d.Payload)/uplink.CutLetter, lettersAtOnce) {
+	again := p.rates == "letter"
+	if !p.above("letter", func() bool {
+		return max(d.Size, len(d.Payload)) > uplink.MaxLetter || !room("letter", 1+len(d.Payload)/uplink.CutLetter, lettersAtOnce)
+	}) {
 		return true
 	}
 	if d.Size == 0 {
 		d.Size, d.Hash = len(d.Payload), sha256.Sum256(d.Payload)
 	}
 	d.Payload = d.Payload[:min(len(d.Payload), uplink.CutLetter)]
-	return room("cut letter", 1, 1)
+	return again || room("cut letter", 1, 1)
 }
 
 // FollowLater asks once a second what of the events that were put off has been read, until the context ends.

@@ -111,7 +111,7 @@ func take(n *node.Node, known map[string]ingest.Connection) mqttlink.Take {
 	return func(ctx context.Context, ms []mqttlink.Message) []error {
 		ds := make([]ingest.Brought, len(ms))
 		for i, m := range ms {
-			ds[i] = ingest.Brought{Topic: m.Topic, Payload: m.Payload, Trace: m.Trace}
+			ds[i] = ingest.Brought{Topic: m.Topic, Payload: m.Payload, Trace: m.Trace, Before: m.Before}
 			if f := fault.As(m.Fault); f != nil {
 				ds[i].Bad = f.Code
 			}

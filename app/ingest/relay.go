@@ -28,43 +28,78 @@ const (
 	maxOuts    = 20_000
 )
 
-// outs is which tenants' topics are there.
+// outs is which tenants' topics are there. That is asked beside the way of the events, by one asker, of one tenant after the other.
 type outs struct {
-	mu    sync.Mutex
-	known map[ident.Tenant]outTopic
-	away  time.Time // until when nobody is asked: there was no answer
+	mu     sync.Mutex
+	known  map[ident.Tenant]outTopic
+	line   []ident.Tenant // of whom is to be asked
+	asking bool           // somebody is at it
+	away   time.Time      // until when nobody is asked: there was no answer
 }
 
 type outTopic struct {
-	there bool
-	until time.Time
+	missing bool
+	lined   bool // it stands in the line
+	until   time.Time
 }
 
-// get answers whether a tenant's topic is there, as far as is known, and whether that is to be asked now.
+// get answers whether a tenant's topic is there, as far as is known, and whether its caller is to have the line asked.
 func (o *outs) get(t ident.Tenant, now time.Time) (there, ask bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	topic, known := o.known[t]
-	return topic.there || !known, !now.Before(topic.until) && !now.Before(o.away)
+	topic := o.known[t]
+	if !topic.lined && !now.Before(topic.until) && len(o.line) < maxOuts {
+		topic.lined, o.line = true, append(o.line, t)
+		o.keep(t, topic)
+	}
+	ask = len(o.line) > 0 && !o.asking && !now.Before(o.away)
+	o.asking = o.asking || ask
+	return !topic.missing, ask
 }
 
-func (o *outs) unanswered(now time.Time) {
+// next is the one of whom is to be asked.
+func (o *outs) next() ident.Tenant {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.away = now.Add(outMissing)
+	return o.line[0]
 }
 
-func (o *outs) set(t ident.Tenant, there bool, now time.Time) {
+// answered is what came of asking for the next one's topic, and whether there is another; who is told to end asks for no more.
+func (o *outs) answered(err error, now time.Time, end bool) (more bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	t := o.line[0]
+	topic := o.known[t]
+	topic.lined, o.line = false, o.line[1:]
+	if err == nil || isTopic(err) {
+		topic = outTopic{missing: err != nil, until: now.Add(outLife(err == nil))}
+	} else {
+		o.away, end = now.Add(outMissing), true
+	}
+	o.keep(t, topic)
+	o.asking = !end && len(o.line) > 0
+	return o.asking
+}
+
+func (o *outs) missing(t ident.Tenant, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.keep(t, outTopic{missing: true, lined: o.known[t].lined, until: now.Add(outLife(false))})
+}
+
+// keep remembers a topic. Under mu.
+func (o *outs) keep(t ident.Tenant, topic outTopic) {
 	if o.known == nil || len(o.known) >= maxOuts {
 		o.known = map[ident.Tenant]outTopic{}
 	}
-	life := outMissing
+	o.known[t] = topic
+}
+
+func outLife(there bool) time.Duration {
 	if there {
-		life = outThere
+		return outThere
 	}
-	o.known[t] = outTopic{there, now.Add(life)}
+	return outMissing
 }
 
 // stuck are tenants whose topics took nothing lately.
@@ -129,26 +164,37 @@ func (s *stuck) except(shard int, now time.Time, again bool) (ts []ident.Tenant,
 func (g *Ingest) OverBus() bool { return g.durable != nil }
 
 // goesOut reports whether a tenant's decoded events go out: it wants them, and an operator has made its topic. What is written for a topic
-// that is not there would wait for ever. While nobody answers it is as it was, and one that was never seen is taken to be there: its
-// records wait for it, as others' events must not.
+// that is not there would wait for ever, but no event waits for the answer: until there is another it is as it was, and one that was
+// never seen is taken to be there, since else what is decoded until then would be missing in a topic that is.
 func (g *Ingest) goesOut(ctx context.Context, t ident.Tenant, wanted bool) bool {
 	if !wanted || g.durable == nil {
 		return false
 	}
-	now := g.enter.Now()
-	there, ask := g.outs.get(t, now)
-	if !ask {
-		return there
-	}
-	asking, end := context.WithTimeout(ctx, lookWait)
-	defer end()
-	if err := g.durable.There(asking, g.durable.Topics.Out(t)); err == nil || isTopic(err) {
-		there = err == nil
-		g.outs.set(t, there, now)
-	} else {
-		g.outs.unanswered(now)
+	there, ask := g.outs.get(t, g.enter.Now())
+	if ask {
+		go g.askOut(ctx)
 	}
 	return there
+}
+
+// askOut asks for the topics of those who stand in line, until there was no answer. Who is told to stop takes the answer that is under way.
+func (g *Ingest) askOut(ctx context.Context) {
+	for more := true; more; {
+		err := g.isThere(context.WithoutCancel(ctx), g.durable.Topics.Out(g.outs.next()))
+		more = g.outs.answered(err, g.enter.Now(), ctx.Err() != nil)
+	}
+}
+
+// isThere asks for a topic. A panic over it is no answer.
+func (g *Ingest) isThere(ctx context.Context, topic string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault.Panicked(p)
+		}
+	}()
+	ctx, end := context.WithTimeout(ctx, lookWait)
+	defer end()
+	return g.durable.There(ctx, topic)
 }
 
 func isTopic(err error) bool {
@@ -311,7 +357,7 @@ func (r *relay) publishOf(ctx context.Context, t ident.Tenant, sent []store.Sent
 		}
 	}
 	if isTopic(why) {
-		r.g.outs.set(t, false, r.g.enter.Now())
+		r.g.outs.missing(t, r.g.enter.Now())
 		r.g.log.WarnContext(ctx, "a tenant's topic is missing: its decoded events wait until `ringfence kafka topics --apply` has made it", slog.String("tenant_id", t.String()))
 	} else if why != nil {
 		r.g.log.WarnContext(ctx, "a tenant's topic takes nothing at the moment: its decoded events wait", slog.String("tenant_id", t.String()), slog.String("cause", fault.Cause(why)))

@@ -49,6 +49,7 @@ var advice = map[string]string{
 	"body_timeout":           "Send the whole body within the time that the detail names: in fewer bytes, over a better connection, or with fewer requests at once.",
 	"built_in_role":          "Create a role of your own with the permissions that you want.",
 	"bus_away":               "Whether the event is durable is not known: Kafka did not answer in time. Send it again with the same id; a duplicate is told apart.",
+	"clock_ahead":            "Set the clocks of all processes by one source, then send the request again after Retry-After.",
 	"content_encoding":       "Send the body as it is, without compression.",
 	"cross_origin":           "The request came from another site than ours. Open our own page, or use a token instead of the browser's session.",
 	"cyclic_move":            "Choose a parent that does not stand below the node.",

@@ -43,24 +43,24 @@ func (k Known) Key(via string) (ident.Key, uint64, bool) {
 // Source is one of the tenant's sources; zero: there is none.
 func (k Known) Source(id ident.Source) source.Source { return k.st.sources[id] }
 
-// late is for how long after a revocation another process may have let something in, not knowing of it.
-const late = time.Second
+// Late is for how long after a revocation another process may have let something in, not knowing of it, and how far its clock may be off.
+const Late = time.Second
 
 // Revoked reports whether what a source sent by a key was let in although key or source were revoked by then: by a process
 // that did not know yet, for longer than it may not know.
 func (k Known) Revoked(s ident.Source, via string, arrived time.Time) bool {
 	src := k.st.sources[s]
-	if src.Closed(arrived, late) {
+	if src.Closed(arrived, Late) {
 		return true
 	}
 	for _, e := range src.Ended {
 		if e.Accessor == via {
-			return arrived.After(e.At.Add(late))
+			return arrived.After(e.At.Add(Late))
 		}
 	}
 	for _, key := range k.st.keys {
 		if key.Accessor == via {
-			return arrived.After(key.ExpiresAt.Add(late))
+			return arrived.After(key.ExpiresAt.Add(Late))
 		}
 	}
 	return false // a connection's, or a key that went with its source
@@ -78,11 +78,11 @@ func (e *Enter) Fresh(ctx context.Context, t ident.Tenant) (Known, error) {
 // is no where only what is newer says so.
 func (e *Enter) Owned(ctx context.Context, k Known, s ident.Source, connection, application string, arrived time.Time) (began time.Time, its bool, err error) {
 	src, claim := k.st.sources[s], source.Claim(connection, application)
-	if began, its = src.Had(claim, arrived, late); its {
+	if began, its = src.Had(claim, arrived, Late); its {
 		return began, true, nil
 	}
 	o, err := e.owner(ctx, claimed{connection, application})
-	return o.made, err == nil && o.tenant == k.st.tenant.ID && o.source == s && !o.made.After(arrived.Add(late)) && !src.Lost(claim, o.made), err
+	return o.made, err == nil && o.tenant == k.st.tenant.ID && o.source == s && !o.made.After(arrived.Add(Late)) && !src.Lost(claim, o.made), err
 }
 
 // Tenure is who had an application of a connection before, the zero one if no mapping of it ever ended.

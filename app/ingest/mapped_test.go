@@ -9,6 +9,7 @@ import (
 	"github.com/ringfence/ringfence/app/ingest"
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
+	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/org"
 	"github.com/ringfence/ringfence/core/principal"
@@ -321,5 +322,30 @@ func TestWhatAProcessDecidesThatDoesNotKnowOfTheEndOfAMappingIsNotWritten(t *tes
 	m.consume()
 	if n := len(m.letters("not_its_tenants")); n != 1 {
 		t.Errorf("%d dead letters by who knows", n)
+	}
+}
+
+// An application whose mapping ended by a clock that is ahead is given to nobody until then: what came meanwhile would be nobody's.
+func TestAnApplicationIsGivenToNobodyBeforeItsLastMappingEnded(t *testing.T) {
+	m := newMoving(t)
+	m.mine()
+	m.ahead.Store(int64(time.Minute))
+	m.gone()
+	m.ahead.Store(0)
+	give := func() (source.Mapping, error) {
+		return m.admin.MapApplication(t.Context(), m.may(access.PlatformConnectionWrite), source.Mapping{Connection: "apps", Application: "pumps", Tenant: m.other, Source: m.to.ID})
+	}
+	_, err := give()
+	if f := fault.As(err); f == nil || f.Kind != fault.Unavailable || f.Code != "clock_ahead" || f.RetryAfter != 30*time.Second {
+		t.Errorf("half a minute before: %v", err)
+	}
+	m.now = m.now.Add(29 * time.Second)
+	if made := must[source.Mapping](t)(give()); !made.CreatedAt.Equal(m.now.Add(time.Second)) {
+		t.Errorf("a second before it begins at %v, now %v", made.CreatedAt, m.now)
+	}
+	m.told()
+	m.consume()
+	if got := m.shown(m.other); got != "q" || len(m.letters("")) != 0 {
+		t.Errorf("what came then: the tenant is shown %q, letters: %+v", got, m.letters(""))
 	}
 }

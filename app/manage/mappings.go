@@ -60,7 +60,10 @@ func (m *Manage) MapApplication(ctx context.Context, c *Call, in source.Mapping)
 				return "", err
 			}
 			in.CreatedAt = m.now()
-			if in.CreatedAt.Before(was.Until) { // by another process' clock: no two had it at one moment
+			switch ahead := was.Until.Sub(in.CreatedAt); { // by another process' clock: no two had it at one moment
+			case ahead > enter.Late:
+				return "", errAhead.WithRetry(ahead)
+			case ahead > 0:
 				in.CreatedAt = was.Until
 			}
 			in.UpdatedAt = in.CreatedAt
@@ -73,6 +76,9 @@ func (m *Manage) MapApplication(ctx context.Context, c *Call, in source.Mapping)
 	})
 	return made, err
 }
+
+// errAhead is said instead of a mapping that begins later than now: what came until then would be nobody's for ever.
+var errAhead = fault.New(fault.Unavailable, "clock_ahead", "The application's last mapping ended by a clock that is ahead of this process'. Until it ended by this one as well, nobody can be given the application.")
 
 // tenure is who had a mapping's application last, the zero one if no mapping of it ever ended.
 func tenure(ctx context.Context, r store.Reader, of source.Mapping) (source.Tenure, error) {

@@ -92,17 +92,16 @@ func (l *line) deliver(batch []item) {
 	if len(asked) == 0 {
 		return
 	}
-	ms := make([]Message, len(asked))
-	for i, it := range asked {
-		ms[i] = l.message(it)
-	}
 	var done, late, fresh []item
 	var why error
-	for i, err := range l.take(ms) {
+	taken := int64(0)
+	for i, err := range l.answers(asked) {
 		it := asked[i]
 		switch {
 		case err == nil:
-			done = append(done, it)
+			if done = append(done, it); !it.heard {
+				taken++
+			}
 			continue
 		case !fault.Is(err, fault.Unavailable) && it.tries+1 >= triesMost:
 			l.hold(it, err)
@@ -119,7 +118,7 @@ func (l *line) deliver(batch []item) {
 			fresh = append(fresh, it)
 		}
 	}
-	l.counts.taken.Add(int64(len(done)))
+	l.counts.taken.Add(taken)
 	l.counts.retries.Add(int64(len(late) + len(fresh)))
 	a.put(0, late...) // before what was not asked for, which stood behind
 	a.put(len(a.items), fresh...)
@@ -163,12 +162,8 @@ func (l *line) anew() {
 	if n := min(len(a.held), batchMost); n > 0 && !time.Now().Before(a.anew) {
 		asked := slices.Clone(a.held[:n])
 		a.held = slices.Delete(a.held, 0, n)
-		ms := make([]Message, n)
-		for i, it := range asked {
-			ms[i] = l.message(it)
-		}
 		var done []item
-		for i, err := range l.take(ms) {
+		for i, err := range l.answers(asked) {
 			if err == nil {
 				done = append(done, asked[i])
 			} else {

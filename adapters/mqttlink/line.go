@@ -360,19 +360,22 @@ func (l *line) received(r paho.PublishReceived) (bool, error) {
 	w := l.wire.Load()
 	p, _ := w.next()
 	it := item{wire: w, pub: r.Packet, piece: p, at: l.o.Now()}
-	if l.members.heard(it) {
-		l.finish([]item{it})
-		return true, nil
-	}
+	it.heard = l.members.heard(it)
 	select {
 	case <-l.stopping:
-		l.forget(it)
+		if it.heard { // nobody else will, and it would come again
+			l.finish([]item{it})
+		} else {
+			l.forget(it)
+		}
 		return true, nil
 	default:
 	}
-	l.counts.received.Add(1)
-	if r.Packet.Duplicate() {
-		l.counts.redelivered.Add(1)
+	if !it.heard {
+		l.counts.received.Add(1)
+		if r.Packet.Duplicate() {
+			l.counts.redelivered.Add(1)
+		}
 	}
 	select {
 	case l.queue <- it:

@@ -22,6 +22,7 @@ type item struct {
 	at     time.Time
 	tries  int   // that ended by a defect of ours
 	before error // what Take last answered
+	heard  bool  // a member's word, of which nothing is left to do: it is acknowledged in its turn
 }
 
 // work takes batch after batch.
@@ -84,6 +85,23 @@ func (l *line) gather(moments int) (batch []item, on bool) {
 		}
 	}
 	return batch, true
+}
+
+// answers gives Take what is its.
+func (l *line) answers(its []item) []error {
+	errs := make([]error, len(its))
+	ms, of := make([]Message, 0, len(its)), make([]int, 0, len(its))
+	for i, it := range its {
+		if !it.heard {
+			ms, of = append(ms, l.message(it)), append(of, i)
+		}
+	}
+	if len(ms) > 0 {
+		for k, err := range l.take(ms) {
+			errs[of[k]] = err
+		}
+	}
+	return errs
 }
 
 var errBehind = fault.New(fault.Unavailable, "mqtt_behind", "The message waits for one before it.")

@@ -101,7 +101,7 @@ func (c *consuming) lose(topic string, err error) {
 // Consume finishes accepted events in the group's name until the context ends; then it reads no more, finishes what is under
 // way within the grace, commits and leaves. It returns an error only where going on would pass events over.
 func (g *Ingest) Consume(ctx context.Context, o Consuming) (err error) {
-	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[ident.Tenant]*quarters{}}, decided: make(chan decided), asides: newAsides(max(o.Writers, 1)), slow: newSlow(o.Decoders)}
+	c := &consumer{g: g, o: o, w: newWindow(windowRecords, windowBytes, g.enter.Now), rooms: rooms{known: map[kind]*quarters{}}, decided: make(chan decided), asides: newAsides(max(o.Writers, 1)), slow: newSlow(o.Decoders)}
 	topics := g.durable.Topics
 	if err := c.join(ctx); err != nil {
 		if ctx.Err() != nil {

@@ -81,21 +81,21 @@ type quarters struct {
 
 type rooms struct {
 	mu      sync.Mutex
-	known   map[ident.Tenant]*quarters
+	known   map[kind]*quarters
 	devices int // remembered in all
 }
 
-func (r *rooms) of(t ident.Tenant) *quarters {
+func (r *rooms) of(k kind) *quarters {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.known) >= maxRooms || r.devices >= maxDevices {
 		clear(r.known)
 		r.devices = 0
 	}
-	q := r.known[t]
+	q := r.known[k]
 	if q == nil {
 		q = &quarters{}
-		r.known[t] = q
+		r.known[k] = q
 	}
 	return q
 }
@@ -103,7 +103,8 @@ func (r *rooms) of(t ident.Tenant) *quarters {
 func (r *rooms) forget(t ident.Tenant) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.known, t)
+	delete(r.known, kind{tenant: t})
+	delete(r.known, kind{t, true})
 }
 
 func (r *rooms) more(devices int) {
@@ -158,7 +159,7 @@ func (c *consumer) decideFor(ctx context.Context, t ident.Tenant, ps []*pending,
 	if known.Tenant().State == tenant.Deleted {
 		return nil, nil, fault.Missing()
 	}
-	q := c.rooms.of(t)
+	q := c.rooms.of(kind{t, ps[0].put})
 	pace.decodes(true)
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -70,13 +70,15 @@ type turn struct {
 	rest  []*pending
 }
 
+// kind is whose events are decided together, and by one at a time.
+type kind struct {
+	tenant ident.Tenant
+	put    bool // which needs no script, and must not wait for what does, or grow stale beside it
+}
+
 // decide makes parts of events, and waits for none that takes long: that is handed on when it is decided, and what its tenant has
 // beyond it is decided apart.
 func (c *consumer) decide(ctx, working context.Context, batch []*pending) (parts []*part) {
-	type kind struct {
-		tenant ident.Tenant
-		put    bool // which needs no script, and must not grow stale beside what does
-	}
 	of := map[kind][]*pending{}
 	var order []kind
 	for _, p := range batch {

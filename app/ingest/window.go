@@ -20,7 +20,7 @@ const (
 	fullBatch     = 1_000
 	fairBatch     = 100 // while one tenant has more queued than all others
 	gather        = 5 * time.Millisecond
-	crowded       = 250 * time.Millisecond // full for so long: who takes up too much of it waits in the store
+	crowded       = 250 * time.Millisecond // full for so long, or nearly: who takes up too much of it waits in the store
 )
 
 // place is where a record stands.
@@ -105,6 +105,7 @@ type window struct {
 	bytes  int
 	tracks map[string]map[int]*track
 	full   time.Time // since when; zero: it has room
+	tight  time.Time // since when it is nearly full; zero: it is not
 	room   chan struct{}
 	work   chan struct{}
 }
@@ -166,7 +167,7 @@ func (w *window) put(ctx context.Context, p *pending) error {
 		if w.full.IsZero() {
 			w.full = w.now()
 		} else if w.now().Sub(w.full) > crowded {
-			w.crowd()
+			w.crowd(p.event.Tenant, false)
 		}
 		w.mu.Unlock()
 		timer := time.NewTimer(crowded)
@@ -192,6 +193,14 @@ func (w *window) put(ctx context.Context, p *pending) error {
 	w.held++
 	w.bytes += p.size
 	w.waits(q, 1)
+	if w.held < w.maxRecords/20*19 && w.bytes < w.maxBytes/20*19 {
+		w.tight = time.Time{}
+	} else if now := w.now(); w.tight.IsZero() {
+		w.tight = now
+	} else if now.Sub(w.tight) > crowded {
+		w.tight = now
+		w.crowd(q.tenant, true)
+	}
 	return nil
 }
 
@@ -216,15 +225,16 @@ func (w *window) wake() {
 }
 
 // crowd lets tenants that hold over a quarter of a window that stays full, in events or in bytes, wait in the store, their newest
-// events first, if there is anybody else here: those that come behind must not wait for what one tenant's decoders take.
-func (w *window) crowd() {
-	if len(w.queues) < 2 {
+// events first, if there is anybody else here, or for whom there is no room: those that come behind must not wait for what one
+// tenant's decoders take. In one that stays nearly full, but moves, these are who decodes slowly: others are written as they are.
+func (w *window) crowd(comes ident.Tenant, slow bool) {
+	if len(w.puts) > 0 || len(w.queues) < 2 && w.queues[comes] != nil { // those that wait already are not written yet, or it is alone
 		return
 	}
-	if len(w.puts) > 0 {
-		return // nobody had these yet
-	}
 	for _, q := range w.queues {
+		if slow && !q.apart {
+			continue
+		}
 		held, bytes, k := q.held, q.bytes, len(q.events)
 		for ; k > 0 && (held > w.maxRecords/4 || bytes > w.maxBytes/4); k-- {
 			held--

@@ -72,19 +72,37 @@ func TestWhoSendsMuchTakesNoMoreThanItsTurns(t *testing.T) {
 	}
 }
 
+// waiting returns once events are to wait in the store.
+func waiting(t *testing.T, w *window) {
+	t.Helper()
+	tick, late := time.NewTicker(time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for n := 0; n == 0; {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("nobody waits in the store")
+		}
+		w.mu.Lock()
+		n = len(w.puts)
+		w.mu.Unlock()
+	}
+}
+
 func TestWhoFillsTheWindowWaitsInTheStore(t *testing.T) {
 	for bound, w := range map[string]*window{
 		"events": newWindow(4_000, 1<<30, time.Now),
 		"bytes":  newWindow(1<<20, 4_000*64, time.Now),
 	} {
 		flood, quiet := ident.Tenant{9}, ident.Tenant{10}
-		full(t, w, quiet, 10_000, 10, 64)
-		full(t, w, flood, 0, 3_990, 64)
-		w.mu.Lock()
-		w.crowd()
-		w.mu.Unlock()
+		full(t, w, flood, 0, 4_000, 64)
+		last := &pending{place: place{"t", 0, 10_000}, event: uplink.Event{Tenant: quiet}, size: 64}
+		w.begin(last.place)
+		came := make(chan error, 1)
+		go func() { came <- w.put(t.Context(), last) }() // there is no room for it
+		waiting(t, w)
 		put, finished := 0, 0
-		for finished < 4_000 {
+		for finished < 4_001 {
 			batch, err := w.take(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -103,7 +121,7 @@ func TestWhoFillsTheWindowWaitsInTheStore(t *testing.T) {
 			w.finish(batch)
 			finished += len(batch)
 		}
-		if put != 3_990-1_000 {
+		if err := <-came; err != nil || put != 4_000-1_000 {
 			t.Errorf("%s: %d wait in the store, of what is beyond a quarter", bound, put)
 		}
 		if w.held != 0 || w.bytes != 0 || len(w.queues) != 0 || w.load() != 0 {
@@ -196,5 +214,36 @@ func TestATenantsEventsAreTakenApartByOne(t *testing.T) {
 	}
 	if w.takeApart(slow) != nil || len(w.queues) != 0 || w.held != 0 {
 		t.Errorf("%d queues, %d are held", len(w.queues), w.held)
+	}
+}
+
+// A window that a slow tenant keeps nearly full lets what that has beyond its share wait in the store, though it moves, and whoever
+// decodes others' events has it written. Who is quick is written as it comes, though it has as much.
+func TestASlowTenantDoesNotKeepTheWindowFull(t *testing.T) {
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	for _, apart := range []bool{true, false} {
+		w := newWindow(4_000, 1<<30, func() time.Time { return now })
+		much, other := ident.Tenant{9}, ident.Tenant{10}
+		full(t, w, much, 0, 3_900, 1)
+		if apart {
+			w.apart(much)
+		}
+		for n := range 10 {
+			now = now.Add(crowded / 4)
+			full(t, w, other, 10_000+n, 1, 1)
+		}
+		ps, err := w.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		put := 0
+		for _, p := range ps {
+			if p.put {
+				put++
+			}
+		}
+		if want := map[bool]int{true: 3_900 - 1_000, false: 0}[apart]; len(w.puts)+put != want || put != min(want, fullBatch) {
+			t.Errorf("slow: %t; %d are to wait in the store, %d of them taken; want %d", apart, len(w.puts)+put, put, want)
+		}
 	}
 }

@@ -76,6 +76,26 @@ func (a *aside) put(at int, its ...item) {
 	}
 }
 
+// back puts what was asked for in vain behind all else, with what stands behind it by its topic: so each topic has its turn, however
+// many wait.
+func (a *aside) back(late []item) {
+	topics := map[string]bool{}
+	for _, it := range late {
+		topics[it.pub.Topic] = true
+	}
+	var others, behind []item
+	for _, it := range a.items {
+		if topics[it.pub.Topic] {
+			behind = append(behind, it)
+		} else {
+			others = append(others, it)
+		}
+	}
+	a.items = others
+	a.put(len(a.items), late...)
+	a.items = append(a.items, behind...)
+}
+
 // deliver gives messages to Take, behind what waits aside if that is due. What does not become durable waits.
 func (l *line) deliver(batch []item) {
 	a := &l.aside
@@ -120,7 +140,7 @@ func (l *line) deliver(batch []item) {
 	}
 	l.counts.taken.Add(taken)
 	l.counts.retries.Add(int64(len(late) + len(fresh)))
-	a.put(0, late...) // before what was not asked for, which stood behind
+	a.back(late)
 	a.put(len(a.items), fresh...)
 	l.waiting.Store(int64(len(a.items)))
 	l.finish(done)

@@ -39,6 +39,12 @@ func (g *gate) open() {
 	clear(g.closed)
 }
 
+func (g *gate) opens(topic string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.closed, topic)
+}
+
 // of are the payloads that were taken of a topic, in their order.
 func (g *gate) of(topic string) (out []string) {
 	for _, m := range g.messages() {
@@ -126,6 +132,30 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	g.open()
 	eventually(t, "all are acknowledged", func() bool { return r.acked(all+1) && count(ls, "acknowledged_total") == all+1 })
 	ascending(t, "those that waited", g.of("up/unknown"), all)
+}
+
+// More may wait than Take is asked for at once: what can be decided by now has its turn, whatever stands before it.
+func TestWhatWaitsHasItsTurn(t *testing.T) {
+	const before, few = 1_300, 10
+	g := newGate(map[string]error{"up/unknown": later, "up/soon": later})
+	r := speaks(t, accepted, func(_ int, w io.Writer) {
+		for i := range before {
+			_, _ = w.Write(message(uint16(i+1), "up/unknown", fmt.Sprintf("%04d", i)))
+		}
+		for i := range few {
+			_, _ = w.Write(message(uint16(before+i+1), "up/soon", fmt.Sprintf("%04d", i)))
+		}
+	})
+	c := r.connection()
+	c.MaxInFlight = 2 * before
+	ls := open(t, options(g.sink), c)
+	eventually(t, "all wait", func() bool { return count(ls, "waiting") == before+few })
+	g.opens("up/soon")
+	within(t, 60e9, "those are acknowledged", func() bool { return count(ls, "acknowledged_total") == few })
+	ascending(t, "those", g.of("up/soon"), few)
+	g.open()
+	eventually(t, "all are acknowledged", func() bool { return count(ls, "acknowledged_total") == before+few })
+	ascending(t, "the others", g.of("up/unknown"), before)
 }
 
 // What waits when the connection is lost comes again by the next one and is taken once, in its order, if the broker kept the session;

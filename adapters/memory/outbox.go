@@ -57,8 +57,17 @@ func (s *Store) Waiting(ctx context.Context) (shards []int, err error) {
 // outgoing are the oldest records of a shard, of each tenant as many as of the others, and where they lie.
 func (w *world) outgoing(r store.Round) (rs []store.Sent, places []string) {
 	var tenants []ident.Tenant
-	for key := range w.sending[r.Shard].up(string(r.After[:])) {
-		if t := ident.Tenant([]byte(key)); t != r.After && !slices.Contains(r.Except, t) && len(tenants) < r.Limit {
+	after := r.After
+	if len(r.Only) > 0 {
+		after = ident.Tenant{}
+	}
+	for key := range w.sending[r.Shard].up(string(after[:])) {
+		t := ident.Tenant([]byte(key))
+		wanted := t != after && !slices.Contains(r.Except, t)
+		if len(r.Only) > 0 {
+			wanted = slices.Contains(r.Only, t)
+		}
+		if wanted && len(tenants) < r.Limit {
 			tenants = append(tenants, t)
 		}
 	}

@@ -82,8 +82,9 @@ func (o *Outbox) Waiting(ctx context.Context) (shards []int, err error) {
 
 // outgoing are the oldest records of a shard, of each tenant as many as of the others, and their ids.
 func outgoing(ctx context.Context, db *session, r store.Round) (rs []store.Sent, ids []int64, err error) {
-	var tenants []ident.Tenant
-	for after := r.After; len(tenants) < r.Limit; {
+	tenants := slices.Clone(r.Only[:min(len(r.Only), r.Limit)])
+	slices.SortFunc(tenants, ident.Tenant.Compare)
+	for after := r.After; len(r.Only) == 0 && len(tenants) < r.Limit; {
 		found, err := column(ctx, db, "SELECT tenant FROM outbox WHERE shard = ? AND tenant > ? ORDER BY tenant LIMIT 1", r.Shard, after[:])
 		if err != nil {
 			return nil, nil, err

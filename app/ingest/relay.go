@@ -20,8 +20,10 @@ const (
 	relayBatch = 500
 	relayIdle  = 200 * time.Millisecond
 	sendWait   = 5 * time.Second // how long topics that take nothing hold up what is sent beside them; shorter than the store lets a relay be at a shard
+	tryWait    = time.Second     // how long they hold up a shard when they are tried again; longer, up to sendWait, only for who is tried seldom
+	tryShare   = 12              // of the time until then
 	stuckLeast = time.Second     // how long nothing is sent to a topic that took nothing, at first
-	stuckMost  = 15 * time.Second
+	stuckMost  = time.Minute
 	stuckKept  = time.Minute      // after which who was not tried again has nothing left
 	outThere   = time.Minute      // how long a topic that was there is taken to be
 	outMissing = 10 * time.Second // how long one that was not is taken not to be
@@ -140,24 +142,43 @@ func (s *stuck) went(t ident.Tenant, shard int) {
 	}
 }
 
-// except are those of whom a shard's records wait, for who tries again and for who does not, and how many are to be tried again.
-func (s *stuck) except(shard int, now time.Time, again bool) (ts []ident.Tenant, due int) {
+// except are those of whom a shard's records wait.
+func (s *stuck) except(shard int) (ts []ident.Tenant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for t, h := range s.of {
-		late := now.Sub(h.until)
-		if late > stuckKept {
-			delete(s.of, t)
-			continue
-		}
-		if late >= 0 {
-			due++
-		}
-		if !h.open[shard] && (late < 0 || !again) {
+		if !h.open[shard] {
 			ts = append(ts, t)
 		}
 	}
-	return ts, due
+	return ts
+}
+
+// due are those of them who are to be tried again, and how long they may take for it.
+func (s *stuck) due(shard int, now time.Time) (ts []ident.Tenant, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait = tryWait
+	for t, h := range s.of {
+		if !h.open[shard] && !now.Before(h.until) {
+			ts, wait = append(ts, t), min(max(wait, h.pause/tryShare), sendWait)
+		}
+	}
+	return ts, wait
+}
+
+// any reports whether somebody is to be tried again, and forgets who was not, with nothing left.
+func (s *stuck) any(now time.Time) (due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t, h := range s.of {
+		if now.Sub(h.until) > stuckKept {
+			delete(s.of, t)
+		} else if !now.Before(h.until) {
+			due = true
+		}
+	}
+	return due
 }
 
 // OverBus reports whether tenants can have their decoded events on a bus.
@@ -209,7 +230,7 @@ func goingOut(t ident.Tenant, r uplink.Reading) (*store.Outgoing, error) {
 }
 
 // Relay sends what is written for tenants' own topics, until the context ends, in as many hands as are asked for, and in one more that
-// tries those again which took nothing: so one shard at most waits for such. What was sent and could not be let go of is sent again:
+// tries those again which took nothing, and nobody else: so one shard at most waits for such, and not for long. What was sent and could not be let go of is sent again:
 // each record says which event it is of.
 func (g *Ingest) Relay(ctx context.Context, o store.Outbox, hands int) {
 	var all sync.WaitGroup
@@ -224,7 +245,7 @@ type relay struct {
 	g      *Ingest
 	outbox store.Outbox
 	first  int  // of the shards that have something, where it begins
-	again  bool // it is there for who is stuck, and works while somebody is to be tried again
+	again  bool // it is there for who is stuck alone, while somebody is to be tried again
 	after  [store.OutboxShards]ident.Tenant
 }
 
@@ -254,18 +275,18 @@ func (r *relay) run(ctx context.Context) {
 
 // look sends a part of what each shard has, and answers how many records were sent.
 func (r *relay) look(ctx context.Context) (sent int, err error) {
-	if _, due := r.g.stuck.except(0, r.g.enter.Now(), true); r.again && due == 0 {
+	if r.again && !r.g.stuck.any(r.g.enter.Now()) {
 		return 0, nil
 	}
 	shards, err := r.outbox.Waiting(ctx)
 	for n := 0; n < len(shards) && err == nil && ctx.Err() == nil; n++ {
 		shard := shards[(r.first+n)%len(shards)]
-		except, due := r.g.stuck.except(shard, r.g.enter.Now(), r.again)
-		if r.again && due == 0 {
-			break
-		}
 		var some int
-		some, err = r.round(ctx, shard, except)
+		if !r.again {
+			some, err = r.round(ctx, store.Round{Shard: shard, After: r.after[shard], Except: r.g.stuck.except(shard), Limit: relayBatch}, sendWait)
+		} else if due, wait := r.g.stuck.due(shard, r.g.enter.Now()); len(due) > 0 {
+			some, err = r.round(ctx, store.Round{Shard: shard, Only: due, Limit: relayBatch}, wait)
+		}
 		sent += some
 	}
 	if r.again {
@@ -275,12 +296,12 @@ func (r *relay) look(ctx context.Context) (sent int, err error) {
 }
 
 // round sends what a shard has, and answers how many records were sent.
-func (r *relay) round(ctx context.Context, shard int, except []ident.Tenant) (sent int, err error) {
-	at := store.Round{Shard: shard, After: r.after[shard], Except: except, Limit: relayBatch}
+func (r *relay) round(ctx context.Context, at store.Round, wait time.Duration) (sent int, err error) {
+	shard := at.Shard
 	r.after[shard] = ident.Tenant{} // unless there is more
 	_, err = r.outbox.Relay(ctx, at, func(ctx context.Context, rs []store.Sent) []error {
 		r.after[shard] = rs[len(rs)-1].Tenant
-		errs := r.publish(ctx, shard, rs)
+		errs := r.publish(ctx, shard, rs, wait)
 		for _, err := range errs {
 			if err == nil {
 				sent++
@@ -295,13 +316,13 @@ func (r *relay) round(ctx context.Context, shard int, except []ident.Tenant) (se
 }
 
 // publish sends each tenant's records beside the others', so that none waits behind a topic that takes nothing.
-func (r *relay) publish(ctx context.Context, shard int, sent []store.Sent) []error {
+func (r *relay) publish(ctx context.Context, shard int, sent []store.Sent, wait time.Duration) []error {
 	errs := make([]error, len(sent))
 	of := map[ident.Tenant][]int{}
 	for i, s := range sent {
 		of[s.Tenant] = append(of[s.Tenant], i)
 	}
-	sending, end := context.WithTimeout(ctx, sendWait)
+	sending, end := context.WithTimeout(ctx, wait)
 	defer end()
 	var all sync.WaitGroup
 	for t, places := range of {

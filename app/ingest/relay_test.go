@@ -237,9 +237,12 @@ func (b *box) Relay(ctx context.Context, r store.Round, publish func(context.Con
 	}
 	var rs, keep []store.Sent
 	for _, s := range b.left {
-		if len(r.Except) == 1 && s.Tenant == r.Except[0] {
+		switch {
+		case len(r.Only) > 0 && !slices.Contains(r.Only, s.Tenant):
+			keep = append(keep, s)
+		case len(r.Except) == 1 && s.Tenant == r.Except[0]:
 			b.excepted, keep = true, append(keep, s)
-		} else {
+		default:
 			rs = append(rs, s)
 		}
 	}

@@ -36,6 +36,7 @@ type Round struct {
 	Shard  int
 	After  ident.Tenant   // begin with the tenant behind this one; the last one is followed by none
 	Except []ident.Tenant // who cannot be sent anything now
+	Only   []ident.Tenant // if there are any: these alone, whatever After and Except say
 	Limit  int            // records at most
 }
 

@@ -312,6 +312,13 @@ func outFair(t testing.TB, m *Mailroom) {
 	if rs := m.round(t, store.Round{Shard: shard, Limit: 50, Except: []ident.Tenant{m.A.Tenant(), m.B.Tenant()}}, away); !slices.Equal(of(rs), []ident.Tenant{quiet[0].Tenant(), quiet[2].Tenant()}) {
 		t.Errorf("without two there are %v", of(rs))
 	}
+	only := []ident.Tenant{m.A.Tenant(), quiet[0].Tenant(), {0xd}} // the last has nothing
+	if rs := m.round(t, store.Round{Shard: shard, Limit: 6, After: m.B.Tenant(), Except: only[:1], Only: only}, away); !slices.Equal(of(rs), []ident.Tenant{quiet[0].Tenant(), m.A.Tenant()}) || len(rs) > 6 || string(rs[1].Value) != "0" {
+		t.Errorf("of two alone there are %d records, of %v", len(rs), of(rs))
+	}
+	if rs := m.round(t, store.Round{Shard: shard, Limit: 6, Only: only[2:]}, away); len(rs) != 0 {
+		t.Errorf("of one who has nothing there is something of %v", of(rs))
+	}
 	if rs := m.round(t, store.Round{Shard: shard, Limit: 1, After: quiet[2].Tenant()}, away); len(rs) != 0 {
 		t.Errorf("behind the last one come %v", of(rs))
 	}

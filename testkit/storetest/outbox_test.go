@@ -114,6 +114,9 @@ func TestEachPlantedBugOfOutboxesIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"who cannot be sent anything is handed over", "NoTenantKeepsAnotherWaiting", nil, func(o store.Outbox) store.Outbox {
 			return posting{Outbox: o, round: func(r store.Round) store.Round { r.Except = nil; return r }}
 		}},
+		{"who is not asked for is handed over, too", "NoTenantKeepsAnotherWaiting", nil, func(o store.Outbox) store.Outbox {
+			return posting{Outbox: o, round: func(r store.Round) store.Round { r.Only = nil; return r }}
+		}},
 		{"more than the limit is handed over", "NoTenantKeepsAnotherWaiting", nil, func(o store.Outbox) store.Outbox {
 			return posting{Outbox: o, round: func(r store.Round) store.Round { r.Limit *= 3; return r }}
 		}},

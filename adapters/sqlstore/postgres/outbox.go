@@ -57,6 +57,8 @@ const (
 		s AS MATERIALIZED (SELECT tenant FROM t WHERE tenant > $2 AND NOT tenant = ANY($3))
 		SELECT o.tenant, o.id, o.event, o.key, o.value FROM (SELECT tenant FROM s ORDER BY tenant) s
 			CROSS JOIN LATERAL (SELECT * FROM outbox b WHERE b.shard = $1 AND b.tenant = s.tenant ORDER BY b.id LIMIT (SELECT greatest($5 / count(*), 1) FROM s)) o`
+	oldestOf = `SELECT o.tenant, o.id, o.event, o.key, o.value FROM (SELECT tenant FROM unnest($2::bytea[]) s(tenant) ORDER BY tenant) s
+			CROSS JOIN LATERAL (SELECT * FROM outbox b WHERE b.shard = $1 AND b.tenant = s.tenant ORDER BY b.id LIMIT $3) o`
 	letGo = "DELETE FROM outbox WHERE (tenant, id) IN (SELECT * FROM unnest($1::bytea[], $2::bigint[]))"
 )
 
@@ -114,11 +116,19 @@ func published(ctx context.Context, rs []store.Sent, publish func(context.Contex
 
 // handed are the records of a round, and their ids.
 func handed(ctx context.Context, tx *sql.Tx, r store.Round) (rs []store.Sent, ids []int64, err error) {
-	except := make([][]byte, len(r.Except))
-	for i := range r.Except {
-		except[i] = r.Except[i][:]
+	bytes := func(ts []ident.Tenant) [][]byte {
+		all := make([][]byte, len(ts))
+		for i := range ts {
+			all[i] = ts[i][:]
+		}
+		return all
 	}
-	rows, err := tx.QueryContext(ctx, oldest, r.Shard, r.After[:], except, min(r.Limit, atOnce), r.Limit)
+	var rows *sql.Rows
+	if only := r.Only[:min(len(r.Only), r.Limit, atOnce)]; len(only) > 0 {
+		rows, err = tx.QueryContext(ctx, oldestOf, r.Shard, bytes(only), max(r.Limit/len(only), 1))
+	} else {
+		rows, err = tx.QueryContext(ctx, oldest, r.Shard, r.After[:], bytes(r.Except), min(r.Limit, atOnce), r.Limit)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -88,11 +88,14 @@ func (c *images) put(k key, im *image) {
 	i.at, i.own, c.byKey[k] = c.order.PushFront(i), o.order.PushFront(i), i
 	c.weigh(k.tenant, o, im.size())
 	for c.bytes > c.max && c.order.Len() > 1 {
+		last := c.order.Back()
 		if most := c.most(); most != nil {
-			c.drop(most.order.Back()) // its own doing
-			continue
+			last = most.order.Back()
 		}
-		out := c.drop(c.order.Back())
+		out := c.drop(last)
+		if out.tenant == k.tenant {
+			continue // its own doing
+		}
 		c.gave[out] = c.given.PushFront(out)
 		if c.given.Len() > maxGiven {
 			delete(c.gave, c.given.Remove(c.given.Back()).(key)) //nolint:forcetypeassert // the list holds nothing else

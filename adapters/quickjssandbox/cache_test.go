@@ -75,6 +75,9 @@ func TestWhoIsAloneMayHaveAllTheRoom(t *testing.T) {
 			t.Errorf("tenant %d has no place", n)
 		}
 	}
+	if c.madeRoom(named(1, 1)) || !c.madeRoom(named(1, 2)) {
+		t.Error("what it pushed out itself counts as others' doing, or what others did as its own")
+	}
 }
 
 // One image above a share is nobody's fault: it stays until it is the one used longest ago.

@@ -55,7 +55,7 @@ func (w *World) seen(t testing.TB, s access.Scope) (seen store.Seen) {
 // batch writes one part, which must succeed.
 func (w *World) batch(t testing.TB, s access.Scope, rows ...store.Finished) {
 	t.Helper()
-	for _, err := range w.Store.IngestBatch(w.ctx, []store.Part{{Scope: s, Seen: w.seen(t, s), Rows: rows}}) {
+	for _, err := range w.Store.IngestBatch(w.ctx, []store.Part{{Scope: s, Seen: w.seen(t, s), Rows: rows, Wait: true}}) {
 		if err != nil {
 			t.Fatalf("batch: %v", err)
 		}

@@ -106,8 +106,8 @@ func tenure(ctx context.Context, r store.Reader, claim string) (source.Tenure, e
 // fault.Missing(). What came before that mapping began goes to its tenant if nobody else ever had the application, or none since the
 // tenant had it by then. Else it was or may have been another's: ErrHeir; or the application was nobody's, and what sent it may be
 // another's still: ErrNoHeir, unless the tenant is named by who answers for it. So it is where no tenure was kept, since an older program
-// keeps none, of what was taken for the tenant's when none of its sources had the application. Who is named and does not have the application now gets
-// nothing, ErrOtherHeir, and nobody gets what was taken for another's.
+// keeps none, of what was taken for the tenant's when none of its sources had the application. Who is named and does not have the
+// application now gets nothing, ErrOtherHeir, and nobody gets what was taken for another's.
 func (e *Enter) Heir(ctx context.Context, connection, application string, was ident.Tenant, arrived time.Time, named ident.Tenant) (t ident.Tenant, s ident.Source, err error) {
 	if source.CheckConnection(connection) != nil || source.CheckApplication(application) != nil {
 		return t, s, fault.Missing()

@@ -65,8 +65,8 @@ func (g *Ingest) spentUntil(t ident.Tenant, fuel int64, now time.Time) time.Time
 	return time.Time{}
 }
 
-// charge takes what a run used from its tenant's fuel, loading included, unless others made it necessary again. A run that began in an earlier minute is charged to
-// the present one, of which nothing is forgotten. Under failMu.
+// charge takes what a run used from its tenant's fuel, loading included, unless others made it necessary again. A run that began in
+// an earlier minute is charged to the present one, of which nothing is forgotten. Under failMu.
 func (g *Ingest) charge(t ident.Tenant, res decoder.Result, now time.Time) {
 	b, minute := g.budgets[t], now.Truncate(time.Minute)
 	if minute.After(b.minute) {

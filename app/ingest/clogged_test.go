@@ -137,8 +137,8 @@ func inTheirOrder(t *testing.T, rs []bus.Record) {
 	}
 }
 
-// One tenant's topic takes nothing, be it that it fails, that we panic over it or that it keeps its callers waiting: the others' records go out meanwhile, and
-// its own when it is mended, in their order.
+// One tenant's topic takes nothing, be it that it fails, that we panic over it or that it keeps its callers waiting: the others'
+// records go out meanwhile, and its own when it is mended, in their order.
 func TestATopicThatTakesNothingHoldsUpNobodyElse(t *testing.T) {
 	for _, how := range []string{"fails", "hangs", "panics"} {
 		t.Run(how, func(t *testing.T) {

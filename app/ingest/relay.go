@@ -229,9 +229,9 @@ func goingOut(t ident.Tenant, r uplink.Reading) (*store.Outgoing, error) {
 	return &store.Outgoing{Event: r.Uplink, Key: r.OutKey(t), Value: value}, err
 }
 
-// Relay sends what is written for tenants' own topics, until the context ends, in as many hands as are asked for, and in one more that
-// tries those again which took nothing, and nobody else: so one shard at most waits for such, and not for long. What was sent and could not be let go of is sent again:
-// each record says which event it is of.
+// Relay sends what is written for tenants' own topics, until the context ends, in as many hands as are asked for, and in one more
+// that tries those again which took nothing, and nobody else: so one shard at most waits for such, and not for long. What was sent
+// and could not be let go of is sent again: each record says which event it is of.
 func (g *Ingest) Relay(ctx context.Context, o store.Outbox, hands int) {
 	var all sync.WaitGroup
 	for n := range hands {

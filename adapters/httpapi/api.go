@@ -69,6 +69,7 @@ type API struct {
 	opened  []opened
 	faults  []error // declarations that say too little or contradict themselves
 	csrf    *http.CrossOriginProtection
+	turns   *enter.Turns[ident.Tenant] // of requests that are decided again
 }
 
 // grants tells what the platform granted a tenant beyond the server's settings.
@@ -110,7 +111,8 @@ func frame(o Options, gate gatekeeper, granted grants, mint ident.Mint) (*API, e
 		}
 		huma.ValidateStrictCasing = true
 	})
-	a := &API{o: o, gate: gate, grants: granted, mint: mint, csrf: http.NewCrossOriginProtection()}
+	a := &API{o: o, gate: gate, grants: granted, mint: mint, csrf: http.NewCrossOriginProtection(),
+		turns: enter.NewTurns[ident.Tenant](repeaters)}
 	if err := a.keys(); err != nil {
 		return nil, err
 	}

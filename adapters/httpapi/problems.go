@@ -113,7 +113,7 @@ var advice = map[string]string{
 	"sign_in_locked":         "A reset link from an administrator opens the account again.",
 	"sign_in_throttled":      "Each failure in a row makes the next try wait longer. Wait as long as Retry-After says.",
 	"source_disabled":        "An administrator of the tenant disabled the source. Enable it, or send by another one.",
-	"stale_policy":           "Rights in the tenant changed while the request was decided, twice. Send it again.",
+	"stale_policy":           "Rights in the tenant changed again each time that the request was decided. Send it again.",
 	"stale_revision":         "Somebody changed the resource since you read it. Read it again, and repeat your change with the new ETag.",
 	"store_certificate":      "The database's certificate cannot be trusted. Its operator gives it another, or names its authority by sslrootcert in the URL.",
 	"store_closed":           "The server is stopping. Send the request again.",

@@ -23,6 +23,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/limit"
+	"github.com/ringfence/ringfence/ports/store"
 )
 
 // TenantFrom says who tells which tenant a request is about.
@@ -106,9 +107,10 @@ type Call struct {
 
 type callKey struct{}
 
-// repeats is how often a request is decided anew because rights changed meanwhile. Of several callers who change rights in one
-// tenant at the same moment one is first, and the others decide again: each of them must get through.
-const repeats = 32
+// repeats is how often a request is decided anew because rights changed meanwhile, and how many of a tenant may wait for that.
+// Of several callers who change rights in one tenant at the same moment one is first, and the others decide again: each of them
+// must get through.
+const repeats, repeaters = 32, 256
 
 // Register adds a route. Its handler runs only for requests that the declaration lets in; a handler that finds its decision
 // outdated runs again with a new one.
@@ -124,12 +126,11 @@ func Register[I, O any](a *API, d Declaration, fn func(ctx context.Context, c *C
 		if !ok {
 			return nil, problemOf(ctx, fault.New(fault.Internal, "no_call", "The request was not let in."))
 		}
-		out, err := fn(ctx, c, in)
-		for n := 0; isStale(err) && n < repeats; n++ {
-			if err = a.pass(ctx, c); err == nil {
-				out, err = fn(ctx, c, in)
-			}
-		}
+		var out *O
+		err := a.settled(ctx, c, func() (err error) {
+			out, err = fn(ctx, c, in)
+			return err
+		})
 		if err == nil && out == nil {
 			err = fault.New(fault.Internal, "no_answer", "The handler answered nothing.")
 		}
@@ -139,6 +140,32 @@ func Register[I, O any](a *API, d Declaration, fn func(ctx context.Context, c *C
 		return out, nil
 	})
 	a.described(&d)
+}
+
+// settled runs fn, and again with a new decision while that is outdated. Those of a tenant who repeat do it one after another,
+// and what would change the tenant lines up behind them: else the last could be overtaken until it gives up.
+func (a *API) settled(ctx context.Context, c *Call, fn func() error) error {
+	if c.d.Method == http.MethodGet || !a.turns.Taken(c.Tenant) {
+		if err := fn(); !isStale(err) {
+			return err
+		}
+	}
+	done, err := a.turns.Take(ctx, c.Tenant)
+	if errors.Is(err, enter.ErrTurns) {
+		err = store.ErrStale
+	}
+	if err != nil {
+		return err
+	}
+	defer done()
+	for n := 1; ; n++ {
+		if err = a.pass(ctx, c); err == nil {
+			err = fn()
+		}
+		if !isStale(err) || n == repeats {
+			return err
+		}
+	}
 }
 
 // refused turns the panic of a router or of huma, which is how they refuse a route, into a fault of the start.

@@ -2,11 +2,13 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ringfence/ringfence/adapters/memlimit"
@@ -100,6 +102,41 @@ func TestAHandlerWithAnOutdatedDecisionRunsAgain(t *testing.T) {
 	if p := s.wants(s.ask("POST", s.path(""), `{"name":"pump"}`), 403, "permission_denied"); p.Permission != "node:create" || runs != 1 {
 		t.Errorf("%d runs, %+v: the new decision is no", runs, p)
 	}
+}
+
+// Else whoever takes longest to read, to decide or to write is overtaken by its tenant's other callers until it gives up.
+func TestWhatWouldChangeATenantWaitsForWhoIsDecidedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStand(t)
+		var ran []string
+		second := make(chan int, 1)
+		s.do = func(_ context.Context, c *Call) error {
+			if c.d.Method == http.MethodGet {
+				ran = append(ran, "read")
+				return nil
+			}
+			ran = append(ran, fmt.Sprint(s.got, " by decision ", s.door.gated))
+			switch len(ran) {
+			case 1:
+				return store.ErrStale
+			case 2:
+				go func() { second <- s.ask("POST", s.path(""), `{"name":"second"}`).Code }()
+				synctest.Wait()
+				s.ask("GET", s.path(""), "")
+			}
+			return nil
+		}
+		if code := s.ask("POST", s.path(""), `{"name":"first"}`).Code; code != 201 {
+			t.Errorf("the first: %d", code)
+		}
+		if code := <-second; code != 201 {
+			t.Errorf("the second: %d", code)
+		}
+		want := []string{"first by decision 1", "first by decision 2", "read", "second by decision 5"} // 3: the second's, of before it waited; 4: the reader's
+		if synctest.Wait(); !slices.Equal(ran, want) || s.turns.Taken(s.ten) {
+			t.Errorf("%q, %t", ran, s.turns.Taken(s.ten))
+		}
+	})
 }
 
 func TestNobodyGetsInWithoutOneGoodCredential(t *testing.T) {

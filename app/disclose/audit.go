@@ -33,7 +33,7 @@ func (d *Disclose) Entries(ctx context.Context, s access.Scope, q store.Query, f
 		return page, err
 	}
 	q.Reach = access.Everywhere // the log as a whole is decided at the root, by the gate
-	err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+	err := d.look(ctx, s, func(ctx context.Context, r store.Reader) error {
 		var err error
 		page, err = r.Audit().Find(ctx, q, f)
 		return err
@@ -47,7 +47,7 @@ func (d *Disclose) Entry(ctx context.Context, s access.Scope, seq uint64) (audit
 	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_entry", ID: strconv.FormatUint(seq, 10)}, ""); err != nil {
 		return e, err
 	}
-	err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+	err := d.look(ctx, s, func(ctx context.Context, r store.Reader) error {
 		var err error
 		e, err = r.Audit().Entry(ctx, seq)
 		return err
@@ -66,7 +66,7 @@ func (d *Disclose) Proof(ctx context.Context, s access.Scope, seq uint64) (audit
 	if err != nil {
 		return p, nil, err
 	}
-	err = d.store.View(ctx, s, func(ctx context.Context, r store.Reader) error {
+	err = d.look(ctx, s, func(ctx context.Context, r store.Reader) error {
 		e, err := r.Audit().Entry(ctx, seq)
 		if err != nil {
 			return err
@@ -186,7 +186,7 @@ func (d *Disclose) Export(ctx context.Context, s access.Scope, f store.AuditFilt
 		return nil, err
 	}
 	var head audit.Head
-	if err := d.store.View(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
+	if err := d.look(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
 		head, err = r.Audit().Head(ctx)
 		return err
 	}); err != nil {
@@ -221,7 +221,8 @@ func (d *Disclose) alone(s access.Scope, write func(context.Context, io.Writer) 
 	}
 }
 
-// look reads for what outlasts its request: where rights were narrowed since, it is decided anew whether it may go on.
+// look reads what a request has noted that it reads, and what outlasts its request: where rights were narrowed since, it is
+// decided anew whether it may go on, and not noted twice.
 func (d *Disclose) look(ctx context.Context, s access.Scope, fn func(context.Context, store.Reader) error) error {
 	err := d.store.View(ctx, s, fn)
 	for tries := 0; errors.Is(err, store.ErrStale) && tries < 8; tries++ {

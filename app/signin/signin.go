@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"sync"
 	"time"
 
@@ -29,13 +30,13 @@ type SignIn struct {
 	store     store.Store
 	passwords identity.Passwords
 	limiter   limit.Limiter
-	turns     turns
+	turns     *enter.Turns[string]
 	decoy     func() ([]byte, error) // what is opened for who has no password, so that it takes as long
 }
 
 // New returns the use cases.
 func New(e *enter.Enter, st store.Store, p identity.Passwords, l limit.Limiter) *SignIn {
-	return &SignIn{enter: e, store: st, passwords: p, limiter: l, turns: turns{of: map[string]*turn{}}, decoy: sync.OnceValues(func() ([]byte, error) {
+	return &SignIn{enter: e, store: st, passwords: p, limiter: l, turns: enter.NewTurns[string](maxTurns), decoy: sync.OnceValues(func() ([]byte, error) {
 		return e.Sealer.Seal(context.Background(), passwordPlace(ident.Principal{}), make([]byte, phcLen))
 	})}
 }
@@ -114,11 +115,18 @@ func failureKey(p principal.Person, name string) string {
 	return "name:" + hex.EncodeToString(sum[:16])
 }
 
+// maxTurns bounds who waits until the tries for an account that came before have been looked at. Each is counted before its
+// password is, so that tries at the same time cannot outrun the count, and those that were right are forgotten before the next.
+const maxTurns = 32
+
 // verify looks at the password of an account, or of a name that nobody has, when it is the account's turn. A right one of
 // somebody who may come in ends the count of failures.
 func (s *SignIn) verify(ctx context.Context, p principal.Person, name string, password secret.Text, o access.Origin) (ok, stale bool, err error) {
 	key := failureKey(p, name)
-	done, err := s.turns.take(ctx, key)
+	done, err := s.turns.Take(ctx, key)
+	if errors.Is(err, enter.ErrTurns) {
+		err = tooMany(time.Second)
+	}
 	if err != nil {
 		return false, false, err
 	}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+
+	"github.com/ringfence/ringfence/core/audit"
 )
 
 // Callers who change one tenant at the same moment, its rights too, do not refuse each other: whoever comes second is decided
@@ -48,6 +50,10 @@ func TestCallersOfOneTenantDoNotRefuseEachOther(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	noted := want("the log", s.get(ten.token, at+"/audit/entries?limit=200&action="+string(audit.SensitiveRead)), 200).list("items")
+	if reads := callers/4*rounds + 1; len(noted) != reads {
+		t.Errorf("%d readings of the log are in it %d times", reads, len(noted))
+	}
 }
 
 // A retry that runs beside the first try answers what that one made, whatever it makes.

@@ -1,4 +1,4 @@
-package signin
+package enter
 
 import (
 	"context"
@@ -6,43 +6,48 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-
-	"github.com/ringfence/ringfence/core/fault"
 )
 
 func TestTurnsAreOneAtATimeAndBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ts := turns{of: map[string]*turn{}}
-		first, err := ts.take(t.Context(), "ana")
+		const most = 32
+		ts := NewTurns[string](most)
+		first, err := ts.Take(t.Context(), "ana")
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var gone atomic.Int64
-		for range maxTurns - 1 {
+		for range most - 1 {
 			go func() {
-				if _, err := ts.take(ctx, "ana"); !errors.Is(err, context.Canceled) {
+				if _, err := ts.Take(ctx, "ana"); !errors.Is(err, context.Canceled) {
 					t.Errorf("two have one turn: %v", err)
 				}
 				gone.Add(1)
 			}()
 			synctest.Wait()
 		}
-		if _, err := ts.take(t.Context(), "ana"); !fault.Is(err, fault.Exhausted) {
+		if _, err := ts.Take(t.Context(), "ana"); !errors.Is(err, ErrTurns) {
 			t.Errorf("beyond the bound: %v", err)
 		}
-		other, err := ts.take(t.Context(), "ben")
+		other, err := ts.Take(t.Context(), "ben")
 		if err != nil {
 			t.Errorf("another account waits: %v", err)
 		}
+		if !ts.Taken("ana") || !ts.Taken("ben") {
+			t.Error("a turn that somebody has is free")
+		}
 		other()
+		if ts.Taken("ben") {
+			t.Error("a turn that was given back is taken")
+		}
 		cancel()
 		synctest.Wait()
-		if n := gone.Load(); n != maxTurns-1 {
-			t.Errorf("%d of %d went away", n, maxTurns-1)
+		if n := gone.Load(); n != most-1 {
+			t.Errorf("%d of %d went away", n, most-1)
 		}
 		first()
-		again, err := ts.take(t.Context(), "ana")
+		again, err := ts.Take(t.Context(), "ana")
 		if err != nil {
 			t.Fatal(err)
 		}

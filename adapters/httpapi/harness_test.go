@@ -45,6 +45,7 @@ type doorman struct {
 	mu      sync.Mutex
 	asked   int // authentications
 	gated   int
+	ended   bool  // whatever was good is no more
 	refused error // answers Gate
 	who     enter.Identity
 	granted tenant.Limits
@@ -54,7 +55,7 @@ func (d *doorman) Authenticate(_ context.Context, t secret.Text, _ access.Origin
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
-	if !t.Equal(secret.New(good)) && !t.Equal(secret.New(baked())) {
+	if d.ended || !t.Equal(secret.New(good)) && !t.Equal(secret.New(baked())) {
 		return enter.Identity{}, enter.ErrCredential()
 	}
 	return d.who, nil
@@ -254,7 +255,7 @@ func (s *stand) register() {
 		}) (*none, error) {
 			return &none{}, s.do(ctx, c)
 		})
-	Register(s.API, Declaration{Operation: "leave", Method: http.MethodPost, Path: "/v1/auth/leave", Summary: "Sign out", Tag: "auth", Self: "it is the caller's", Object: "session", Tenant: FromNobody, Unaudited: "a test's", Status: 204},
+	Register(s.API, Declaration{Operation: "leave", Method: http.MethodPost, Path: "/v1/auth/leave", Summary: "Sign out", Tag: "auth", Self: "it is the caller's", Object: "session", Tenant: FromNobody, Audit: []audit.Action{audit.Logout}, Status: 204},
 		func(ctx context.Context, c *Call, _ *struct{}) (*none, error) { return &none{}, s.do(ctx, c) })
 	s.open(http.MethodGet, "/test/panic", rawPanic)
 	s.open(http.MethodGet, "/test/error", rawError)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humabunrouter"
@@ -21,6 +22,7 @@ import (
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/limit"
 	"github.com/ringfence/ringfence/ports/store"
@@ -101,8 +103,9 @@ type Call struct {
 	Tenant   ident.Tenant
 	Query    string // the filters, for binding cursors; without cursor and limit
 
-	d   *Declaration
-	api *API
+	d     *Declaration
+	api   *API
+	token secret.Text
 }
 
 type callKey struct{}
@@ -142,30 +145,57 @@ func Register[I, O any](a *API, d Declaration, fn func(ctx context.Context, c *C
 	a.described(&d)
 }
 
-// settled runs fn, and again with a new decision while that is outdated. Those of a tenant who repeat do it one after another,
-// and what would change the tenant lines up behind them: else the last could be overtaken until it gives up.
+// settled runs fn, and again with a new decision while that is outdated. Of a tenant's requests those that were outdated repeat one
+// after another, and those that would change the tenant wait until that is over before they begin: else one could be overtaken
+// until it gives up. What changes nothing and is in no log overtakes nobody, and what is no tenant's is never outdated for long.
 func (a *API) settled(ctx context.Context, c *Call, fn func() error) error {
-	if c.d.Method == http.MethodGet || !a.turns.Taken(c.Tenant) {
-		if err := fn(); !isStale(err) {
-			return err
+	orderly := len(c.d.Audit) > 0 && !c.Tenant.IsZero()
+	var err error
+	if orderly && c.d.Method != http.MethodGet && a.turns.Taken(c.Tenant) {
+		done, terr := a.turn(ctx, c)
+		if terr != nil {
+			return terr
 		}
+		done()
+		err = a.pass(ctx, c)
 	}
-	done, err := a.turns.Take(ctx, c.Tenant)
-	if errors.Is(err, enter.ErrTurns) {
-		err = store.ErrStale
+	if err == nil {
+		err = fn()
 	}
-	if err != nil {
-		return err
+	if orderly && isStale(err) {
+		done, terr := a.turn(ctx, c)
+		if terr != nil {
+			return terr
+		}
+		defer done()
 	}
-	defer done()
-	for n := 1; ; n++ {
+	for n := 0; isStale(err) && n < repeats; n++ {
 		if err = a.pass(ctx, c); err == nil {
 			err = fn()
 		}
-		if !isStale(err) || n == repeats {
-			return err
-		}
 	}
+	return err
+}
+
+// turnWithin is how long a request waits for its turn.
+const turnWithin = 30 * time.Second
+
+// turn waits for a turn among a tenant's requests. Who waited is asked who they are again: a credential may have ended meanwhile.
+func (a *API) turn(ctx context.Context, c *Call) (done func(), err error) {
+	patient, end := context.WithTimeout(ctx, turnWithin)
+	defer end()
+	done, err = a.turns.Take(patient, c.Tenant)
+	if errors.Is(err, enter.ErrTurns) || (err != nil && ctx.Err() == nil) {
+		err = store.ErrBusy
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.Identity, err = a.gate.Authenticate(ctx, c.token, c.Origin); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
 }
 
 // refused turns the panic of a router or of huma, which is how they refuse a route, into a fault of the start.
@@ -262,6 +292,7 @@ func (a *API) enter(ctx context.Context, r *http.Request, w http.ResponseWriter,
 		return nil, enter.ErrCredential()
 	}
 	if err == nil {
+		c.token = token
 		c.Identity, err = a.gate.Authenticate(ctx, token, c.Origin)
 	}
 	if err != nil {

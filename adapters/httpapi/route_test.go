@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/ringfence/ringfence/core/access"
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -111,8 +113,8 @@ func TestWhatWouldChangeATenantWaitsForWhoIsDecidedAgain(t *testing.T) {
 		var ran []string
 		second := make(chan int, 1)
 		s.do = func(_ context.Context, c *Call) error {
-			if c.d.Method == http.MethodGet {
-				ran = append(ran, "read")
+			if c.d.Method == http.MethodGet || c.Tenant.IsZero() {
+				ran = append(ran, c.d.Operation)
 				return nil
 			}
 			ran = append(ran, fmt.Sprint(s.got, " by decision ", s.door.gated))
@@ -123,6 +125,7 @@ func TestWhatWouldChangeATenantWaitsForWhoIsDecidedAgain(t *testing.T) {
 				go func() { second <- s.ask("POST", s.path(""), `{"name":"second"}`).Code }()
 				synctest.Wait()
 				s.ask("GET", s.path(""), "")
+				s.ask("POST", "/v1/auth/leave", "")
 			}
 			return nil
 		}
@@ -132,10 +135,123 @@ func TestWhatWouldChangeATenantWaitsForWhoIsDecidedAgain(t *testing.T) {
 		if code := <-second; code != 201 {
 			t.Errorf("the second: %d", code)
 		}
-		want := []string{"first by decision 1", "first by decision 2", "read", "second by decision 5"} // 3: the second's, of before it waited; 4: the reader's
+		want := []string{"first by decision 1", "first by decision 2", "listThings", "leave", "second by decision 5"} // 3: the second's, of before it waited; 4: the reader's
 		if synctest.Wait(); !slices.Equal(ran, want) || s.turns.Taken(s.ten) {
 			t.Errorf("%q, %t", ran, s.turns.Taken(s.ten))
 		}
+	})
+}
+
+// repeating is a stand where one request is decided again, and goes on when told to; others run as do says.
+func repeating(t *testing.T, do func(name string) error) (s *stand, ask func(name string) chan *httptest.ResponseRecorder, end func()) {
+	s = newStand(t)
+	held := make(chan bool)
+	tries := 0
+	s.do = func(context.Context, *Call) error {
+		if s.got != "first" {
+			return do(s.got)
+		}
+		if tries++; tries == 1 {
+			return store.ErrStale
+		}
+		<-held
+		return nil
+	}
+	ask = func(name string) chan *httptest.ResponseRecorder {
+		done := make(chan *httptest.ResponseRecorder, 1)
+		go func() { done <- s.ask("POST", s.path(""), `{"name":"`+name+`"}`) }()
+		synctest.Wait()
+		return done
+	}
+	first := ask("first")
+	return s, ask, func() {
+		close(held)
+		if w := <-first; w.Code != 201 {
+			t.Errorf("the first: %d", w.Code)
+		}
+	}
+}
+
+func TestWhoseCredentialEndsWhileTheyWaitIsNotLetIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, ask, end := repeating(t, func(name string) error {
+			t.Errorf("%s ran", name)
+			return nil
+		})
+		second := ask("second")
+		s.door.ended = true
+		end()
+		s.wants(<-second, 401, "bad_credential")
+	})
+}
+
+func TestWhoOnlyWaitedKeepsNobodyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow, ran := make(chan bool), ""
+		_, ask, end := repeating(t, func(name string) error {
+			if ran += name; name == "second" {
+				<-slow
+			}
+			return nil
+		})
+		second, third := ask("second"), ask("third")
+		end()
+		if w := <-third; w.Code != 201 || ran != "secondthird" {
+			t.Errorf("%d, %q", w.Code, ran)
+		}
+		close(slow)
+		if w := <-second; w.Code != 201 {
+			t.Errorf("the second: %d", w.Code)
+		}
+	})
+}
+
+// A tenant's callers are no reason for others to wait, nor is somebody at their own things for anybody.
+func TestNobodyWaitsForAnotherTenantNorForWhoIsInNone(t *testing.T) {
+	s := newStand(t)
+	var other ident.Tenant
+	ident.Fresh(mint(), &other)
+	other[0]++
+	for first, second := range map[string]string{s.path(""): strings.Replace(s.path(""), s.ten.String(), other.String(), 1), "/v1/auth/leave": "/v1/auth/leave"} {
+		runs := 0
+		s.do = func(context.Context, *Call) error {
+			switch runs++; runs {
+			case 1:
+				return store.ErrStale
+			case 2: // decided again
+				if w := s.ask("POST", second, `{"name":"second"}`); w.Code >= 300 {
+					t.Errorf("%s beside %s: %d %s", second, first, w.Code, w.Body)
+				}
+			}
+			return nil
+		}
+		if w := s.ask("POST", first, `{"name":"first"}`); w.Code >= 300 || runs != 3 {
+			t.Errorf("%s: %d %s, %d runs", first, w.Code, w.Body, runs)
+		}
+	}
+}
+
+func TestALineHasAnEndAndSoHasWaitingInIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, ask, end := repeating(t, func(name string) error {
+			t.Errorf("%s ran", name)
+			return nil
+		})
+		var waiting []chan *httptest.ResponseRecorder
+		for range repeaters - 1 {
+			waiting = append(waiting, ask("other"))
+		}
+		s.wants(<-ask("last"), 503, "tenant_busy")
+		began := time.Now()
+		for _, done := range waiting {
+			if w := <-done; s.wants(w, 503, "tenant_busy").Status != 503 || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%v", w.Header())
+			}
+		}
+		if waited := time.Since(began); waited != turnWithin {
+			t.Errorf("they waited %s", waited)
+		}
+		end()
 	})
 }
 

@@ -76,6 +76,7 @@ var (
 	tenants = ided(noun[ident.Tenant, tenant.Tenant]{
 		id: tenantNoun, policy: true, adds: true, of: func(v tenant.Tenant) ident.Tenant { return v.ID },
 		rev: func(v *tenant.Tenant) *uint64 { return &v.Rev }, index: nothing[tenant.Tenant], // a deleted tenant stays listed
+		apart: func(h *handle, v *tenant.Tenant) bool { return v.ID != h.tenant }, // the platform's register of the others
 	})
 	limits = ided(noun[ident.Tenant, store.Limits]{
 		id: limitNoun, of: func(v store.Limits) ident.Tenant { return v.ID },

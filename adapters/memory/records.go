@@ -21,6 +21,7 @@ type noun[K comparable, V any] struct {
 	unique bool                             // its label is
 	policy bool                             // decisions are made from it
 	adds   bool                             // but a new one changes none that was made
+	apart  func(h *handle, v *V) bool       // nor does this one ever, in this tree
 	check  func(exists bool) error          // more than the revision must hold, or nil
 	after  func(h *handle, old, v *V) error // keeps what is beside the record; old or v is nil
 	load   func(h *handle, v *V)            // adds what is beside the record
@@ -183,7 +184,7 @@ func (s records[K, V]) Put(_ context.Context, v V) (V, error) {
 	s.mortal(key, stored.expires, fresh.expires)
 	*s.rows() = s.rows().put(key, fresh)
 	s.h.book.alive[s.n.id] += fresh.lives() - stored.lives()
-	s.wrote(exists)
+	s.wrote(old)
 	if s.n.after != nil {
 		if err := s.n.after(s.h, old, &v); err != nil {
 			return none, err
@@ -192,11 +193,12 @@ func (s records[K, V]) Put(_ context.Context, v V) (V, error) {
 	return v, nil
 }
 
-// wrote notes what a write means for decisions; old: there was one before.
-func (s records[K, V]) wrote(old bool) {
+// wrote notes what a write means for decisions; old is what was there before, or nil.
+func (s records[K, V]) wrote(old *V) {
 	s.h.written = true
 	if s.n.policy {
-		s.h.policyWritten, s.h.narrowed = true, s.h.narrowed || old || !s.n.adds
+		s.h.policyWritten = true
+		s.h.narrowed = s.h.narrowed || !s.n.adds || (old != nil && (s.n.apart == nil || !s.n.apart(s.h, old)))
 	}
 }
 
@@ -235,7 +237,7 @@ func (s records[K, V]) remove(key string, r row) error {
 	s.mortal(key, r.expires, time.Time{})
 	*s.rows() = s.rows().drop(key)
 	s.h.book.alive[s.n.id] -= r.lives()
-	s.wrote(true)
+	s.wrote(&old)
 	if s.n.after != nil {
 		return s.n.after(s.h, &old, nil)
 	}

@@ -31,7 +31,8 @@ func optional[K ident.Kind](id ident.ID[K]) []byte {
 var (
 	tenants = &noun[ident.Tenant, tenant.Tenant]{
 		table: "tenants", policy: true, adds: true, bytes: func(k ident.Tenant) []byte { return k[:] }, key: func(t tenant.Tenant) []byte { return t.ID[:] }, rev: func(t *tenant.Tenant) *uint64 { return &t.Rev },
-		index: func(t tenant.Tenant, r *row) { r.State = "-" }, // a deleted tenant stays listed
+		index: func(t tenant.Tenant, r *row) { r.State = "-" },                    // a deleted tenant stays listed
+		apart: func(h *handle, t *tenant.Tenant) bool { return t.ID != h.tenant }, // the platform's register of the others
 	}
 	limits = &noun[ident.Tenant, store.Limits]{
 		table: "limits", bytes: func(k ident.Tenant) []byte { return k[:] }, key: func(l store.Limits) []byte { return l.ID[:] }, rev: func(l *store.Limits) *uint64 { return &l.Rev },

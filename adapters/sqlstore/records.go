@@ -107,6 +107,7 @@ type noun[K comparable, V any] struct {
 	placed  bool                                                  // it stands on a node: lists are filtered by it
 	policy  bool                                                  // decisions are made from it
 	adds    bool                                                  // but a new one changes none that was made
+	apart   func(h *handle, v *V) bool                            // nor does this one ever, in this tree
 	counted int                                                   // a tenant may have so many: which of kept.alive
 	check   func(old *V, v V) error                               // more than the revision must hold, or nil
 	after   func(ctx context.Context, h *handle, old, v *V) error // keeps what is beside the row; old or v is nil
@@ -354,7 +355,8 @@ func (s records[K, V]) remove(ctx context.Context, key []byte, old *V) error {
 func (s records[K, V]) wrote(ctx context.Context, old, v *V) error {
 	s.h.written = true
 	if s.n.policy {
-		s.h.policyWritten, s.h.narrowed = true, s.h.narrowed || old != nil || !s.n.adds
+		s.h.policyWritten = true
+		s.h.narrowed = s.h.narrowed || !s.n.adds || (old != nil && (s.n.apart == nil || !s.n.apart(s.h, old)))
 	}
 	if err := s.counts(ctx, old, v); err != nil || s.n.after == nil {
 		return err

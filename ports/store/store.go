@@ -42,7 +42,7 @@ type Store interface {
 	//   - refuse with ErrUnaudited a change that returns no event, whether or not it wrote anything;
 	//   - refuse with ErrDenied a Scope that is not Allowed, unless fn writes nothing but its events;
 	//   - bump the tenant's policy revision once if fn wrote a node, role, group, membership, member, tenant or mapping; unless all
-	//     that it wrote of these but memberships are new ones, the new revision may have narrowed decisions;
+	//     that it wrote of these but memberships are new ones, or tenants but its own, the new revision may have narrowed decisions;
 	//   - after COMMIT, and before it returns, tell Revised the tenant and its revision, bumped or not;
 	//   - call audit.Append with the head, the events, the Scope's context and the clock, and keep what comes back.
 	Change(ctx context.Context, s access.Scope, fn func(context.Context, Writer) ([]audit.Event, error)) error

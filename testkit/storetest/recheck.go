@@ -131,7 +131,7 @@ func recheckFree(t testing.TB, w *World) {
 	case <-time.After(meanwhile): // nothing can be written meanwhile
 		end()
 		wantIs(t, <-free, nil, "another tenant's")
-		if err := <-busy; err != nil && !errors.Is(err, store.ErrStale) {
+		if err := <-busy; err != nil && !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrBusy) { // a free one may have been slow
 			t.Errorf("after the change: %v", err)
 		}
 	}

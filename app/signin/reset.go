@@ -143,7 +143,7 @@ func (s *SignIn) reset(ctx context.Context, l credential.Link, password secret.T
 	if err != nil {
 		return err
 	}
-	return s.setPassword(ctx, sc, p.ID, sealed, &l, enter.Once{})
+	return s.setPassword(ctx, sc, p, sealed, &l, enter.Once{})
 }
 
 // namesOf are the names of a person's tenants, as the platform's register has them.
@@ -178,13 +178,13 @@ func (s *SignIn) ChangePassword(ctx context.Context, id enter.Identity, present,
 	}); err != nil {
 		return err
 	}
-	ok, _, err := s.verify(ctx, p, p.Email, present, o)
+	ok, _, err := s.verify(ctx, &p, p.Email, present, o)
 	if err != nil {
 		return err
 	}
 	if !ok {
 		if err = s.failed(ctx, p, p.Email, o); errors.Is(err, errSignIn()) {
-			err = fault.New(fault.Unauthenticated, "wrong_password", "The present password is not right, and nothing was changed. After several failures in a row each further try takes longer.").WithField("/password", "not the present one")
+			err = errPresent()
 		}
 		return err
 	}
@@ -197,45 +197,52 @@ func (s *SignIn) ChangePassword(ctx context.Context, id enter.Identity, present,
 	if err != nil {
 		return err
 	}
-	return s.setPassword(ctx, sc, p.ID, sealed, nil, once)
+	return s.setPassword(ctx, sc, p, sealed, nil, once)
+}
+
+func errPresent() error {
+	return fault.New(fault.Unauthenticated, "wrong_password", "The present password is not right, and nothing was changed. After several failures in a row each further try takes longer.").WithField("/password", "not the present one")
 }
 
 // setPassword keeps a new password, by a link or by somebody who knew the last one. A tenant's link is looked at again with
 // the tenant locked: rights change while it is open.
-func (s *SignIn) setPassword(ctx context.Context, sc access.Scope, id ident.Principal, sealed []byte, l *credential.Link, once enter.Once) error {
-	ev, err := s.enter.Event(ctx, sc, audit.PasswordSet, enter.Target("user", id), audit.Set("password", "set", "set"))
+func (s *SignIn) setPassword(ctx context.Context, sc access.Scope, of principal.Person, sealed []byte, l *credential.Link, once enter.Once) error {
+	ev, err := s.enter.Event(ctx, sc, audit.PasswordSet, enter.Target("user", of.ID), audit.Set("password", "set", "set"))
 	if err != nil {
 		return err
 	}
 	if l != nil && !l.Only.IsZero() {
 		ts := s.enter.As(l.Only, sc.Actor(), "reset", sc.Origin())
 		var own audit.Event
-		if own, err = s.enter.Event(ctx, ts, audit.PasswordSet, enter.Target("member", id), audit.Set("password", "set", "set")); err != nil {
+		if own, err = s.enter.Event(ctx, ts, audit.PasswordSet, enter.Target("member", of.ID), audit.Set("password", "set", "set")); err != nil {
 			return err
 		}
 		err = s.store.Across(ctx, sc, ts, func(ctx context.Context, pw, tw store.Writer) ([]audit.Event, []audit.Event, error) {
-			return []audit.Event{ev}, []audit.Event{own}, s.keepPassword(ctx, pw, tw, id, sealed, l)
+			return []audit.Event{ev}, []audit.Event{own}, s.keepPassword(ctx, pw, tw, of, sealed, l)
 		})
 	} else {
 		err = s.store.Change(ctx, sc, func(ctx context.Context, w store.Writer) ([]audit.Event, error) {
-			return []audit.Event{ev}, s.once(ctx, sc, w, once, func() error { return s.keepPassword(ctx, w, w, id, sealed, l) })
+			return []audit.Event{ev}, s.once(ctx, sc, w, once, func() error { return s.keepPassword(ctx, w, w, of, sealed, l) })
 		})
 	}
 	if err != nil {
 		return err
 	}
 	return s.store.Ingest(ctx, s.enter.System(ident.Platform, "signin", sc.Origin()), func(ctx context.Context, f store.Flow) error {
-		return f.SetFailures(ctx, principal.Failure{Key: id.String()})
+		return f.SetFailures(ctx, principal.Failure{Key: of.ID.String()})
 	})
 }
 
 // keepPassword writes the password and ends what the person had: sessions, tokens and open links. home is where the maker of
 // the link stood: a tenant, or the platform itself.
-func (s *SignIn) keepPassword(ctx context.Context, w, home store.Writer, id ident.Principal, sealed []byte, l *credential.Link) error {
+func (s *SignIn) keepPassword(ctx context.Context, w, home store.Writer, of principal.Person, sealed []byte, l *credential.Link) error {
 	now := s.enter.Now()
-	p, err := w.Persons().Get(ctx, id)
+	p, err := w.Persons().Get(ctx, of.ID)
 	if err != nil {
 		return err
+	}
+	if l == nil && !p.VoidBefore.Equal(of.VoidBefore) { // what was right then is not the present one any more
+		return errPresent()
 	}
 	if l != nil {
 		if err := spend(ctx, w, *l, now); err != nil {
@@ -252,7 +259,7 @@ func (s *SignIn) keepPassword(ctx context.Context, w, home store.Writer, id iden
 	if _, err := w.Persons().Put(ctx, p); err != nil {
 		return err
 	}
-	open, err := w.Read().Sessions().Of(ctx, id)
+	open, err := w.Read().Sessions().Of(ctx, of.ID)
 	if err != nil {
 		return err
 	}
@@ -261,7 +268,7 @@ func (s *SignIn) keepPassword(ctx context.Context, w, home store.Writer, id iden
 			return err
 		}
 	}
-	return dropResets(ctx, w, id, func(credential.Link) bool { return true })
+	return dropResets(ctx, w, of.ID, func(credential.Link) bool { return true })
 }
 
 // stillReset refuses a link that its maker could not make now.

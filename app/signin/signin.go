@@ -3,6 +3,7 @@
 package signin
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -69,15 +70,7 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 		return Granted{}, err
 	}
 	prefix := "signin " + enter.Network(o.Address)
-	var p principal.Person
-	system := s.enter.System(ident.Platform, "signin", o)
-	err = s.store.View(ctx, system, func(ctx context.Context, r store.Reader) error {
-		var err error
-		if p, err = r.Persons().ByEmail(ctx, name); fault.Is(err, fault.NotFound) {
-			err = nil // the transaction ends alike, which is seen by the time it takes
-		}
-		return err
-	})
+	p, err := s.named(ctx, name, o)
 	if err != nil {
 		return Granted{}, err
 	}
@@ -85,7 +78,7 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 	if v := s.limiter.Take(prefix, 0, perPrefix); v.Remaining == 0 {
 		return Granted{}, tooMany(perPrefix.Every)
 	}
-	ok, stale, err := s.verify(ctx, p, name, password, o)
+	ok, stale, err := s.verify(ctx, &p, name, password, o)
 	if err != nil {
 		return Granted{}, err
 	}
@@ -100,6 +93,18 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 		}
 	}
 	return s.session(ctx, p, phc, stale, browser, o)
+}
+
+// named is who has a name, or nobody.
+func (s *SignIn) named(ctx context.Context, name string, o access.Origin) (p principal.Person, err error) {
+	err = s.store.View(ctx, s.enter.System(ident.Platform, "signin", o), func(ctx context.Context, r store.Reader) error {
+		var err error
+		if p, err = r.Persons().ByEmail(ctx, name); fault.Is(err, fault.NotFound) {
+			err = nil // the transaction ends alike, which is seen by the time it takes
+		}
+		return err
+	})
+	return p, err
 }
 
 func tooMany(after time.Duration) error {
@@ -119,10 +124,10 @@ func failureKey(p principal.Person, name string) string {
 // password is, so that tries at the same time cannot outrun the count, and those that were right are forgotten before the next.
 const maxTurns = 32
 
-// verify looks at the password of an account, or of a name that nobody has, when it is the account's turn. A right one of
-// somebody who may come in ends the count of failures.
-func (s *SignIn) verify(ctx context.Context, p principal.Person, name string, password secret.Text, o access.Origin) (ok, stale bool, err error) {
-	key := failureKey(p, name)
+// verify looks at the password of an account, or of a name that nobody has, when it is the account's turn, as the account is by
+// then. A right one of somebody who may come in ends the count of failures.
+func (s *SignIn) verify(ctx context.Context, p *principal.Person, name string, password secret.Text, o access.Origin) (ok, stale bool, err error) {
+	key := failureKey(*p, name)
 	done, err := s.turns.Take(ctx, key)
 	if errors.Is(err, enter.ErrTurns) {
 		err = tooMany(time.Second)
@@ -135,7 +140,14 @@ func (s *SignIn) verify(ctx context.Context, p principal.Person, name string, pa
 	if err != nil {
 		return false, false, err
 	}
-	phc, err := s.open(ctx, p)
+	now, err := s.named(ctx, name, o)
+	phc := ""
+	if err == nil {
+		if now.ID == p.ID {
+			*p = now
+		}
+		phc, err = s.open(ctx, *p)
+	}
 	if err == nil {
 		ok, stale, err = s.passwords.Verify(ctx, phc, password)
 	}
@@ -264,7 +276,7 @@ func (s *SignIn) session(ctx context.Context, p principal.Person, phc string, st
 		if err != nil {
 			return nil, err
 		}
-		if current.Disabled() || current.Rev != p.Rev { // disabled or reset since the password was read
+		if current.Disabled() || !current.VoidBefore.Equal(p.VoidBefore) { // disabled or reset since the password was read
 			return nil, errSignIn()
 		}
 		admin, err := isAdmin(ctx, w.Read(), p.ID)
@@ -275,7 +287,7 @@ func (s *SignIn) session(ctx context.Context, p principal.Person, phc string, st
 		if admin && browser {
 			own.Idle = credential.SessionIdleHigh
 		}
-		if stale {
+		if stale && bytes.Equal(current.Password, p.Password) { // nobody renewed it meanwhile
 			current.Password, current.UpdatedAt = sealed, now
 			if _, err := w.Persons().Put(ctx, current); err != nil {
 				return nil, err

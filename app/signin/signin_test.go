@@ -1,6 +1,7 @@
 package signin_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -201,6 +202,48 @@ func TestRightPasswordsAtTheSameTimeAllComeIn(t *testing.T) {
 		return err
 	})); n != 5 {
 		t.Errorf("%d of 5 came in", n)
+	}
+}
+
+// The first of them renews the hash, which makes the others' no less right.
+func TestSignInsAtTheSameTimeWithAnOldHashAllComeIn(t *testing.T) {
+	w := newWorld(t)
+	dearer, err := localauth.New(localauth.Options{Cost: localauth.Cost{Memory: 128, Time: 1}, TestCost: true, Waiting: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := w.person()
+	w.passwords.Passwords = dearer
+	for i, err := range all(8, func(int) error {
+		_, err := w.Login(t.Context(), name, secret.New(password), false, at("192.0.2.1"))
+		return err
+	}) {
+		if err != nil {
+			t.Errorf("sign-in %d: %v", i, err)
+		}
+	}
+	if after := w.person(); bytes.Equal(after.Password, before.Password) || !after.PasswordSetAt.Equal(before.PasswordSetAt) {
+		t.Errorf("renewed: %t; set at %s, then %s", !bytes.Equal(after.Password, before.Password), before.PasswordSetAt, after.PasswordSetAt)
+	}
+}
+
+// Both knew the present password; who comes second knows the last one.
+func TestAPasswordIsChangedOnceByThoseWhoKnowIt(t *testing.T) {
+	w := newWorld(t)
+	id, err := w.enter.Authenticate(t.Context(), w.login().Access, at("192.0.2.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := all(4, func(i int) error {
+		return w.ChangePassword(t.Context(), id, secret.New(password), secret.New(fmt.Sprint("other random words of ", i)), enter.Once{}, at("192.0.2.1"))
+	})
+	for _, err := range errs {
+		if err != nil && code(err) != "wrong_password" {
+			t.Error(err)
+		}
+	}
+	if n := won(errs); n != 1 {
+		t.Errorf("%d of 4 changed it", n)
 	}
 }
 

@@ -118,6 +118,18 @@ func (w *world) login() signin.Granted {
 	return g
 }
 
+// person is the one, as they are stored.
+func (w *world) person() (p principal.Person) {
+	w.t.Helper()
+	if err := w.store.View(w.t.Context(), w.enter.System(ident.Platform, "test", access.Origin{}), func(ctx context.Context, r store.Reader) (err error) {
+		p, err = r.Persons().Get(ctx, w.who)
+		return err
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
 // forgive forgets the failures of a key, as a good sign-in does.
 func (w *world) forgive(key string) {
 	w.t.Helper()

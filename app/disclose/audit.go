@@ -33,7 +33,7 @@ func (d *Disclose) Entries(ctx context.Context, s access.Scope, q store.Query, f
 		return page, err
 	}
 	q.Reach = access.Everywhere // the log as a whole is decided at the root, by the gate
-	err := d.look(ctx, s, func(ctx context.Context, r store.Reader) error {
+	err := d.look(ctx, &s, func(ctx context.Context, r store.Reader) error {
 		var err error
 		page, err = r.Audit().Find(ctx, q, f)
 		return err
@@ -47,7 +47,7 @@ func (d *Disclose) Entry(ctx context.Context, s access.Scope, seq uint64) (audit
 	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_entry", ID: strconv.FormatUint(seq, 10)}, ""); err != nil {
 		return e, err
 	}
-	err := d.look(ctx, s, func(ctx context.Context, r store.Reader) error {
+	err := d.look(ctx, &s, func(ctx context.Context, r store.Reader) error {
 		var err error
 		e, err = r.Audit().Entry(ctx, seq)
 		return err
@@ -66,7 +66,7 @@ func (d *Disclose) Proof(ctx context.Context, s access.Scope, seq uint64) (audit
 	if err != nil {
 		return p, nil, err
 	}
-	err = d.look(ctx, s, func(ctx context.Context, r store.Reader) error {
+	err = d.look(ctx, &s, func(ctx context.Context, r store.Reader) error {
 		e, err := r.Audit().Entry(ctx, seq)
 		if err != nil {
 			return err
@@ -122,7 +122,7 @@ func (d *Disclose) Private(ctx context.Context, s access.Scope, seq uint64) ([]a
 	if err := d.note(ctx, s, audit.SensitiveRead, audit.Target{Kind: "audit_entry", ID: strconv.FormatUint(seq, 10)}, withPrivate); err != nil {
 		return nil, err
 	}
-	found, err := d.part(ctx, s, store.AuditFilter{FromSeq: seq, ToSeq: seq + 1, Private: true}) // behind the last number there is nothing
+	found, err := d.part(ctx, &s, store.AuditFilter{FromSeq: seq, ToSeq: seq + 1, Private: true}) // behind the last number there is nothing
 	if err == nil && len(found) == 0 {
 		err = fault.Missing()
 	}
@@ -186,7 +186,7 @@ func (d *Disclose) Export(ctx context.Context, s access.Scope, f store.AuditFilt
 		return nil, err
 	}
 	var head audit.Head
-	if err := d.look(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
+	if err := d.look(ctx, &s, func(ctx context.Context, r store.Reader) (err error) {
 		head, err = r.Audit().Head(ctx)
 		return err
 	}); err != nil {
@@ -195,7 +195,7 @@ func (d *Disclose) Export(ctx context.Context, s access.Scope, f store.AuditFilt
 	return d.alone(s, func(ctx context.Context, w io.Writer) error {
 		for from := uint64(0); from < head.Size; from += exportAtOnce {
 			f.FromSeq, f.ToSeq = from, min(from+exportAtOnce, head.Size)
-			found, err := d.part(ctx, s, f)
+			found, err := d.part(ctx, &s, f)
 			for i := 0; i < len(found) && err == nil; i++ {
 				_, err = w.Write(append(found[i].Leaf, '\n'))
 			}
@@ -222,12 +222,12 @@ func (d *Disclose) alone(s access.Scope, write func(context.Context, io.Writer) 
 }
 
 // look reads what a request has noted that it reads, and what outlasts its request: where rights were narrowed since, it is
-// decided anew whether it may go on, and not noted twice.
-func (d *Disclose) look(ctx context.Context, s access.Scope, fn func(context.Context, store.Reader) error) error {
-	err := d.store.View(ctx, s, fn)
-	for tries := 0; errors.Is(err, store.ErrStale) && tries < 8; tries++ {
-		if s, err = d.enter.Again(ctx, s); err == nil {
-			err = d.store.View(ctx, s, fn)
+// decided anew whether it may go on, which s then says; what is noted is not noted twice for that.
+func (d *Disclose) look(ctx context.Context, s *access.Scope, fn func(context.Context, store.Reader) error) error {
+	err := d.store.View(ctx, *s, fn)
+	for tries := 0; errors.Is(err, store.ErrStale) && tries < 32; tries++ {
+		if *s, err = d.enter.Again(ctx, *s); err == nil {
+			err = d.store.View(ctx, *s, fn)
 		}
 	}
 	return err
@@ -235,7 +235,7 @@ func (d *Disclose) look(ctx context.Context, s access.Scope, fn func(context.Con
 
 // part reads entries in a transaction of its own. A reader who is slow holds none: what is behind a log's end never changes, so
 // that an export needs no one snapshot.
-func (d *Disclose) part(ctx context.Context, s access.Scope, f store.AuditFilter) (found []audit.Entry, err error) {
+func (d *Disclose) part(ctx context.Context, s *access.Scope, f store.AuditFilter) (found []audit.Entry, err error) {
 	err = d.look(ctx, s, func(ctx context.Context, r store.Reader) error {
 		found, err = entries(ctx, r, f)
 		return err
@@ -275,11 +275,11 @@ func (d *Disclose) Bundle(ctx context.Context, s access.Scope, private bool) (wr
 		return nil, err
 	}
 	return d.alone(s, func(ctx context.Context, w io.Writer) error {
-		return d.bundle(ctx, s, end, private, audit.NewBundleWriter(w))
+		return d.bundle(ctx, &s, end, private, audit.NewBundleWriter(w))
 	}), nil
 }
 
-func (d *Disclose) bundle(ctx context.Context, s access.Scope, end audit.StoredCheckpoint, private bool, b *audit.BundleWriter) error {
+func (d *Disclose) bundle(ctx context.Context, s *access.Scope, end audit.StoredCheckpoint, private bool, b *audit.BundleWriter) error {
 	for after := uint64(0); after < end.Size; {
 		var kept []audit.StoredCheckpoint
 		if err := d.look(ctx, s, func(ctx context.Context, r store.Reader) (err error) {
@@ -312,7 +312,7 @@ func (d *Disclose) bundle(ctx context.Context, s access.Scope, end audit.StoredC
 }
 
 // chunk writes the entries [from, to), as they and their hashes are kept.
-func (d *Disclose) chunk(ctx context.Context, s access.Scope, b *audit.BundleWriter, from, to uint64, private bool) error {
+func (d *Disclose) chunk(ctx context.Context, s *access.Scope, b *audit.BundleWriter, from, to uint64, private bool) error {
 	first, last := audit.HashRange(from, to)
 	indexes := make([]int64, 0, last-first)
 	for i := first; i < last; i++ {

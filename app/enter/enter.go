@@ -381,8 +381,12 @@ func (e *Enter) Again(ctx context.Context, s access.Scope) (access.Scope, error)
 	if err != nil {
 		return access.Scope{}, err
 	}
-	if err := st.admit(st.policy.Member(s.Subject().Principal)); err != nil {
+	member := st.policy.Member(s.Subject().Principal)
+	if err := st.admit(member); err != nil {
 		return access.Scope{}, err
+	}
+	if !member && s.Tenant() != ident.Platform {
+		return access.Scope{}, fault.Missing() // removed since: as to any other stranger
 	}
 	p, now := s.Decision().Permission, e.Now()
 	d := st.policy.Decide(s.Subject(), p, ident.Node{}, now)

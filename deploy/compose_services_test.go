@@ -237,14 +237,14 @@ func TestTheComposeFilesBrokerKnowsItsUsers(t *testing.T) {
 		}, " running\n"
 	})
 	connect := func(user, password string) (*paho.Client, error) {
-		ctx, end := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, end := context.WithTimeout(t.Context(), time.Minute)
 		defer end()
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", broker.Addr())
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
-		c := paho.NewClient(paho.ClientConfig{Conn: conn})
+		c := paho.NewClient(paho.ClientConfig{Conn: conn, PacketTimeout: time.Minute})
 		_, err = c.Connect(ctx, &paho.Connect{ClientID: user, Username: user, UsernameFlag: user != "", Password: []byte(password), PasswordFlag: user != "", CleanStart: true, KeepAlive: 30})
 		return c, err
 	}

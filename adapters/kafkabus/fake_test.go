@@ -118,9 +118,7 @@ func (p *place) open(t testing.TB) bus.Bus {
 
 func (p *place) ask(t testing.TB, r kmsg.Request) kmsg.Response {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	answer, err := p.raw.Request(ctx, r)
+	answer, err := p.raw.Request(soon(t), r)
 	if err != nil {
 		t.Fatal(err)
 	}

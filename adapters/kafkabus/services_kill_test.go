@@ -5,6 +5,7 @@ package kafkabus_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,6 +44,8 @@ func TestAKilledKafkaLosesNothingThatWasAcknowledged(t *testing.T) {
 	var mu sync.Mutex
 	acknowledged := map[string]bool{}
 	stop := make(chan struct{})
+	patient, end := context.WithTimeout(t.Context(), 5*time.Minute) // over the start of a server
+	defer end()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for from := 0; ; from += 50 {
@@ -52,7 +55,7 @@ func TestAKilledKafkaLosesNothingThatWasAcknowledged(t *testing.T) {
 			default:
 			}
 			rs := sent("stream", 7, from, 50)
-			for i, err := range b.Publish(soon(t), rs) {
+			for i, err := range b.Publish(patient, rs) {
 				if err != nil {
 					t.Errorf("publishing: %v", err)
 					return
@@ -83,7 +86,7 @@ func TestAKilledKafkaLosesNothingThatWasAcknowledged(t *testing.T) {
 	read(2 * time.Second)
 	close(stop)
 	wg.Wait()
-	for ctx := soon(t); ; {
+	for ctx := patient; ; {
 		seen := map[string]bool{}
 		for _, r := range got {
 			seen[string(r.Value)] = true

@@ -3,10 +3,8 @@
 package kafkabus_test
 
 import (
-	"context"
 	"crypto/rand"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -22,8 +20,7 @@ func real(t testing.TB, addr string, admin servers.Login) *place {
 	t.Helper()
 	o := quick(kafkabus.Options{Brokers: []string{addr}, User: admin.User, Password: secret.New(admin.Password)})
 	b := open(t, o)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
+	ctx := soon(t)
 	o.Expected = "expected." + rand.Text()
 	if err := b.Create(ctx, kafkabus.Topic{Name: o.Expected, Partitions: 1, Settings: map[string]string{"cleanup.policy": "compact"}}); err != nil {
 		t.Fatal(err)

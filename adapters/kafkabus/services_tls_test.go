@@ -10,7 +10,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ringfence/ringfence/adapters/kafkabus"
 	"github.com/ringfence/ringfence/core/fault"
@@ -100,9 +99,7 @@ func TestWhatIsWrongWithTLSIsToldWithItsRemedy(t *testing.T) {
 					},
 					"join": func(ctx context.Context) error { _, err := b.Join(ctx, topic, topic); return err },
 				} {
-					ctx, end := context.WithTimeout(t.Context(), 10*time.Second)
-					err := do(ctx)
-					end()
+					err := do(soon(t))
 					if f := fault.As(err); f == nil || f.Code != c.code || !strings.Contains(f.Message, c.want) {
 						t.Errorf("%s: %v (%s), want %s with %q", what, err, fault.Cause(err), c.code, c.want)
 					}

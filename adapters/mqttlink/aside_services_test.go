@@ -32,7 +32,7 @@ func TestABrokerGoesOnSendingWhileSomeOfItsMessagesWait(t *testing.T) {
 	publish(t, pub, "", 2_000, 8)
 	unknown(5, 10)
 	publish(t, pub, "more", 2_000, 8)
-	eventually(t, "all others are acknowledged", func() bool { return count(ls, "acknowledged_total") == 4_000 })
+	eventually(t, "all others are acknowledged", func() bool { return count(ls, "acknowledged_total") == 4_000 && count(ls, "in_flight") == 10 })
 	if n := count(ls, "waiting"); n != 10 || count(ls, "in_flight") != 10 || count(ls, "connects_total") != 1 {
 		t.Errorf("%d wait, %v", n, ls.Counts())
 	}

@@ -44,7 +44,7 @@ func client(t testing.TB, at string) *autopaho.ConnectionManager {
 	cm, err := autopaho.NewConnection(context.WithoutCancel(t.Context()), autopaho.ClientConfig{
 		ConnectUsername: u.User.Username(), ConnectPassword: []byte(password),
 		ServerUrls: []*url.URL{u}, KeepAlive: 20, ReconnectBackoff: autopaho.NewConstantBackoff(50 * time.Millisecond),
-		ClientConfig: paho.ClientConfig{ClientID: "publisher" + strconv.FormatInt(time.Now().UnixNano(), 36)},
+		ClientConfig: paho.ClientConfig{PacketTimeout: time.Minute, ClientID: "publisher" + strconv.FormatInt(time.Now().UnixNano(), 36)},
 	})
 	if err != nil {
 		t.Fatal(err)

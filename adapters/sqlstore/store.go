@@ -131,9 +131,9 @@ func (s *Store) watch(ctx context.Context) {
 	}
 }
 
-// follow tells Revised which tenants were changed, by other processes too.
+// follow tells Revised which tenants were changed, by other processes too, in a quarter of the second that is promised.
 func (s *Store) follow(ctx context.Context, since string) {
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {

@@ -279,7 +279,7 @@ func TestThousandsOfAPausedVersionKeepNoOtherDecoderWaiting(t *testing.T) {
 	go func() { ended <- b.events.Run(ctx, 1) }()
 	select {
 	case <-engine.ran:
-	case <-time.After(30 * time.Second): // a pause of a second after each batch would make it 79
+	case <-time.After(time.Minute): // a pause of a second after each batch would make it 79
 		t.Error("the healthy decoder is not reached")
 	}
 	end()

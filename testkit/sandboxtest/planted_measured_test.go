@@ -65,7 +65,7 @@ func TestEachPlantedBugOfMemoryAndTimeIsCaught(t *testing.T) {
 			}}},
 			{"what a hostile script left is cleared at the neighbour's cost", "TheNextTenantIsNotSlowed", faulty{after: func(j sandbox.Job, _ *decoder.Result) {
 				if dirty && !hostile(j) {
-					spin(60 * time.Millisecond)
+					spin(300 * time.Millisecond) // of which a busy machine gives it a fifth
 				}
 				dirty = strings.Contains(j.Script.Source, "bomb") || strings.Contains(j.Script.Source, "fill(1)") // only after some
 			}}},

@@ -81,7 +81,7 @@ func TestAKeyThatIsTakenWhileABatchIsWrittenIsTold(t *testing.T) {
 		done := make(chan []error, 1)
 		go func() { done <- st.IngestBatch(t.Context(), parts) }()
 		for waiting := 0; waiting == 0; {
-			if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").Scan(&waiting); err != nil {
+			if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND locktype = 'transactionid' AND datname = current_database()").Scan(&waiting); err != nil {
 				t.Fatal(err)
 			}
 		}

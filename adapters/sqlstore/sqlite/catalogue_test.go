@@ -43,7 +43,7 @@ func TestEveryKeyBeginsWithTheTenant(t *testing.T) {
 // catalogue looks at every table that exists, after planted was executed, which is then rolled back.
 func catalogue(t *testing.T, file, planted string) (tables int, wrong []string) {
 	t.Helper()
-	db, err := pool("file:"+file, written(), "", nil)
+	db, err := pool("file:"+file, written("5000"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

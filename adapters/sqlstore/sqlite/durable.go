@@ -18,10 +18,11 @@ type settings []struct {
 
 // written are those of the one writing connection: nothing is acknowledged that a power cut could take back. Its cache is small
 // on purpose: a split of a page in a table with random keys makes SQLite walk the whole cache at the commit (balance_nonroot
-// lends pages a number behind the file's end), 0.1 ms for 32 MB, and a page that is missing is 3 µs away.
-func written() settings {
+// lends pages a number behind the file's end), 0.1 ms for 32 MB, and a page that is missing is 3 µs away. wait is how many
+// milliseconds another process may have the file for.
+func written(wait string) settings {
 	return settings{
-		{"busy_timeout", "5000", "5000"}, {"journal_mode", "WAL", "wal"}, {"synchronous", "FULL", "2"}, {"foreign_keys", "1", "1"},
+		{"busy_timeout", wait, wait}, {"journal_mode", "WAL", "wal"}, {"synchronous", "FULL", "2"}, {"foreign_keys", "1", "1"},
 		{"temp_store", "MEMORY", "2"}, {"wal_autocheckpoint", "16000", "16000"}, {"cache_size", "-4000", "-4000"},
 	}
 }

@@ -30,7 +30,7 @@ func TestAConnectionThatCouldLoseACommitIsRefused(t *testing.T) {
 		"loose references":   {"foreign_keys", "0", "foreign_keys = 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := written()
+			s := written("5000")
 			for i := range s {
 				if s[i].pragma == c.pragma {
 					s[i].set = c.set
@@ -54,7 +54,7 @@ func TestAConnectionThatCouldLoseACommitIsRefused(t *testing.T) {
 // Each connection of both pools is looked at: as many as there can be are held open at once.
 func TestEveryConnectionHasItsSettings(t *testing.T) {
 	file := "file:" + filepath.Join(t.TempDir(), "ringfence.db")
-	for name, s := range map[string]settings{"written": written(), "read": read()} {
+	for name, s := range map[string]settings{"written": written("5000"), "read": read()} {
 		db, err := pool(file, s, "", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -96,6 +96,7 @@ func TestAChangeIsSyncedOnce(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "calls")
 	traced := exec.CommandContext(t.Context(), strace, "-f", "-qq", "-e", "trace=fsync,fdatasync,write", "-o", log, os.Args[0], "-test.run=^TestAChangeIsSyncedOnce$") //nolint:gosec // ourselves
 	traced.Env = append(os.Environ(), tracedEnv+"=yes")
+	began := time.Now()
 	if out, err := traced.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -110,7 +111,7 @@ func TestAChangeIsSyncedOnce(t *testing.T) {
 	}
 	syncs := len(regexp.MustCompile(`(?m)^\d+ +f(data)?sync\(`).FindAllString(between, -1))
 	t.Logf("%d syncs for %d changes", syncs, changes)
-	if syncs < changes || syncs > changes*3/2 {
+	if took := time.Since(began); syncs < changes || float64(syncs) > changes*3/2+3*took.Seconds() { // some of what tidies up, by the second
 		t.Errorf("%d syncs for %d changes, want about one each", syncs, changes)
 	}
 }

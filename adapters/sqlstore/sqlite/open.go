@@ -43,7 +43,11 @@ func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*
 		return nil, fmt.Errorf("open %s: %w", o.Path, err)
 	}
 	file := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: o.Path}).EscapedPath()}).String()
-	write, err := pool(file, written(), "&_txlock=immediate", wrap)
+	wait := "5000"
+	if o.Beside { // there is no queue: it has to look just between two groups of a server that always writes
+		wait = "60000"
+	}
+	write, err := pool(file, written(wait), "&_txlock=immediate", wrap)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.Path, err)
 	}

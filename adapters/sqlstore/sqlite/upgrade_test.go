@@ -25,7 +25,7 @@ import (
 // before is the migrations whose names come before one, on a new database.
 func before(t *testing.T, file, name string) *bun.DB {
 	t.Helper()
-	conns, err := pool("file:"+file, written(), "", nil)
+	conns, err := pool("file:"+file, written("5000"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestAnEntryIsNeverChangedButForItsPrivateValues(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := pool("file:"+file, written(), "", nil)
+	db, err := pool("file:"+file, written("5000"), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

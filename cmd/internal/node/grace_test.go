@@ -44,7 +44,7 @@ func TestMessagesOfMappedApplicationsGoOnWhileTheDatabaseIsAway(t *testing.T) {
 	}
 	counted := func(result string, want int) {
 		t.Helper()
-		d.await(fmt.Sprintf("%d messages are %s", want, result), 20*time.Second, func() error {
+		d.await(fmt.Sprintf("%d messages are %s", want, result), time.Minute, func() error {
 			if n := d.metric("mqtt-ingestion-worker", `ringfence_mqtt_messages_total{connection="apps",result="`+result+`"}`); n < want {
 				return fmt.Errorf("%d", n)
 			}
@@ -58,7 +58,7 @@ func TestMessagesOfMappedApplicationsGoOnWhileTheDatabaseIsAway(t *testing.T) {
 		if err := d.row("SELECT clock_timestamp()::text").Scan(&now); err != nil {
 			t.Fatal(err)
 		}
-		d.await("the worker asks what was changed", 10*time.Second, func() error {
+		d.await("the worker asks what was changed", time.Minute, func() error {
 			if d.count("SELECT count(*) FROM pg_stat_activity WHERE usename = 'ringfence_reader' AND query LIKE '%known%' AND query_start > '"+now+"' AND state = 'idle'") == 0 {
 				return fmt.Errorf("not yet")
 			}
@@ -75,12 +75,12 @@ func TestMessagesOfMappedApplicationsGoOnWhileTheDatabaseIsAway(t *testing.T) {
 	counted("accepted", 11)
 	d.pg.Start()
 
-	d.await("the API answers again", 30*time.Second, func() error { return d.ready(d.base) })
+	d.await("the API answers again", time.Minute, func() error { return d.ready(d.base) })
 	d.ask("DELETE", "/v1/platform/mappings/"+str(mapping, "id"), object{"-rev": rev(mapping)}, 204)
 	seen()
 	d.pg.Stop()
 	publish(1)
-	d.await("the message is given back", 20*time.Second, func() error {
+	d.await("the message is given back", time.Minute, func() error {
 		if d.metric("mqtt-ingestion-worker", `ringfence_mqtt_take_retries_total{connection="apps"}`) == 0 {
 			return fmt.Errorf("not yet")
 		}

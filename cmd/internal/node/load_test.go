@@ -69,7 +69,7 @@ func (d *deployment) publisherTo(broker *servers.Server, connections int) *publi
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		c := paho.NewClient(paho.ClientConfig{Conn: conn, SendAcksInterval: time.Millisecond})
+		c := paho.NewClient(paho.ClientConfig{Conn: conn, SendAcksInterval: time.Millisecond, PacketTimeout: time.Minute})
 		if _, err := c.Connect(d.t.Context(), &paho.Connect{ClientID: fmt.Sprintf("load-%d-%d", time.Now().UnixNano(), i), CleanStart: true, KeepAlive: 30, UsernameFlag: true, Username: d.mqttUser, PasswordFlag: true, Password: []byte(d.mqttPassword)}); err != nil {
 			d.t.Fatal(err)
 		}

@@ -141,7 +141,7 @@ func TestTenantsThatAreKnownPublishOnWhilePostgreSQLHangs(t *testing.T) {
 	}
 	p.flood(t.Context(), cs, 0, 2*len(cs))
 	inKafka(time.Minute)
-	d.freeze(d.postgres()...)
+	d.freezePostgres()
 	p.flood(t.Context(), cs, rate, events)
 	inKafka(time.Minute) // two a second would be a fraction
 }

@@ -158,7 +158,7 @@ func TestAnEventGoesFromMQTTOverKafkaToPostgreSQL(t *testing.T) {
 	d.run("event-worker")
 	d.publish(0, 99)
 	d.traced(99)
-	d.whole(100, 30*time.Second)
+	d.whole(100, time.Minute)
 	latest := d.ask("GET", "/v1/tenants/"+d.tenant+"/devices/"+d.device+"/latest", nil, 200)
 	if str(latest, "device_id") != d.device {
 		t.Errorf("%v", latest)
@@ -167,7 +167,7 @@ func TestAnEventGoesFromMQTTOverKafkaToPostgreSQL(t *testing.T) {
 	d.token = d.key
 	v := d.ask("POST", "/v1/ingest/plain", object{"id": "by http", "device": "70b3d57ed0000001", "payload": "AA=="}, 202)
 	d.token = token
-	d.whole(101, 10*time.Second)
+	d.whole(101, time.Minute)
 	if up := d.ask("GET", "/v1/tenants/"+d.tenant+"/uplinks/"+str(v, "event_id"), nil, 200); str(up, "state") != "processed" {
 		t.Errorf("%v", up)
 	}
@@ -237,7 +237,7 @@ func losesNothing(t *testing.T) error {
 	}
 	for name, series := range two {
 		for _, name := range []string{name, name + " 2"} {
-			d.await(name+" has its part", 20*time.Second, func() error {
+			d.await(name+" has its part", time.Minute, func() error {
 				if d.metric(name, series) == 0 {
 					return errors.New("it has had no event")
 				}

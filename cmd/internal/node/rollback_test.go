@@ -26,11 +26,11 @@ func TestWhatWaitsForAQuarantinedVersionGoesOnWhenTheAPIRollsItBack(t *testing.T
 			return nil
 		}
 	}
-	d.await("the version is in quarantine", 30*time.Second, inState("accepted", waiting))
+	d.await("the version is in quarantine", time.Minute, inState("accepted", waiting))
 	before := str(d.ask("GET", at, nil, 200), "-etag")
 	began := time.Now()
 	d.ask("POST", at+"/rollback", object{"-rev": before}, 200)
-	d.await("what waits for it is decoded by the version before", 15*time.Second, inState("processed", waiting))
+	d.await("what waits for it is decoded by the version before", time.Minute, inState("processed", waiting))
 	t.Logf("after %v", time.Since(began).Round(time.Millisecond))
 	d.await("what it was tried with stays as it is", time.Second, inState("failed", failed))
 }

@@ -45,28 +45,30 @@ func (d *deployment) deaf(address, path string) {
 func (d *deployment) freeze(pids ...int) {
 	d.t.Helper()
 	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) { // one that has just ended
 			d.t.Fatal(err)
 		}
 		d.t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
 	}
 }
 
-// postgres are the database's processes.
-func (d *deployment) postgres() []int {
+// freezePostgres freezes the database: first the process that makes the others.
+func (d *deployment) freezePostgres() (pids []int) {
 	d.t.Helper()
-	var line string
-	if err := d.row("SELECT string_agg(pid::text, ' ') FROM pg_stat_activity").Scan(&line); err != nil {
+	pids = []int{d.pg.Pid()}
+	d.freeze(pids...)
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pids[0]))
+	if err != nil {
 		d.t.Fatal(err)
 	}
-	pids := []int{d.pg.Pid()}
-	for _, s := range strings.Fields(line) {
+	for _, s := range strings.Fields(string(line)) {
 		var pid int
 		if _, err := fmt.Sscan(s, &pid); err != nil {
 			d.t.Fatal(err)
 		}
 		pids = append(pids, pid)
 	}
+	d.freeze(pids[1:]...)
 	return pids
 }
 
@@ -111,7 +113,7 @@ func stopsInTime(t *testing.T) (missed error) {
 	for _, p := range d.workers {
 		d.deaf(p.metrics(), "/metrics")
 	}
-	d.freeze(d.postgres()...)
+	d.freezePostgres()
 	publish(1) // which the event worker cannot finish
 	d.await("the event worker has it", time.Minute, func() error {
 		if n := d.metric("event-worker", "ringfence_bus_fetched_total"); n < 2 {
@@ -148,8 +150,8 @@ func stopsInTime(t *testing.T) (missed error) {
 	for err := range late {
 		missed = errors.Join(missed, err)
 	}
-	if missed != nil && stood < time.Second { // else it was not theirs alone
-		t.Fatal(missed)
+	if missed != nil {
+		t.Logf("this process stood still for %v", stood)
 	}
 	return missed
 }

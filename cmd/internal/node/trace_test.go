@@ -114,7 +114,7 @@ func TestOneTraceRunsThroughTheDeployment(t *testing.T) {
 		return of
 	}
 	for _, c := range []struct{ trace, door, binary, kind string }{{overMQTT, "receive", "mqtt-ingestion-worker", "consumer"}, {overHTTP, "ingestPlain", "platform-api", "server"}} {
-		d.await("the spans of "+c.door, 30*time.Second, func() error {
+		d.await("the spans of "+c.door, time.Minute, func() error {
 			if of := written(c.trace); len(of) != 4 {
 				return fmt.Errorf("%+v", of)
 			}
@@ -134,8 +134,8 @@ func TestOneTraceRunsThroughTheDeployment(t *testing.T) {
 			t.Errorf("%+v is written before it is decoded", of)
 		}
 		for _, binary := range []string{c.binary, "event-worker"} {
-			d.await(binary+"'s log", 10*time.Second, func() error { return d.logged(binary, event, c.trace) })
-			d.await("the same at the collector", 10*time.Second, func() error {
+			d.await(binary+"'s log", time.Minute, func() error { return d.logged(binary, event, c.trace) })
+			d.await("the same at the collector", time.Minute, func() error {
 				for _, line := range r.Lines() {
 					if line.Service == binary && line.Said["ringfence.event_id"] == event && line.Trace == c.trace {
 						return nil
@@ -144,7 +144,7 @@ func TestOneTraceRunsThroughTheDeployment(t *testing.T) {
 				return fmt.Errorf("not among %d lines", len(r.Lines()))
 			})
 		}
-		d.await("a batch with a link to it", 10*time.Second, func() error {
+		d.await("a batch with a link to it", time.Minute, func() error {
 			for _, s := range r.Spans() {
 				if s.Name == "consume" && strings.Contains(strings.Join(s.Links, " "), c.trace+"/"+publish.ID) {
 					return nil
@@ -243,7 +243,7 @@ func TestACollectorThatIsAwayHarmsNothing(t *testing.T) {
 		return nil
 	})
 	t.Logf("%d events in %v", events, time.Since(began).Round(time.Millisecond))
-	d.await("what could not be told is counted", 30*time.Second, func() error {
+	d.await("what could not be told is counted", time.Minute, func() error {
 		if d.metric("event-worker", "ringfence_otlp_failures_total") == 0 {
 			return errors.New("nothing")
 		}

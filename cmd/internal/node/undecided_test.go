@@ -43,10 +43,9 @@ func TestWithAFrozenDatabaseWhoIsRememberedGoesOnAndTheOthersWait(t *testing.T) 
 		}
 	}
 	send(remembered, 10)
-	d.read(time.Minute)
+	p.through(time.Minute)
 	before := d.records()
-	frozen := d.postgres()
-	d.freeze(frozen...)
+	frozen := d.freezePostgres()
 	var lines sync.WaitGroup
 	for n := range 20 { // of applications, each by its topic
 		lines.Go(func() {
@@ -69,10 +68,17 @@ func TestWithAFrozenDatabaseWhoIsRememberedGoesOnAndTheOthersWait(t *testing.T) 
 		return nil
 	})
 	known.Wait()
-	for connection, want := range map[string]int{"direct": 20, "apps": 20} {
-		if n := d.metric("mqtt-ingestion-worker", `ringfence_mqtt_waiting{connection="`+connection+`"}`); n != want {
-			t.Errorf("%d messages of %s wait, want %d", n, connection, want)
-		}
+	metric := func(what, series string, want int) {
+		t.Helper()
+		d.await(what, time.Minute, func() error {
+			if n := d.metric("mqtt-ingestion-worker", series); n != want {
+				return fmt.Errorf("%s is %d, want %d", series, n, want)
+			}
+			return nil
+		})
+	}
+	for _, connection := range []string{"direct", "apps"} {
+		metric("what cannot be decided waits", `ringfence_mqtt_waiting{connection="`+connection+`"}`, 20)
 	}
 	for _, pid := range frozen {
 		_ = syscall.Kill(pid, syscall.SIGCONT)
@@ -83,16 +89,9 @@ func TestWithAFrozenDatabaseWhoIsRememberedGoesOnAndTheOthersWait(t *testing.T) 
 		}
 		return nil
 	})
-	d.read(time.Minute)
-	if n := d.count("SELECT count(*) FROM readings"); n != 3_040 {
-		t.Errorf("%d readings", n)
-	}
-	if n := d.metric("mqtt-ingestion-worker", `ringfence_mqtt_messages_total{connection="apps",result="dead_letter"}`); n != 10 {
-		t.Errorf("%d of nobody's application are dead letters", n)
-	}
+	d.whole(3_040, time.Minute)
+	metric("what is of nobody's application is a dead letter", `ringfence_mqtt_messages_total{connection="apps",result="dead_letter"}`, 10)
 	for _, connection := range []string{"direct", "apps"} {
-		if n := d.metric("mqtt-ingestion-worker", `ringfence_mqtt_in_flight{connection="`+connection+`"}`); n != 0 {
-			t.Errorf("%d messages of %s are not acknowledged", n, connection)
-		}
+		metric("all is acknowledged", `ringfence_mqtt_in_flight{connection="`+connection+`"}`, 0)
 	}
 }

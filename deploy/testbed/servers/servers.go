@@ -267,24 +267,44 @@ func Shut(t testing.TB) (addr string, open func() net.Listener) {
 	}
 }
 
-// free answers ports of loopback that nobody listens at, below those that systems give to clients: while a server is down,
-// nobody else is given its port.
+// free answers ports of loopback that nobody listens at, below those that systems give to clients, and that no other test is given
+// until this one ends, in other processes neither: not while a server is down, nor before it is up.
 func free(t testing.TB, n int) []int {
 	t.Helper()
+	dir := filepath.Join(os.TempDir(), "ports")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	var ports []int
 	for tries := 0; len(ports) < n; tries++ {
 		port := 20000 + rand.IntN(12000)
-		l, err := net.Listen("tcp", local(port))
-		if err != nil && tries < 100 {
-			continue
+		err := taken(t, filepath.Join(dir, strconv.Itoa(port)))
+		if err == nil {
+			var l net.Listener
+			if l, err = net.Listen("tcp", local(port)); err == nil {
+				err = l.Close()
+			}
 		}
-		if err != nil {
+		if err == nil {
+			ports = append(ports, port)
+		} else if tries >= 100 {
 			t.Fatal(err)
 		}
-		defer func() { _ = l.Close() }() // all at the end, so that they are different
-		ports = append(ports, port)
 	}
 	return ports
+}
+
+// taken locks a file until the test ends, if nobody else does.
+func taken(t testing.TB, name string) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return nil
 }
 
 func local(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver registers itself
 
 	"github.com/ringfence/ringfence/adapters/sqlstore/postgres"
@@ -106,11 +107,21 @@ func (s *Server) made(t testing.TB, like string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Ask(context.Background(), "postgres", "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		again := time.NewTicker(100 * time.Millisecond)
+		defer again.Stop()
+		err, left := s.drop(name), time.Now().Add(time.Minute)
+		for of := (*pgconn.PgError)(nil); errors.As(err, &of) && of.Code == "55006" && time.Now().Before(left); err = s.drop(name) {
+			<-again.C // whom it ends may take longer than PostgreSQL waits for
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	})
 	return name
+}
+
+func (s *Server) drop(name string) error {
+	return s.Ask(context.Background(), "postgres", "DROP DATABASE "+name+" WITH (FORCE)")
 }
 
 // URL is a database as one of the roles signs in to it: owner, runtime, reader, retention, relay or backup; "" is the administrator.

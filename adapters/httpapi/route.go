@@ -157,7 +157,7 @@ func (a *API) settled(ctx context.Context, c *Call, fn func() error) error {
 			return terr
 		}
 		done()
-		err = a.pass(ctx, c)
+		err = a.anew(ctx, c)
 	}
 	if err == nil {
 		err = fn()
@@ -170,17 +170,27 @@ func (a *API) settled(ctx context.Context, c *Call, fn func() error) error {
 		defer done()
 	}
 	for n := 0; isStale(err) && n < repeats; n++ {
-		if err = a.pass(ctx, c); err == nil {
+		if err = a.anew(ctx, c); err == nil {
 			err = fn()
 		}
 	}
 	return err
 }
 
+// anew asks again who calls and whether they may: a credential may have ended meanwhile, as a right may.
+func (a *API) anew(ctx context.Context, c *Call) (err error) {
+	if !c.token.IsZero() {
+		if c.Identity, err = a.gate.Authenticate(ctx, c.token, c.Origin); err != nil {
+			return err
+		}
+	}
+	return a.pass(ctx, c)
+}
+
 // turnWithin is how long a request waits for its turn.
 const turnWithin = 30 * time.Second
 
-// turn waits for a turn among a tenant's requests. Who waited is asked who they are again: a credential may have ended meanwhile.
+// turn waits for a turn among a tenant's requests.
 func (a *API) turn(ctx context.Context, c *Call) (done func(), err error) {
 	patient, end := context.WithTimeout(ctx, turnWithin)
 	defer end()
@@ -188,14 +198,7 @@ func (a *API) turn(ctx context.Context, c *Call) (done func(), err error) {
 	if errors.Is(err, enter.ErrTurns) || (err != nil && ctx.Err() == nil) {
 		err = store.ErrBusy
 	}
-	if err != nil {
-		return nil, err
-	}
-	if c.Identity, err = a.gate.Authenticate(ctx, c.token, c.Origin); err != nil {
-		done()
-		return nil, err
-	}
-	return done, nil
+	return done, err
 }
 
 // refused turns the panic of a router or of huma, which is how they refuse a route, into a fault of the start.

@@ -30,7 +30,7 @@ type Options struct {
 	Tidy    string // statement for a reading connection after something was written, beside the writer's way; "" if there is none
 	Now     func() time.Time
 	Revised store.Revised
-	// Followed is told each time that Revised was told all that other processes had changed by then, twice a second, so
+	// Followed is told each time that Revised was told all that other processes had changed by then, four times a second, so
 	// that who remembers knows how old that is. Nil: while it cannot be known, Revised is told that anything may have changed. It is
 	// not told where each change is noticed by itself.
 	Followed func()

@@ -18,6 +18,9 @@ import (
 	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/org"
+	"github.com/ringfence/ringfence/core/principal"
+	"github.com/ringfence/ringfence/core/tenant"
 	"github.com/ringfence/ringfence/ports/store"
 )
 
@@ -25,13 +28,18 @@ import (
 type watched struct {
 	store.Store
 	open    int
+	stale   int // of them that were refused
 	changed func([]audit.Private) []audit.Private
 }
 
 func (w *watched) View(ctx context.Context, s access.Scope, fn func(context.Context, store.Reader) error) error {
 	w.open++
 	defer func() { w.open-- }()
-	return w.Store.View(ctx, s, func(ctx context.Context, r store.Reader) error { return fn(ctx, tampered{r, w}) })
+	err := w.Store.View(ctx, s, func(ctx context.Context, r store.Reader) error { return fn(ctx, tampered{r, w}) })
+	if errors.Is(err, store.ErrStale) {
+		w.stale++
+	}
+	return err
 }
 
 type tampered struct {
@@ -63,6 +71,30 @@ func (w writes) Write(p []byte) (int, error) { return len(p), w(p) }
 
 func logged(t *testing.T, entries int) (*disclose.Disclose, *watched, access.Scope) {
 	t.Helper()
+	d, w, e := made(t)
+	s := e.System(ident.Tenant{7}, "checkpoint", access.Origin{Address: "192.0.2.1", Agent: "test"})
+	for range entries {
+		w.change(t, e, s, func(context.Context, store.Writer) error { return nil })
+	}
+	return d, w, s
+}
+
+// change makes an entry with private values.
+func (w *watched) change(t *testing.T, e *enter.Enter, s access.Scope, fn func(context.Context, store.Writer) error) {
+	t.Helper()
+	ev, err := e.Event(t.Context(), s, audit.NodeCreated, audit.Target{Kind: "node", ID: "n"}, audit.Set("name", "", "pump"))
+	if err == nil {
+		err = w.Change(t.Context(), s, func(ctx context.Context, wr store.Writer) ([]audit.Event, error) {
+			return []audit.Event{ev}, fn(ctx, wr)
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func made(t *testing.T) (*disclose.Disclose, *watched, *enter.Enter) {
+	t.Helper()
 	keys, err := keyring.Ephemeral()
 	if err != nil {
 		t.Fatal(err)
@@ -71,17 +103,7 @@ func logged(t *testing.T, entries int) (*disclose.Disclose, *watched, access.Sco
 	w := &watched{Store: memory.New(memory.Options{Revised: cache.Revised})}
 	mint := ident.Mint{Now: time.Now, Random: func(b []byte) { _, _ = rand.Read(b) }}
 	e := enter.New(w, cache, enter.Recorder{Mint: mint, Sealer: keys, Peppers: keys}, slog.New(slog.DiscardHandler))
-	s := e.System(ident.Tenant{7}, "checkpoint", access.Origin{Address: "192.0.2.1", Agent: "test"})
-	for range entries {
-		ev, err := e.Event(t.Context(), s, audit.NodeCreated, audit.Target{Kind: "node", ID: "n"}, audit.Set("name", "", "pump"))
-		if err == nil {
-			err = w.Change(t.Context(), s, func(context.Context, store.Writer) ([]audit.Event, error) { return []audit.Event{ev}, nil })
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return disclose.New(e, w, keys), w, s
+	return disclose.New(e, w, keys), w, e
 }
 
 // Who reads an export slowly holds no transaction meanwhile, and takes one export of a log at a time.
@@ -130,6 +152,62 @@ func TestAnExportHoldsNobodyUp(t *testing.T) {
 	}
 	if err != nil {
 		t.Errorf("after one that broke off: %v", err)
+	}
+}
+
+// What was narrowed in the middle of an export is decided anew, once, and ends it for whoever was removed.
+func TestAnExportGoesOnByTheRightsOfNow(t *testing.T) {
+	d, w, e := made(t)
+	own, reader, system := ident.Tenant{7}, ident.Principal{7}, e.System(ident.Tenant{7}, "test", access.Origin{})
+	w.change(t, e, system, func(ctx context.Context, wr store.Writer) error {
+		_, err := wr.Tenants().Put(ctx, tenant.Tenant{ID: own, Name: "acme", State: tenant.Active})
+		return err
+	})
+	w.change(t, e, system, func(ctx context.Context, wr store.Writer) error {
+		_, err := wr.Nodes().Put(ctx, org.Node{ID: ident.Node{1}, Kind: org.Customer, Name: "acme"})
+		return err
+	})
+	w.change(t, e, system, func(ctx context.Context, wr store.Writer) error {
+		_, err := wr.Members().Put(ctx, principal.Member{ID: reader, Kind: principal.Human})
+		return err
+	})
+	w.change(t, e, system, func(ctx context.Context, wr store.Writer) error {
+		_, err := wr.Memberships().Put(ctx, access.Membership{ID: ident.Membership{1}, Principal: reader, Role: access.Owner, Node: ident.Node{1}, Recursive: true})
+		return err
+	})
+	for range 2000 { // three readings of a thousand
+		w.change(t, e, system, func(context.Context, store.Writer) error { return nil })
+	}
+	who := enter.Identity{Actor: access.Actor{Kind: access.Human, ID: reader}, Subject: access.Subject{Principal: reader}, Tenant: own}
+	for _, c := range []struct {
+		what string
+		put  func(context.Context, store.Writer) error
+		want error
+	}{
+		{"another's membership", func(ctx context.Context, wr store.Writer) error {
+			_, err := wr.Memberships().Put(ctx, access.Membership{ID: ident.Membership{2}, Principal: ident.Principal{8}, Role: access.Owner, Node: ident.Node{1}})
+			return err
+		}, nil},
+		{"the reader's removal", func(ctx context.Context, wr store.Writer) error { return wr.Members().Delete(ctx, reader, 1) }, fault.Missing()},
+	} {
+		s, err := e.Gate(t.Context(), who, own, access.AuditExport, enter.Root, access.Origin{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		write, err := d.Export(t.Context(), s, store.AuditFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began, parts := w.stale, 0
+		err = write(t.Context(), writes(func([]byte) error {
+			if parts++; parts == 1 {
+				w.change(t, e, system, c.put)
+			}
+			return nil
+		}))
+		if !errors.Is(err, c.want) || w.stale != began+1 {
+			t.Errorf("beside %s: %v after %d parts, refused %d times", c.what, err, parts, w.stale-began)
+		}
 	}
 }
 

@@ -183,10 +183,10 @@ func (s *SignIn) ChangePassword(ctx context.Context, id enter.Identity, present,
 		return err
 	}
 	if !ok {
-		if err = s.failed(ctx, p, p.Email, o); errors.Is(err, errSignIn()) {
-			err = errPresent()
+		if err := s.store.View(ctx, sc, func(ctx context.Context, r store.Reader) error { return s.enter.Repeated(ctx, r, once) }); err != nil {
+			return err // done by the first try of this request, while this one waited
 		}
-		return err
+		return s.wrong(ctx, p, o)
 	}
 	sealed, err := s.newPassword(ctx, p, next, tenants)
 	if f := fault.As(err); f != nil && len(f.Fields) > 0 { // everywhere else there is but one password
@@ -197,11 +197,19 @@ func (s *SignIn) ChangePassword(ctx context.Context, id enter.Identity, present,
 	if err != nil {
 		return err
 	}
-	return s.setPassword(ctx, sc, p, sealed, nil, once)
+	if err = s.setPassword(ctx, sc, p, sealed, nil, once); errors.Is(err, errSignIn()) {
+		err = s.wrong(ctx, p, o)
+	}
+	return err
 }
 
-func errPresent() error {
-	return fault.New(fault.Unauthenticated, "wrong_password", "The present password is not right, and nothing was changed. After several failures in a row each further try takes longer.").WithField("/password", "not the present one")
+// wrong records that the present password was not right, and says so.
+func (s *SignIn) wrong(ctx context.Context, p principal.Person, o access.Origin) error {
+	err := s.failed(ctx, p, p.Email, o)
+	if errors.Is(err, errSignIn()) {
+		err = fault.New(fault.Unauthenticated, "wrong_password", "The present password is not right, and nothing was changed. After several failures in a row each further try takes longer.").WithField("/password", "not the present one")
+	}
+	return err
 }
 
 // setPassword keeps a new password, by a link or by somebody who knew the last one. A tenant's link is looked at again with
@@ -242,7 +250,7 @@ func (s *SignIn) keepPassword(ctx context.Context, w, home store.Writer, of prin
 		return err
 	}
 	if l == nil && !p.VoidBefore.Equal(of.VoidBefore) { // what was right then is not the present one any more
-		return errPresent()
+		return errSignIn()
 	}
 	if l != nil {
 		if err := spend(ctx, w, *l, now); err != nil {

@@ -92,7 +92,11 @@ func (s *SignIn) Login(ctx context.Context, email string, password secret.Text, 
 			return Granted{}, err
 		}
 	}
-	return s.session(ctx, p, phc, stale, browser, o)
+	g, err := s.session(ctx, p, phc, stale, browser, o)
+	if errors.Is(err, errSignIn()) {
+		return Granted{}, s.failed(ctx, p, name, o)
+	}
+	return g, err
 }
 
 // named is who has a name, or nobody.

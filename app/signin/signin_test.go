@@ -14,10 +14,14 @@ import (
 	"github.com/ringfence/ringfence/adapters/localauth"
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/app/signin"
+	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/credential"
 	"github.com/ringfence/ringfence/core/fault"
+	"github.com/ringfence/ringfence/core/ident"
+	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/ports/identity"
+	"github.com/ringfence/ringfence/ports/store"
 )
 
 // scaled is a number of make test, or of make long.
@@ -224,6 +228,55 @@ func TestSignInsAtTheSameTimeWithAnOldHashAllComeIn(t *testing.T) {
 	}
 	if after := w.person(); bytes.Equal(after.Password, before.Password) || !after.PasswordSetAt.Equal(before.PasswordSetAt) {
 		t.Errorf("renewed: %t; set at %s, then %s", !bytes.Equal(after.Password, before.Password), before.PasswordSetAt, after.PasswordSetAt)
+	}
+}
+
+// meanwhile does something once a password was looked at.
+type meanwhile struct {
+	identity.Passwords
+	do func()
+}
+
+func (m meanwhile) Verify(ctx context.Context, phc string, p secret.Text) (ok, stale bool, err error) {
+	ok, stale, err = m.Passwords.Verify(ctx, phc, p)
+	m.do()
+	return ok, stale, err
+}
+
+func TestWhoIsOvertakenByAResetOrAnEndIsRefusedAndRecorded(t *testing.T) {
+	for what, change := range map[string]func(p *principal.Person, now time.Time){
+		"a reset": func(p *principal.Person, now time.Time) { p.VoidBefore = now },
+		"an end":  func(p *principal.Person, now time.Time) { p.DisabledAt, p.VoidBefore = now, now },
+	} {
+		for door, try := range map[string]func(w *world, id enter.Identity) error{
+			"bad_sign_in": func(w *world, _ enter.Identity) error {
+				_, err := w.Login(t.Context(), name, secret.New(password), false, at("192.0.2.1"))
+				return err
+			},
+			"wrong_password": func(w *world, id enter.Identity) error {
+				return w.ChangePassword(t.Context(), id, secret.New(password), secret.New("five other random words"), enter.Once{}, at("192.0.2.1"))
+			},
+		} {
+			w := newWorld(t)
+			id, err := w.enter.Authenticate(t.Context(), w.login().Access, at("192.0.2.1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.passwords.Passwords = meanwhile{w.passwords.Passwords, func() {
+				w.clock.on(time.Second)
+				w.change(ident.Platform, func(ctx context.Context, wr store.Writer) error {
+					p, err := wr.Persons().Get(ctx, w.who)
+					if err == nil {
+						change(&p, w.clock.now())
+						_, err = wr.Persons().Put(ctx, p)
+					}
+					return err
+				})
+			}}
+			if err := try(w, id); code(err) != door || w.recorded(audit.LoginFail) != 1 {
+				t.Errorf("%s beside %s: %v, %d recorded", door, what, err, w.recorded(audit.LoginFail))
+			}
+		}
 	}
 }
 

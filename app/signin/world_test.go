@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence/ringfence/app/enter"
 	"github.com/ringfence/ringfence/app/signin"
 	"github.com/ringfence/ringfence/core/access"
+	"github.com/ringfence/ringfence/core/audit"
 	"github.com/ringfence/ringfence/core/fault"
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/principal"
@@ -128,6 +129,19 @@ func (w *world) person() (p principal.Person) {
 		w.t.Fatal(err)
 	}
 	return p
+}
+
+// recorded is how many entries of an action the platform's log has.
+func (w *world) recorded(a audit.Action) (n int) {
+	w.t.Helper()
+	if err := w.store.View(w.t.Context(), w.enter.System(ident.Platform, "test", access.Origin{}), func(ctx context.Context, r store.Reader) error {
+		page, err := r.Audit().Find(ctx, store.Query{Reach: access.Everywhere}, store.AuditFilter{Action: string(a)})
+		n = len(page.Items)
+		return err
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	return n
 }
 
 // forgive forgets the failures of a key, as a good sign-in does.

@@ -466,6 +466,16 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 				}
 			}
 		}},
+		{"only what changes the policy is told", "RevisedIsToldAfterEveryChange", func(s store.Store) store.Store { return s }, func(o *storetest.Options) {
+			tell, last := o.Revised, uint64(0)
+			o.Revised = func(id ident.Tenant, rev uint64) {
+				if rev == last {
+					rev = 0
+				}
+				last = max(last, rev)
+				tell(id, rev)
+			}
+		}},
 		{"nobody is told", "RevisedIsToldAfterEveryChange", func(s store.Store) store.Store { return s }, func(o *storetest.Options) { o.Revised = nil }},
 		{"a lost update", "PutComparesTheRevision", byWriter(func(w *writing) { w.devices = blind{w.Writer.Devices()} }), nil},
 		{"a lost delete", "DeleteComparesTheRevision", byWriter(func(w *writing) {

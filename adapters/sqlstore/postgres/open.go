@@ -44,7 +44,7 @@ type Options struct {
 	Reads   bool        // as ringfence_reader: a role that may write is refused
 	Now     func() time.Time
 	Revised store.Revised
-	// Followed is told, twice a second, that Revised was told of all that other processes had changed by then.
+	// Followed is told, four times a second, that Revised was told of all that other processes had changed by then.
 	Followed func()
 	Version  string // of our program, for audit entries
 	Node     string // which of our processes

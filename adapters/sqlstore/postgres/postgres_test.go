@@ -232,8 +232,6 @@ func TestEveryMigrationNamesTheOldestProgramThatStillWorks(t *testing.T) {
 }
 
 // What one process changed, another is told of, and of nothing else.
-func median(of []time.Duration) time.Duration { return slices.Sorted(slices.Values(of))[len(of)/2] }
-
 func TestAnotherProcessIsToldOfEachChange(t *testing.T) {
 	server := pgtest.New(pgtest.Oldest)
 	url := server.URL(server.Database(t), "runtime")
@@ -263,6 +261,8 @@ func TestAnotherProcessIsToldOfEachChange(t *testing.T) {
 		t.Errorf("told after %v", took)
 	}
 }
+
+func median(of []time.Duration) time.Duration { return slices.Sorted(slices.Values(of))[len(of)/2] }
 
 // What one process took away, another refuses at its very next look, and tells its cache of decisions before it answers: it need
 // not have been told first.

@@ -45,7 +45,7 @@ func open(ctx context.Context, o Options, wrap func(driver.Conn) driver.Conn) (*
 	file := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: o.Path}).EscapedPath()}).String()
 	wait := "5000"
 	if o.Beside { // there is no queue: it has to look just between two groups of a server that always writes
-		wait = "60000"
+		wait = "20000"
 	}
 	write, err := pool(file, written(wait), "&_txlock=immediate", wrap)
 	if err != nil {

@@ -105,9 +105,10 @@ func stopsInTime(t *testing.T) (missed error) {
 		if _, err := p.clients[0].Publish(t.Context(), &paho.Publish{QoS: 1, Topic: "up/gateway", Payload: fmt.Appendf(nil, `{"id":"%d","device":"70b3d57ed0000001","payload_hex":"00"}`, n)}); err != nil {
 			t.Fatal(err)
 		}
+		p.acked.Add(1)
 	}
 	publish(0)
-	d.read(time.Minute)
+	p.through(time.Minute)
 	d.deaf(d.base, "/openapi.json")
 	d.deaf("http://"+door, "/healthz")
 	for _, p := range d.workers {
@@ -139,8 +140,11 @@ func stopsInTime(t *testing.T) (missed error) {
 			}
 			took, code := time.Since(began), p.cmd.ProcessState.ExitCode()
 			t.Logf("%s ended after %s", name, took)
-			if took > before-2*time.Second || code != 0 {
+			switch {
+			case took > before-2*time.Second:
 				late <- fmt.Errorf("%s ended after %s with code %d:\n%s", name, took, code, p.log)
+			case code != 0:
+				t.Errorf("%s ended with code %d:\n%s", name, code, p.log)
 			}
 		})
 	}

@@ -271,7 +271,7 @@ func Shut(t testing.TB) (addr string, open func() net.Listener) {
 // until this one ends, in other processes neither: not while a server is down, nor before it is up.
 func free(t testing.TB, n int) []int {
 	t.Helper()
-	dir := filepath.Join(os.TempDir(), "ports")
+	dir := "/tmp/ringfence-ports-" + strconv.Itoa(os.Getuid()) // whatever the folder of these tests is
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

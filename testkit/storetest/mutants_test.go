@@ -458,24 +458,8 @@ func TestEachPlantedBugIsCaughtByTheCheckNamedForIt(t *testing.T) {
 		{"an old decision is good for ever", "StaleScopeIsRefused", byScope(func(s access.Scope) access.Scope { return grant(s.Tenant(), s.Allowed(), 0) }), nil},
 		{"a reader's old decision is good for ever", "StaleScopeIsRefused", func(s store.Store) store.Store { return lasting{s} }, nil},
 		{"a decision does not outlive what is new", "StaleScopeIsRefused", func(s store.Store) store.Store { return hasty{s} }, nil},
-		{"who decided by what is over is not told", "StaleScopeIsRefused", func(s store.Store) store.Store { return s }, func(o *storetest.Options) {
-			tell := o.Revised
-			o.Revised = func(id ident.Tenant, rev uint64) {
-				if rev != 0 {
-					tell(id, rev)
-				}
-			}
-		}},
-		{"only what changes the policy is told", "RevisedIsToldAfterEveryChange", func(s store.Store) store.Store { return s }, func(o *storetest.Options) {
-			tell, last := o.Revised, uint64(0)
-			o.Revised = func(id ident.Tenant, rev uint64) {
-				if rev == last {
-					rev = 0
-				}
-				last = max(last, rev)
-				tell(id, rev)
-			}
-		}},
+		{"who decided by what is over is not told", "StaleScopeIsRefused", func(s store.Store) store.Store { return s }, telling(func(rev, _ uint64) bool { return rev != 0 })},
+		{"only what changes the policy is told", "RevisedIsToldAfterEveryChange", func(s store.Store) store.Store { return s }, telling(func(rev, last uint64) bool { return rev != last })},
 		{"nobody is told", "RevisedIsToldAfterEveryChange", func(s store.Store) store.Store { return s }, func(o *storetest.Options) { o.Revised = nil }},
 		{"a lost update", "PutComparesTheRevision", byWriter(func(w *writing) { w.devices = blind{w.Writer.Devices()} }), nil},
 		{"a lost delete", "DeleteComparesTheRevision", byWriter(func(w *writing) {

@@ -13,6 +13,7 @@ import (
 	"github.com/ringfence/ringfence/core/principal"
 	"github.com/ringfence/ringfence/core/uplink"
 	"github.com/ringfence/ringfence/ports/store"
+	"github.com/ringfence/ringfence/testkit/storetest"
 )
 
 // devices is a shelf with bugs.
@@ -124,4 +125,17 @@ func (f flowing) SetFailures(ctx context.Context, p principal.Failure) error {
 		p.Count = min(p.Count, f.most)
 	}
 	return f.Flow.SetFailures(ctx, p)
+}
+
+// telling leaves out what is not to be told, by its revision and the greatest before.
+func telling(what func(rev, last uint64) bool) func(*storetest.Options) {
+	return func(o *storetest.Options) {
+		tell, last := o.Revised, uint64(0)
+		o.Revised = func(id ident.Tenant, rev uint64) {
+			if what(rev, last) {
+				tell(id, rev)
+			}
+			last = max(last, rev)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package kafkabus
 
 import (
+	"cmp"
 	"context"
 	"crypto/pbkdf2"
 	"crypto/rand"
@@ -21,7 +22,8 @@ import (
 	"github.com/ringfence/ringfence/ports/bus"
 )
 
-// Layout is what a deployment wants of its Kafka. What is zero is as the comment says.
+// Layout is what a deployment wants of its Kafka. What is zero is as the topic of uplinks has it (of dead letters, as theirs has it),
+// so that whoever adds something need not know what was asked for before; where there is none, it is as the comment says.
 type Layout struct {
 	Prefix        string        // of all names; "rf"
 	Partitions    int           // of what comes in; 12. Never lowered; keys move when it is raised
@@ -39,7 +41,10 @@ type Layout struct {
 	Former   []string // users who were named here once: what they have is taken away
 }
 
-const leastRetention = 7 * 24 * time.Hour
+const (
+	leastRetention = 7 * 24 * time.Hour
+	forever        = -time.Millisecond // as Kafka says it
+)
 
 func (l Layout) filled() (Layout, error) {
 	either := func(n *int, or int) {
@@ -63,7 +68,7 @@ func (l Layout) filled() (Layout, error) {
 	switch {
 	case !bus.Named(l.Prefix), len(l.Prefix) > 100:
 		return l, bus.ErrName
-	case l.Retention < leastRetention, l.DeadRetention < leastRetention:
+	case l.Retention < leastRetention && l.Retention != forever, l.DeadRetention < leastRetention && l.DeadRetention != forever:
 		return l, fault.New(fault.Invalid, "kafka_retention", "Topics would forget too soon. Keep records for seven days at least.")
 	case l.Partitions < 1, l.OutPartitions < 1, l.InSync > l.Replicas, l.InSync < 1:
 		return l, fault.New(fault.Invalid, "kafka_settings", "Partitions must be one or more, and replicas in sync no more than there are replicas.")
@@ -78,6 +83,27 @@ func (l Layout) filled() (Layout, error) {
 		return l, fault.New(fault.Invalid, "kafka_users", "Two share one Kafka user, or one has no name, or is said to be a former one too. Give each binary and each consumer a user of its own.")
 	}
 	return l, nil
+}
+
+// like is a layout with what it leaves open as the topics of uplinks and dead letters have it, but for less time than is to be.
+func (l Layout) like(seen map[string]described, settings map[string]map[string]string) Layout {
+	names := bus.TopicsUnder(cmp.Or(l.Prefix, "rf"))
+	keep := func(topic string, d *time.Duration) {
+		if ms, err := strconv.ParseInt(settings[topic]["retention.ms"], 10, 64); err == nil && *d == 0 {
+			if *d = time.Duration(ms) * time.Millisecond; *d != forever {
+				*d = max(*d, leastRetention)
+			}
+		}
+	}
+	keep(names.Uplinks, &l.Retention)
+	keep(names.Dead, &l.DeadRetention)
+	if d, there := seen[names.Uplinks]; there && d.err() == nil {
+		l.Partitions, l.Replicas = cmp.Or(l.Partitions, d.partitions), cmp.Or(l.Replicas, d.replicas)
+		if n, err := strconv.Atoi(settings[names.Uplinks]["min.insync.replicas"]); err == nil && n <= l.Replicas {
+			l.InSync = cmp.Or(l.InSync, n)
+		}
+	}
+	return l
 }
 
 // Topics are those of a layout.
@@ -157,20 +183,20 @@ func (p Plan) Done() bool { return len(p.Steps) == 0 }
 
 // Plan compares what there is with a layout. It changes nothing there; the bus is for administration from then on.
 func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
-	if l, err = l.filled(); err != nil {
+	asked, err := l.filled()
+	if err != nil {
 		return p, err
 	}
-	topics := l.Topics()
-	names := make([]string, len(topics))
-	for i, t := range topics {
-		names[i] = t.Name
+	var names []string
+	for _, t := range asked.Topics() {
+		names = append(names, t.Name)
 	}
 	seen, err := b.describe(ctx, names)
 	if err != nil {
 		return p, err
 	}
 	kept := map[string]expectation{}
-	if keeper := b.keeping(l); seen[keeper.o.Expected].err() == nil {
+	if keeper := b.keeping(asked); seen[keeper.o.Expected].err() == nil {
 		if kept, err = keeper.expectations(ctx); err != nil {
 			return p, err
 		}
@@ -179,7 +205,10 @@ func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	for _, t := range topics {
+	if l, err = l.like(seen, settings).filled(); err != nil {
+		return p, err
+	}
+	for _, t := range l.Topics() {
 		d := seen[t.Name]
 		e, known := kept[t.Name]
 		switch err := d.err(); {
@@ -195,6 +224,9 @@ func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
 			p.Steps = append(p.Steps, Step{Do: Widen, Name: t.Name, From: strconv.Itoa(d.partitions), To: strconv.Itoa(t.Partitions), topic: t})
 		case d.partitions > t.Partitions:
 			p.Notes = append(p.Notes, Step{Do: Wider, Name: t.Name, From: strconv.Itoa(d.partitions), To: strconv.Itoa(t.Partitions)})
+		}
+		if l.InSync > d.replicas { // nothing could be written any more
+			return p, fault.New(fault.Invalid, "kafka_settings", "The topic %s has %d replicas, and a record would have to be on %d. Ask for fewer in sync (--in-sync, or --replicas), or give the topic more replicas by kafka-reassign-partitions first. Nothing was changed.", t.Name, d.replicas, l.InSync)
 		}
 		if d.replicas != t.Replicas {
 			p.Notes = append(p.Notes, Step{Do: Copies, Name: t.Name, From: strconv.Itoa(d.replicas), To: strconv.Itoa(t.Replicas)})

@@ -440,6 +440,41 @@ func TestApplyShowsWhatItDoesAndDoesItOnce(t *testing.T) {
 	settled()
 }
 
+// Else a command that gives one tenant a topic would stop or forget everybody's events.
+func TestWhoAddsATenantLeavesTheTopicsAsTheyWereAskedFor(t *testing.T) {
+	d := deployed(t)
+	tenants := d.layout.Tenants
+	d.layout.Tenants, d.layout.Consumers = nil, nil
+	d.layout.Retention, d.layout.DeadRetention = 14*24*time.Hour, 40*24*time.Hour
+	d.apply(t)
+	of := func(l kafkabus.Layout) (p kafkabus.Plan, err error) {
+		for n := 0; n < patience; n++ { // a broker learns of topics and rights a moment later
+			if p, err = d.admin.Plan(soon(t), l); err != nil || !slices.ContainsFunc(said(p.Steps), func(s string) bool { return !strings.Contains(s, ".out.") }) {
+				break
+			}
+			<-time.After(50 * time.Millisecond)
+		}
+		return p, err
+	}
+	out := bus.TopicsUnder(d.layout.Prefix).Out(tenants[0])
+	bare := kafkabus.Layout{Prefix: d.layout.Prefix, Users: d.layout.Users, Tenants: tenants[:1]}
+	if p, err := of(bare); err != nil || !slices.Equal(said(p.Steps), []string{"create topic " + out}) {
+		t.Fatalf("%q, %v", said(p.Steps), err)
+	}
+	if done, err := d.admin.Apply(soon(t), bare); err != nil {
+		t.Fatalf("%v, after %q", err, said(done.Steps))
+	}
+	d.layout.Tenants = tenants[:1]
+	if p, err := of(d.layout); err != nil || !p.Done() { // with the replicas and the time of the others
+		t.Errorf("%q, %v", said(p.Steps), err)
+	}
+	two := bare
+	two.InSync, two.Replicas = 2, 3
+	if p, err := d.admin.Apply(soon(t), two); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "has 1 replicas") || len(p.Steps) > 0 {
+		t.Errorf("two of one replica are to be in sync: %q, %v", said(p.Steps), err)
+	}
+}
+
 func TestAnUnknownUserIsToldSo(t *testing.T) {
 	addr, _ := servers.SharedKafka(t)
 	b := open(t, quick(kafkabus.Options{Brokers: []string{addr}, User: "nobody", Password: secret.New("nothing-of-this-name")}))

@@ -27,10 +27,10 @@ type kafkaTopicsCmd struct {
 	TLS          bool              `name:"tls" help:"Use TLS, verified by the system's certificates."`
 	Plaintext    bool              `help:"Allow a Kafka without TLS that is not on this machine."`
 	Prefix       string            `help:"What the names of our topics begin with." default:"rf"`
-	Partitions   int               `help:"Of the topics of events; never lowered." default:"12"`
-	Replicas     int               `help:"Of each partition." default:"3"`
-	InSync       int               `name:"in-sync" help:"Replicas that a record must be on before it is acknowledged; 0: one less than there are."`
-	Days         int               `help:"How long events are kept, by time and never by size; 7 at least." default:"7"`
+	Partitions   int               `help:"Of the topics of events; never lowered. 0: as there are; 12 in a new Kafka."`
+	Replicas     int               `help:"Of each partition. 0: as there are; 3 in a new Kafka."`
+	InSync       int               `name:"in-sync" help:"Replicas that a record must be on before it is acknowledged. 0: as it is; one less than there are in a new Kafka."`
+	Days         int               `help:"How long events are kept, by time and never by size; 7 at least. 0: as it is; 7 in a new Kafka."`
 	User         map[string]string `help:"As whom a binary signs in: platform-api=NAME, mqtt-ingestion-worker=NAME, event-worker=NAME." placeholder:"BINARY=NAME"`
 	Consumer     map[string]string `help:"A tenant that wants its decoded events, and as whom its own consumer signs in; it gets a topic of its own." placeholder:"TENANT=NAME"`
 	Apply        bool              `help:"Do what is shown." xor:"do"`

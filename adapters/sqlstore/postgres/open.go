@@ -32,7 +32,7 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Roles makes the four roles; an administrator of the cluster runs it once.
+// Roles makes the roles; an administrator of the cluster runs it once.
 //
 //go:embed roles.sql
 var Roles string
@@ -55,8 +55,9 @@ type Options struct {
 // Open opens the database as a service does. It refuses a role that could see more than one tenant at a time, and a schema that
 // it does not work on.
 func Open(ctx context.Context, o Options) (*sqlstore.Store, error) {
-	// Nobody waits for ever: not for a lock, not for an answer, and not with a transaction open that others wait for.
-	config, err := configured(o.URL, map[string]string{"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s"})
+	// Nobody waits for ever: not for a lock, not for an answer, and not with a transaction open that others wait for. What is
+	// acknowledged is on the disk, whatever a database or role is set to.
+	config, err := configured(o.URL, map[string]string{"lock_timeout": "10s", "statement_timeout": "30s", "idle_in_transaction_session_timeout": "60s", "synchronous_commit": "on"})
 	if err != nil {
 		return nil, err
 	}
@@ -208,13 +209,16 @@ func looked(at string, err error) error {
 	return gone(err)
 }
 
-// harmless refuses a role that row-level security does not bind.
+// harmless refuses a role that row-level security does not bind, and a server that keeps nothing of what it commits.
 func harmless(ctx context.Context, db *bun.DB) error {
-	var role string
+	var role, fsync string
 	var super, bypass, owns bool
-	if err := db.DB.QueryRowContext(ctx, `SELECT r.rolname, r.rolsuper, r.rolbypassrls, EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND pg_has_role(r.oid, c.relowner, 'MEMBER'))
-		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&role, &super, &bypass, &owns); err != nil {
+	if err := db.DB.QueryRowContext(ctx, `SELECT r.rolname, r.rolsuper, r.rolbypassrls, EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND pg_has_role(r.oid, c.relowner, 'MEMBER')), current_setting('fsync')
+		FROM pg_roles r WHERE r.rolname = current_user`).Scan(&role, &super, &bypass, &owns, &fsync); err != nil {
 		return looked("look at the role", err)
+	}
+	if fsync != "on" {
+		return errors.New("PostgreSQL runs with fsync = off: what it has committed could be gone or broken after a power cut; set fsync = on and restart it")
 	}
 	for _, c := range []struct {
 		is  bool

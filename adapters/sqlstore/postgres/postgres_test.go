@@ -26,6 +26,7 @@ import (
 	"github.com/ringfence/ringfence/core/ident"
 	"github.com/ringfence/ringfence/core/secret"
 	"github.com/ringfence/ringfence/core/uplink"
+	"github.com/ringfence/ringfence/deploy/testbed/servers"
 	"github.com/ringfence/ringfence/ports/store"
 	"github.com/ringfence/ringfence/testkit/storetest"
 )
@@ -182,6 +183,38 @@ func TestWhatWouldBreakTheWallIsRefusedAtStart(t *testing.T) {
 	refused("runtime", "run ringfence migrate up")
 	if _, err := postgres.Open(t.Context(), postgres.Options{URL: secret.New("postgres://u:hunter2@host:port/x"), Now: time.Now}); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a URL that cannot be read: %v", err)
+	}
+}
+
+// A database may be set to acknowledge before anything is on a disk, and so may a URL: ours waits all the same. A server that never
+// waits is refused.
+func TestWhatIsCommittedIsOnTheDisk(t *testing.T) {
+	cluster, admin := servers.Postgres(t)
+	t.Setenv("TESTBED_POSTGRES_CARELESS", admin)
+	server := pgtest.New("TESTBED_POSTGRES_CARELESS")
+	name := server.Database(t)
+	if err := server.Ask(t.Context(), name,
+		"ALTER DATABASE "+name+" SET synchronous_commit = off", "ALTER ROLE ringfence_runtime SET synchronous_commit = off",
+		`CREATE FUNCTION careful() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF current_setting('synchronous_commit') <> 'on' THEN RAISE 'careless'; END IF; RETURN NEW; END $$`,
+		"CREATE TRIGGER careful BEFORE INSERT OR UPDATE ON audit_heads FOR EACH ROW EXECUTE FUNCTION careful()"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Ask(t.Context(), name, "INSERT INTO audit_heads (tenant, size, last, edge, revision, narrowed, alive) VALUES ('\\x01', 0, 0, '', 0, 0, '')"); err == nil || !strings.Contains(err.Error(), "careless") {
+		t.Fatalf("a session of somebody else's: %v", err)
+	}
+	url := secret.New(server.URL(name, "runtime").Reveal() + "&synchronous_commit=off")
+	st := open(t, url, storetest.Options{Now: time.Now}, 0)
+	kept(t, st, new(storetest.World).Scope(ident.Tenant{1}, 0))
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := server.Ask(t.Context(), "postgres", "ALTER SYSTEM SET fsync = off"); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Stop()
+	cluster.Start()
+	if st, err := postgres.Open(t.Context(), postgres.Options{URL: url, Now: time.Now}); err == nil || !strings.Contains(err.Error(), "fsync = on") {
+		t.Errorf("%v, %v", st, err)
 	}
 }
 

@@ -165,6 +165,33 @@ func fixed() []string {
 		"kafka_cert_file", "kafka_key_file", "otlp_endpoint", "otlp_ratio", "otlp_plaintext", "otlp_ca_file", "otlp_cert_file", "otlp_key_file", "keys", "engine", "listen", "public_url", "tls_cert_file", "tls_key_file", "plain_http", "trusted_proxies", "broker_auth_listen", "broker_auth_client_ca_file", "broker_auth_plain_http", "connections_file", "name", "ordinal"}
 }
 
+// An upgrade goes component by component: one may stay at a version while the others, and the jobs, are of another.
+func TestTheChartLetsAComponentStayAtAVersion(t *testing.T) {
+	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for image, others := range map[string]string{`{repository: r/ringfence, tag: v2}`: "r/ringfence:v2", `{repository: r/ringfence, tag: v2, digest: "` + digest + `"}`: "r/ringfence@" + digest} {
+		rendered, errs := template(t, "image: "+image+"\nmqttIngestionWorker: {tag: v1}\n")
+		if errs != "" {
+			t.Fatal(errs)
+		}
+		found := 0
+		for _, w := range workloads(objects(t, rendered)) {
+			want := others
+			if w.binary() == "mqtt-ingestion-worker" {
+				want = "r/ringfence:v1"
+				found++
+			}
+			for _, c := range w.containers {
+				if c["image"] != want {
+					t.Errorf("%s runs %v, want %s", w.name, c["image"], want)
+				}
+			}
+		}
+		if found != 1 {
+			t.Errorf("%d MQTT workers", found)
+		}
+	}
+}
+
 // What further settings a service takes stands in the schema of the chart's values as the binary has them.
 func TestTheChartTakesEachSettingOfItsBinariesAndNoOther(t *testing.T) {
 	known := settings(t)

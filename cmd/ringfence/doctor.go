@@ -21,7 +21,7 @@ type doctorCmd struct {
 	BreakGlass    []string `name:"break-glass" help:"A person who may hold rights directly, for emergencies." placeholder:"PERSON"`
 	KeyDays       int      `name:"key-days" help:"How old a key or token may be." default:"90" placeholder:"DAYS"`
 	IngestKeyFile string   `name:"ingest-key-file" help:"File with an ingestion key, to see its limits; no event is sent." type:"path" placeholder:"FILE"`
-	URLFile       string   `name:"url-file" help:"File with the database's URL, as any of the four roles signs in; else RINGFENCE_DATABASE_URL has it." type:"path" placeholder:"FILE"`
+	URLFile       string   `name:"url-file" help:"File with the database's URL, as any of its roles signs in; else RINGFENCE_DATABASE_URL has it." type:"path" placeholder:"FILE"`
 	Policy        string   `help:"File with the policy of the first tenant's log, as audit key prints it, or platform-api audit-key." type:"path" placeholder:"FILE"`
 	Database      string   `help:"Address of PostgreSQL." placeholder:"HOST:PORT"`
 	Kafka         []string `help:"Addresses of Kafka." placeholder:"HOST:PORT"`

@@ -18,7 +18,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 
 {{- define "ringfence.image" -}}
-{{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}{{ end }}
+{{- $own := .tag -}}
+{{- with .root.Values.image }}{{ .repository }}{{ if and .digest (not $own) }}@{{ .digest }}{{ else }}:{{ $own | default .tag | default $.root.Chart.AppVersion }}{{ end }}{{ end }}
 {{- end }}
 
 {{- define "ringfence.pod" -}}
@@ -41,7 +42,7 @@ securityContext:
 
 {{- define "ringfence.container" -}}
 image: {{ include "ringfence.image" . }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
@@ -110,7 +111,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ .component }}
-      {{- include "ringfence.container" .root | nindent 6 }}
+      {{- include "ringfence.container" (dict "root" .root "tag" .values.tag) | nindent 6 }}
       command: [/usr/bin/{{ .component }}]
       env:
         - {name: RINGFENCE_LOG_LEVEL, value: {{ $v.logLevel | quote }}}

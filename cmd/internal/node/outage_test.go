@@ -50,7 +50,7 @@ func TestAnOutageOfPostgreSQLLosesNothing(t *testing.T) {
 	}
 }
 
-// away takes PostgreSQL away from workers that have a quarter of what they can do, notes the most that each held, and answers if they
+// away takes PostgreSQL away from workers that have a quarter of what they can do, notes the most that each ever held, and answers if they
 // catch up too late.
 func (d *deployment) away(p *publisher, cs []customer, most map[string]int) error {
 	d.t.Helper()
@@ -64,23 +64,12 @@ func (d *deployment) away(p *publisher, cs []customer, most map[string]int) erro
 	defer stop()
 	var publishing sync.WaitGroup
 	publishing.Go(func() { p.flood(ctx, cs, quarter, 1<<30) })
-	for step, during := range []time.Duration{3 * time.Second, outage} {
-		tick, over := time.NewTicker(250*time.Millisecond), time.NewTimer(during)
-		for going := true; going; {
-			select {
-			case <-tick.C:
-				for _, name := range []string{"mqtt-ingestion-worker", "event-worker"} {
-					most[name] = max(most[name], held(d.workers[name].cmd.Process.Pid))
-				}
-			case <-over.C:
-				going = false
-			}
-		}
-		tick.Stop()
-		if step == 0 {
-			d.pg.Stop()
-		}
-	}
+	pause := func(d time.Duration) { <-time.After(d) }
+	pause(3 * time.Second)
+	before := p.acked.Load()
+	d.pg.Stop()
+	pause(outage)
+	meanwhile := p.acked.Load() - before
 	for _, name := range []string{"mqtt-ingestion-worker", "event-worker"} {
 		d.lives(d.workers[name])
 	}
@@ -93,6 +82,12 @@ func (d *deployment) away(p *publisher, cs []customer, most map[string]int) erro
 		}
 		return nil
 	})
+	d.await("what was published meanwhile is in Kafka", time.Minute, func() error {
+		if n := d.behind(); n < meanwhile {
+			return fmt.Errorf("%d of %d", n, meanwhile)
+		}
+		return nil
+	})
 	d.pg.Start()
 	back := time.Now()
 	waited := d.behind()
@@ -101,11 +96,7 @@ func (d *deployment) away(p *publisher, cs []customer, most map[string]int) erro
 			d.logs()
 			d.t.Fatalf("%d events are behind", behind)
 		}
-		for _, name := range []string{"mqtt-ingestion-worker", "event-worker"} {
-			most[name] = max(most[name], held(d.workers[name].cmd.Process.Pid))
-		}
-		pause := time.NewTimer(200 * time.Millisecond)
-		<-pause.C
+		pause(200 * time.Millisecond)
 	}
 	took := time.Since(back)
 	stop()
@@ -114,6 +105,9 @@ func (d *deployment) away(p *publisher, cs []customer, most map[string]int) erro
 	acked := int(p.acked.Load())
 	if n := d.count("SELECT count(*) FROM readings"); n != acked {
 		d.t.Errorf("%d events were acknowledged, and there are %d readings", acked, n)
+	}
+	for _, name := range []string{"mqtt-ingestion-worker", "event-worker"} {
+		most[name] = max(most[name], inStatus(d.workers[name].cmd.Process.Pid, "VmHWM:"))
 	}
 	d.t.Logf("away for %v at %d/s: %d events waited, caught up %v after its return; held at most %v MiB", outage, quarter, waited, took.Round(time.Millisecond), most)
 	if took > 40*time.Second {

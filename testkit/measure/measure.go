@@ -22,7 +22,8 @@ type Cost struct {
 	Allocs float64 // an operation, of the last round
 }
 
-// InTurn lets every way work for a slice of time, and that as often as there are rounds.
+// InTurn lets every way work for a slice of time, and that as often as there are rounds. Each round begins with the next way, so that
+// what grows or falls meanwhile counts for no one of them.
 func InTurn(b testing.TB, rounds int, slice time.Duration, ways ...Way) []Cost {
 	b.Helper()
 	costs, times := make([]Cost, len(ways)), make([]int, len(ways))
@@ -30,8 +31,10 @@ func InTurn(b testing.TB, rounds int, slice time.Duration, ways ...Way) []Cost {
 		times[i] = fitting(w.Do, slice)
 		costs[i].Name = w.Name
 	}
-	for range rounds {
-		for i, w := range ways {
+	for round := range rounds {
+		for n := range ways {
+			i := (round + n) % len(ways)
+			w := ways[i]
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			took := spent(w.Do, times[i])

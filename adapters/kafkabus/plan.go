@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,8 +23,9 @@ import (
 	"github.com/ringfence/ringfence/ports/bus"
 )
 
-// Layout is what a deployment wants of its Kafka. What is zero is as the topic of uplinks has it (of dead letters, as theirs has it),
-// so that whoever adds something need not know what was asked for before; where there is none, it is as the comment says.
+// Layout is what a deployment wants of its Kafka. What is zero stays as it is at each topic that is there, unless that could lose
+// records, so that whoever adds something need not know what was asked for before; new topics have it as that of uplinks, or of dead
+// letters, has it, and in a new Kafka it is as the comment says.
 type Layout struct {
 	Prefix        string        // of all names; "rf"
 	Partitions    int           // of what comes in; 12. Never lowered; keys move when it is raised
@@ -43,7 +45,10 @@ type Layout struct {
 
 const (
 	leastRetention = 7 * 24 * time.Hour
+	deadRetention  = 30 * 24 * time.Hour
 	forever        = -time.Millisecond // as Kafka says it
+
+	inSync, retention = "min.insync.replicas", "retention.ms"
 )
 
 func (l Layout) filled() (Layout, error) {
@@ -63,7 +68,7 @@ func (l Layout) filled() (Layout, error) {
 		l.Retention = leastRetention
 	}
 	if l.DeadRetention == 0 {
-		l.DeadRetention = 30 * 24 * time.Hour
+		l.DeadRetention = deadRetention
 	}
 	switch {
 	case !bus.Named(l.Prefix), len(l.Prefix) > 100:
@@ -85,25 +90,67 @@ func (l Layout) filled() (Layout, error) {
 	return l, nil
 }
 
-// like is a layout with what it leaves open as the topics of uplinks and dead letters have it, but for less time than is to be.
+// like is a layout that leaves nothing open of new topics that those of uplinks and dead letters tell well enough.
 func (l Layout) like(seen map[string]described, settings map[string]map[string]string) Layout {
 	names := bus.TopicsUnder(cmp.Or(l.Prefix, "rf"))
-	keep := func(topic string, d *time.Duration) {
-		if ms, err := strconv.ParseInt(settings[topic]["retention.ms"], 10, 64); err == nil && *d == 0 {
-			if *d = time.Duration(ms) * time.Millisecond; *d != forever {
-				*d = max(*d, leastRetention)
-			}
-		}
-	}
-	keep(names.Uplinks, &l.Retention)
-	keep(names.Dead, &l.DeadRetention)
 	if d, there := seen[names.Uplinks]; there && d.err() == nil {
 		l.Partitions, l.Replicas = cmp.Or(l.Partitions, d.partitions), cmp.Or(l.Replicas, d.replicas)
-		if n, err := strconv.Atoi(settings[names.Uplinks]["min.insync.replicas"]); err == nil && n <= l.Replicas {
+		if n, err := strconv.Atoi(settings[names.Uplinks][inSync]); err == nil && safe(n, l.Replicas) {
 			l.InSync = cmp.Or(l.InSync, n)
 		}
 	}
+	if keeps, ok := kept(settings[names.Uplinks][retention], leastRetention); ok {
+		l.Retention = cmp.Or(l.Retention, keeps)
+	}
+	if keeps, ok := kept(settings[names.Dead][retention], deadRetention); ok {
+		l.DeadRetention = cmp.Or(l.DeadRetention, keeps)
+	}
 	return l
+}
+
+// safe reports whether so many replicas in sync lose nothing and stop nobody when one is gone; or all, for whoever wants that.
+func safe(n, replicas int) bool { return n >= max(replicas-1, 1) && n <= replicas }
+
+// kept is how long a topic keeps records, if that is long enough.
+func kept(ms string, least time.Duration) (time.Duration, bool) {
+	n, err := strconv.ParseInt(ms, 10, 64)
+	switch {
+	case err != nil:
+		return 0, false
+	case n < 0 || n > math.MaxInt64/int64(time.Millisecond):
+		return forever, true
+	}
+	keeps := time.Duration(n) * time.Millisecond
+	return keeps, keeps >= least
+}
+
+// left is a topic as it is to be, where one is: what the layout leaves open stays as it is there, if that is good enough.
+func (l Layout) left(t Topic, d described, settings map[string]string) Topic {
+	names := bus.TopicsUnder(cmp.Or(l.Prefix, "rf"))
+	parts, keeps, least := l.Partitions, l.Retention, leastRetention
+	switch {
+	case t.Name == ExpectedTopic(cmp.Or(l.Prefix, "rf")):
+		parts = t.Partitions
+	case t.Name == names.Dead:
+		keeps, least = l.DeadRetention, deadRetention
+	case t.Name != names.Uplinks && t.Name != names.Later:
+		parts = l.OutPartitions
+	}
+	if t.Settings = maps.Clone(t.Settings); parts == 0 {
+		t.Partitions = d.partitions
+	}
+	if l.Replicas == 0 {
+		t.Replicas = d.replicas
+	}
+	if n, err := strconv.Atoi(settings[inSync]); l.InSync == 0 {
+		if t.Settings[inSync] = strconv.Itoa(max(d.replicas-1, 1)); err == nil && safe(n, d.replicas) {
+			t.Settings[inSync] = settings[inSync]
+		}
+	}
+	if _, enough := kept(settings[retention], least); keeps == 0 && enough && t.Settings[retention] != "" {
+		t.Settings[retention] = settings[retention]
+	}
+	return t
 }
 
 // Topics are those of a layout.
@@ -112,13 +159,13 @@ func (l Layout) Topics() []Topic {
 	names := bus.TopicsUnder(l.Prefix)
 	settings := func(keep time.Duration) map[string]string {
 		return map[string]string{
-			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(keep.Milliseconds(), 10), "retention.bytes": "-1",
-			"min.insync.replicas": strconv.Itoa(l.InSync), "max.message.bytes": strconv.Itoa(largest), "unclean.leader.election.enable": "false",
+			"cleanup.policy": "delete", retention: strconv.FormatInt(keep.Milliseconds(), 10), "retention.bytes": "-1",
+			inSync: strconv.Itoa(l.InSync), "max.message.bytes": strconv.Itoa(largest), "unclean.leader.election.enable": "false",
 		}
 	}
 	expected := settings(l.Retention)
 	expected["cleanup.policy"] = "compact"
-	delete(expected, "retention.ms")
+	delete(expected, retention)
 	delete(expected, "retention.bytes")
 	all := []Topic{
 		{ExpectedTopic(l.Prefix), 1, l.Replicas, expected},
@@ -183,7 +230,9 @@ func (p Plan) Done() bool { return len(p.Steps) == 0 }
 
 // Plan compares what there is with a layout. It changes nothing there; the bus is for administration from then on.
 func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
-	asked, err := l.filled()
+	named := l
+	named.InSync = 0 // it is compared with the replicas that there are
+	asked, err := named.filled()
 	if err != nil {
 		return p, err
 	}
@@ -195,9 +244,9 @@ func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	kept := map[string]expectation{}
+	expected := map[string]expectation{}
 	if keeper := b.keeping(asked); seen[keeper.o.Expected].err() == nil {
-		if kept, err = keeper.expectations(ctx); err != nil {
+		if expected, err = keeper.expectations(ctx); err != nil {
 			return p, err
 		}
 	}
@@ -205,12 +254,24 @@ func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
 	if err != nil {
 		return p, err
 	}
-	if l, err = l.like(seen, settings).filled(); err != nil {
+	p, full, err := l.against(seen, settings, expected)
+	if err != nil {
 		return p, err
 	}
-	for _, t := range l.Topics() {
+	return p, b.planRights(ctx, full, &p)
+}
+
+// against compares topics, with their settings and what is expected of them, with a layout. full leaves nothing open.
+func (l Layout) against(seen map[string]described, settings map[string]map[string]string, expected map[string]expectation) (p Plan, full Layout, err error) {
+	if full, err = l.like(seen, settings).filled(); err != nil {
+		return p, full, err
+	}
+	for _, t := range full.Topics() {
 		d := seen[t.Name]
-		e, known := kept[t.Name]
+		e, known := expected[t.Name]
+		if d.err() == nil {
+			t = l.left(t, d, settings[t.Name])
+		}
 		switch err := d.err(); {
 		case errors.Is(err, bus.ErrTopic):
 			if known {
@@ -219,14 +280,14 @@ func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
 			p.Steps = append(p.Steps, Step{Do: Make, Name: t.Name, topic: t})
 			continue
 		case err != nil:
-			return p, err
+			return p, full, err
 		case d.partitions < t.Partitions:
 			p.Steps = append(p.Steps, Step{Do: Widen, Name: t.Name, From: strconv.Itoa(d.partitions), To: strconv.Itoa(t.Partitions), topic: t})
 		case d.partitions > t.Partitions:
 			p.Notes = append(p.Notes, Step{Do: Wider, Name: t.Name, From: strconv.Itoa(d.partitions), To: strconv.Itoa(t.Partitions)})
 		}
 		if l.InSync > d.replicas { // nothing could be written any more
-			return p, fault.New(fault.Invalid, "kafka_settings", "The topic %s has %d replicas, and a record would have to be on %d. Ask for fewer in sync (--in-sync, or --replicas), or give the topic more replicas by kafka-reassign-partitions first. Nothing was changed.", t.Name, d.replicas, l.InSync)
+			return p, full, fault.New(fault.Invalid, "kafka_settings", "The topic %s has %d replicas, and a record would have to be on %d. Ask for fewer in sync (--in-sync, or --replicas), or give the topic more replicas by kafka-reassign-partitions first. Nothing was changed.", t.Name, d.replicas, l.InSync)
 		}
 		if d.replicas != t.Replicas {
 			p.Notes = append(p.Notes, Step{Do: Copies, Name: t.Name, From: strconv.Itoa(d.replicas), To: strconv.Itoa(t.Replicas)})
@@ -237,14 +298,14 @@ func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
 			}
 		}
 		switch {
-		case t.Name == ExpectedTopic(l.Prefix):
+		case t.Name == ExpectedTopic(full.Prefix):
 		case !known:
 			p.Steps = append(p.Steps, Step{Do: Expect, Name: t.Name, topic: t})
 		case !e.holds(d):
 			p.Notes = append(p.Notes, Step{Do: Replaced, Name: t.Name, From: strconv.Itoa(e.Partitions) + " partitions of " + e.ID, To: strconv.Itoa(d.partitions) + " of " + d.id})
 		}
 	}
-	return p, b.planRights(ctx, l, &p)
+	return p, full, nil
 }
 
 // keeping is the bus with the layout's topic of what is expected.

@@ -29,8 +29,8 @@ type kafkaTopicsCmd struct {
 	Prefix       string            `help:"What the names of our topics begin with." default:"rf"`
 	Partitions   int               `help:"Of the topics of events; never lowered. 0: as there are; 12 in a new Kafka."`
 	Replicas     int               `help:"Of each partition. 0: as there are; 3 in a new Kafka."`
-	InSync       int               `name:"in-sync" help:"Replicas that a record must be on before it is acknowledged. 0: as it is; one less than there are in a new Kafka."`
-	Days         int               `help:"How long events are kept, by time and never by size; 7 at least. 0: as it is; 7 in a new Kafka."`
+	InSync       int               `name:"in-sync" help:"Replicas that a record must be on before it is acknowledged. 0: as it is if that is all or all but one, else all but one."`
+	Days         int               `help:"How long events are kept, by time and never by size; 7 at least. 0: as it is if that is longer, else 7."`
 	User         map[string]string `help:"As whom a binary signs in: platform-api=NAME, mqtt-ingestion-worker=NAME, event-worker=NAME." placeholder:"BINARY=NAME"`
 	Consumer     map[string]string `help:"A tenant that wants its decoded events, and as whom its own consumer signs in; it gets a topic of its own." placeholder:"TENANT=NAME"`
 	Apply        bool              `help:"Do what is shown." xor:"do"`

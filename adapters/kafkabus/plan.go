@@ -44,6 +44,8 @@ type Layout struct {
 }
 
 const (
+	defaultPrefix = "rf"
+
 	leastRetention = 7 * 24 * time.Hour
 	deadRetention  = 30 * 24 * time.Hour
 	forever        = -time.Millisecond // as Kafka says it
@@ -57,9 +59,7 @@ func (l Layout) filled() (Layout, error) {
 			*n = or
 		}
 	}
-	if l.Prefix == "" {
-		l.Prefix = "rf"
-	}
+	l.Prefix = cmp.Or(l.Prefix, defaultPrefix)
 	either(&l.Partitions, 12)
 	either(&l.OutPartitions, 3)
 	either(&l.Replicas, 3)
@@ -92,7 +92,7 @@ func (l Layout) filled() (Layout, error) {
 
 // like is a layout that leaves nothing open of new topics that those of uplinks and dead letters tell well enough.
 func (l Layout) like(seen map[string]described, settings map[string]map[string]string) Layout {
-	names := bus.TopicsUnder(cmp.Or(l.Prefix, "rf"))
+	names := bus.TopicsUnder(l.Prefix)
 	if d, there := seen[names.Uplinks]; there && d.err() == nil {
 		l.Partitions, l.Replicas = cmp.Or(l.Partitions, d.partitions), cmp.Or(l.Replicas, d.replicas)
 		if n, err := strconv.Atoi(settings[names.Uplinks][inSync]); err == nil && safe(n, l.Replicas) {
@@ -126,10 +126,10 @@ func kept(ms string, least time.Duration) (time.Duration, bool) {
 
 // left is a topic as it is to be, where one is: what the layout leaves open stays as it is there, if that is good enough.
 func (l Layout) left(t Topic, d described, settings map[string]string) Topic {
-	names := bus.TopicsUnder(cmp.Or(l.Prefix, "rf"))
+	names := bus.TopicsUnder(l.Prefix)
 	parts, keeps, least := l.Partitions, l.Retention, leastRetention
 	switch {
-	case t.Name == ExpectedTopic(cmp.Or(l.Prefix, "rf")):
+	case t.Name == ExpectedTopic(l.Prefix):
 		parts = t.Partitions
 	case t.Name == names.Dead:
 		keeps, least = l.DeadRetention, deadRetention
@@ -263,6 +263,7 @@ func (b *Bus) Plan(ctx context.Context, l Layout) (p Plan, err error) {
 
 // against compares topics, with their settings and what is expected of them, with a layout. full leaves nothing open.
 func (l Layout) against(seen map[string]described, settings map[string]map[string]string, expected map[string]expectation) (p Plan, full Layout, err error) {
+	l.Prefix = cmp.Or(l.Prefix, defaultPrefix)
 	if full, err = l.like(seen, settings).filled(); err != nil {
 		return p, full, err
 	}
@@ -298,7 +299,7 @@ func (l Layout) against(seen map[string]described, settings map[string]map[strin
 			}
 		}
 		switch {
-		case t.Name == ExpectedTopic(full.Prefix):
+		case t.Name == ExpectedTopic(l.Prefix):
 		case !known:
 			p.Steps = append(p.Steps, Step{Do: Expect, Name: t.Name, topic: t})
 		case !e.holds(d):

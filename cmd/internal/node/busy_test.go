@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"testing"
 	"time"
 )
@@ -35,34 +34,6 @@ func anew(t *testing.T, once func(t *testing.T) (missed error)) {
 		t.Run("deployment", func(t *testing.T) { missed = once(t) })
 		return missed
 	})
-}
-
-// standstill watches a clock, and answers in the end for how long in all nobody could: the machine did nothing, or something else.
-func standstill() (end func() time.Duration) {
-	var watching sync.WaitGroup
-	over, still := make(chan struct{}), time.Duration(0)
-	watching.Go(func() {
-		const every = 50 * time.Millisecond
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for last := time.Now(); ; {
-			select {
-			case <-over:
-				return
-			case <-tick.C:
-			}
-			now := time.Now()
-			if gap := now.Sub(last); gap > 4*every {
-				still += gap
-			}
-			last = now
-		}
-	})
-	return func() time.Duration {
-		close(over)
-		watching.Wait()
-		return still
-	}
 }
 
 // shut asks for what was taken away until it is refused: what is asked later than a second after that was answered is let in no more.

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/eclipse/paho.golang/paho"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/ringfence/ringfence/adapters/kafkabus"
@@ -68,12 +67,6 @@ func TestWhatIsNoEventIsADeadLetterThatSaysWhatItWas(t *testing.T) {
 	d.run("event-worker")
 	p := d.publisher(1)
 	defer p.close()
-	publish := func(topic, payload string) {
-		t.Helper()
-		if _, err := p.clients[0].Publish(t.Context(), &paho.Publish{QoS: 1, Topic: topic, Payload: []byte(payload)}); err != nil {
-			t.Fatal(err)
-		}
-	}
 	const via = "connection:direct"
 	direct := "rf/" + d.tenant + "/" + d.source + "/up"
 	brought := []bad{
@@ -83,9 +76,9 @@ func TestWhatIsNoEventIsADeadLetterThatSaysWhatItWas(t *testing.T) {
 		{"no UTF-8", "unreadable", via, direct, "{\"id\":\"\xff\",\"device\":\"70b3d57ed0000001\",\"payload_hex\":\"00\"}", true},
 	}
 	for _, b := range brought {
-		publish(b.topic, b.value)
+		p.says(b.topic, b.value)
 	}
-	good := func(id string) { publish(direct, `{"id":"`+id+`","device":"70b3d57ed0000001","payload_hex":"00"}`) }
+	good := func(id string) { p.says(direct, `{"id":"`+id+`","device":"70b3d57ed0000001","payload_hex":"00"}`) }
 	good("behind them")
 	d.whole(1, 30*time.Second)
 	d.letters(brought)

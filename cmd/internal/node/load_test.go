@@ -84,6 +84,14 @@ func (p *publisher) close() {
 	}
 }
 
+// says publishes one message, whatever it is, and waits for the broker.
+func (p *publisher) says(topic, body string) {
+	p.d.t.Helper()
+	if _, err := p.clients[0].Publish(p.d.t.Context(), &paho.Publish{QoS: 1, Topic: topic, Payload: []byte(body)}); err != nil {
+		p.d.t.Fatalf("%s: %v", topic, err)
+	}
+}
+
 // send publishes one event of a customer and waits for the broker.
 func (p *publisher) send(ctx context.Context, of customer, n int64) error {
 	body := fmt.Sprintf(`{"id":"%d","device":"pump-%d","address_kind":"serial","time":"%s","payload_hex":"%02x%048x"}`, n, n/7%pumps, time.Now().UTC().Format(time.RFC3339Nano), n%200, n)

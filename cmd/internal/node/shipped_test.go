@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"testing"
 	"time"
-
-	"github.com/eclipse/paho.golang/paho"
 )
 
 // The connection that compose ships, and the same for The Things Stack, with the topics that are theirs where nothing is said: by its
@@ -37,17 +35,11 @@ func TestWhatNetworkServersPublishIsTheirTenantsByItsApplication(t *testing.T) {
 	d.run("event-worker")
 	p := d.publisher(1)
 	defer p.close()
-	say := func(topic, body string) {
-		t.Helper()
-		if _, err := p.clients[0].Publish(t.Context(), &paho.Publish{QoS: 1, Topic: topic, Payload: []byte(body)}); err != nil {
-			t.Fatal(err)
-		}
-	}
 	chirpstack := func(application, event, says, id string) {
-		say("application/"+application+"/device/70b3d57ed0000001/event/"+event, fmt.Sprintf(`{"deduplicationId":%q,"deviceInfo":{"applicationId":%q,"devEui":"70b3d57ed0000001"},"fCnt":1,"fPort":1,"data":"AA=="}`, id, says))
+		p.says("application/"+application+"/device/70b3d57ed0000001/event/"+event, fmt.Sprintf(`{"deduplicationId":%q,"deviceInfo":{"applicationId":%q,"devEui":"70b3d57ed0000001"},"fCnt":1,"fPort":1,"data":"AA=="}`, id, says))
 	}
 	tts := func(application, says string, count int) {
-		say("v3/"+application+"@ttn/devices/pump/up", fmt.Sprintf(`{"end_device_ids":{"device_id":"pump","application_ids":{"application_id":%q},"dev_eui":"70B3D57ED0000001"},"received_at":"2026-11-24T09:15:03Z","uplink_message":{"session_key_id":"AZr2b1xQm0h3Jt9w4sLqVA==","f_port":1,"f_cnt":%d,"frm_payload":"AA=="}}`, says, count))
+		p.says("v3/"+application+"@ttn/devices/pump/up", fmt.Sprintf(`{"end_device_ids":{"device_id":"pump","application_ids":{"application_id":%q},"dev_eui":"70B3D57ED0000001"},"received_at":"2026-11-24T09:15:03Z","uplink_message":{"session_key_id":"AZr2b1xQm0h3Jt9w4sLqVA==","f_port":1,"f_cnt":%d,"frm_payload":"AA=="}}`, says, count))
 	}
 	chirpstack("ours", "up", "ours", "first")
 	chirpstack("ours", "join", "ours", "second")

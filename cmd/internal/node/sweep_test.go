@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/eclipse/paho.golang/paho"
-
 	"github.com/ringfence/ringfence/ports/bus"
 	"github.com/ringfence/ringfence/testkit/isolation"
 )
@@ -72,9 +70,7 @@ func TestNoMessageAtTheWorkersBrokerReachesAnotherTenant(t *testing.T) {
 		n++
 		id := fmt.Sprintf("sweep-%d", n)
 		body := fmt.Sprintf(`{"id":"%s","device":"pump-1","address_kind":"serial","application":"%s","payload_hex":"%02x"}`, id, application, n)
-		if _, err := p.clients[0].Publish(t.Context(), &paho.Publish{QoS: 1, Topic: topic, Payload: []byte(body)}); err != nil {
-			t.Fatalf("%s: %v", topic, err)
-		}
+		p.says(topic, body)
 		return id
 	}
 	want := map[string]int{} // events by tenant
